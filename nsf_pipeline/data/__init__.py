@@ -1,0 +1,1 @@
+"""From policies to the data set: HDF5 schemas, sampling, simulation, merging, reading."""

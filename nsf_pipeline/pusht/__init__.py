@@ -1,0 +1,1 @@
+"""The PushT simulator: exact stepping, geometry and video. Knows nothing of JAX."""
