@@ -1,0 +1,71 @@
+# `make help` lists what there is to make.
+
+# Any Python 3.11, 3.12 or 3.13 will do.
+PYTHON ?= python3
+CORES ?= all
+# One or more of cuda, explore, slurm, test.
+EXTRA ?=
+
+# The rules' own commands find the environment too.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Packages from outside (ROS sets this, for one) stay outside.
+unexport PYTHONPATH PYTHONHOME
+
+.NOTPARALLEL:
+.PHONY: model test setup lock clean help
+
+model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
+	snakemake --cores $(CORES)
+
+test: .venv/.installed-test  ## run all that CI runs
+	ruff format --check
+	ruff check
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	python -m pytest
+
+setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda explore slurm test" adds any of these
+	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'
+
+clean:  ## remove .venv, and nothing else
+	rm -rf .venv
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+
+# The stamps: one a lock, newer than the lock. Locks agree on versions, so extras add up.
+PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
+.venv/.installed-%: requirements/%.txt requirements/build.txt pyproject.toml .venv/bin/python
+	@echo 'Installing requirements/$*.txt into .venv; this takes some minutes the first time.'
+	@$(PIP_INSTALL) --require-hashes -r requirements/build.txt
+	@$(PIP_INSTALL) --require-hashes --no-build-isolation --compile -r requirements/$*.txt
+	@$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo '$(PYTHON) is not Python 3.11, 3.12 or 3.13: install one of these and name it: make PYTHON=python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo '$(PYTHON) cannot make virtual environments: run `apt install python3-venv` as root, then make again' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
+
+
+# Versions stay as they are where pyproject.toml allows; UPGRADE=1 takes the newest.
+# First all extras together, then each lock from what that chose; last the pins in envs/.
+LOCKS := base cuda explore slurm test
+COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --overrides requirements/overrides.in
+lock: .venv/.installed-test  ## write requirements/*.txt and the pins in envs/ anew; UPGRADE=1 takes newer versions
+	@set -e; all=$$(mktemp); trap 'rm -f "$$all"' EXIT; \
+	$(if $(UPGRADE),,cat requirements/*.txt > "$$all";) \
+	$(COMPILE) --all-extras pyproject.toml requirements/base.in -o "$$all" > /dev/null; \
+	cp "$$all" requirements/build.txt; $(COMPILE) requirements/build.in -o requirements/build.txt > /dev/null; \
+	for lock in $(LOCKS); do \
+	  cp "$$all" requirements/$$lock.txt; \
+	  $(COMPILE) $$([ $$lock = base ] || echo --extra $$lock) pyproject.toml requirements/base.in \
+	    -o requirements/$$lock.txt > /dev/null; \
+	done; \
+	sed -nE 's/^([a-z0-9-]+)==([^ ;]+).*/s|- \1==.*|- \1==\2|/p' requirements/base.txt > "$$all"; \
+	sed -i -f "$$all" envs/*.yaml

@@ -1,0 +1,367 @@
+"""Every setting: its type, unit, range and default, in one place.
+
+`config.yaml` shows the same settings with the same defaults, and `workflow/schemas/` holds the JSON
+schema generated from these types; a test keeps the three in step.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CONTROL_DT = 0.1
+"""Seconds per control step of PushT: fixed by the environment."""
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type, out of range or contradicts another."""
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower bound {bounds[0]} exceeds the upper bound {bounds[1]}")
+    return bounds
+
+
+Pixel = Annotated[float, Field(ge=0.0, le=512.0)]
+PixelRange = Annotated[tuple[Pixel, Pixel], AfterValidator(_ordered)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]],
+    AfterValidator(_ordered),
+]
+Width = Annotated[int, Field(ge=1, le=4096)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Activation = Literal["silu", "tanh", "gelu", "softplus"]
+ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
+
+
+class Section(BaseModel):
+    """Frozen, and refuses what it does not know."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DMPConfig(Section):
+    """What every Dynamic Movement Primitive shares."""
+
+    n_basis: int = Field(default=6, ge=2, le=64)
+    """Radial basis functions per coordinate."""
+    phase_decay: float = Field(default=4.0, gt=0.0, le=20.0)
+    """Decay of the phase over one duration: it ends at exp(-phase_decay)."""
+    scale_forcing_by_goal_delta: bool = True
+    """Forcing stretched by goal - start, coordinate by coordinate; false: by 256 px."""
+    workspace: PixelRange = (25.0, 487.0)
+    """px; desired positions are held inside this square."""
+    integration_steps: int = Field(default=32, ge=8, le=4096)
+    """Steps of the integration over one duration."""
+
+
+class PolicyConfig(Section):
+    """What differs from policy to policy, and is sampled."""
+
+    duration: PositiveRange = (1.0, 3.6)
+    """s; sampled uniformly."""
+    goal_x: PixelRange = (40.0, 472.0)
+    """px; range of goals."""
+    goal_y: PixelRange = (40.0, 472.0)
+    """px; range of goals."""
+    contact_fraction: Fraction = 0.7
+    """Share of goals drawn through or beyond the block; the others are uniform."""
+    weights: Range = (-1.0, 1.0)
+    """Forcing weights; in units of the forcing's scale, sampled uniformly."""
+    stiffness: PositiveRange = (50.0, 50.0)
+    """K, in 1/duration^2; sampled uniformly. Small ones spread the motion over the duration."""
+    damping_ratio: PositiveRange = (1.0, 1.0)
+    """D / (2 sqrt(K)); 1 is critical damping."""
+
+
+class SimulationConfig(Section):
+    """How policies are run in gym-pusht."""
+
+    action_noise_std: float = Field(default=8.0, ge=0.0, le=256.0)
+    """px; independent Gaussian noise on each commanded target. 0: deterministic."""
+
+
+class DatasetConfig(Section):
+    """How trajectories are divided."""
+
+    validation_fraction: Fraction = 0.1
+    """Share of trajectories for model selection."""
+    test_fraction: Fraction = 0.1
+    """Share of trajectories for the evaluation alone."""
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> Self:
+        held_out = self.validation_fraction + self.test_fraction
+        if held_out >= 1.0:
+            raise ValueError(
+                f"validation_fraction + test_fraction = {held_out:g} leaves nothing to train on; "
+                "make their sum less than 1"
+            )
+        return self
+
+
+class NetworkConfig(Section):
+    """The networks of a flow: of the transition, or of the bridge."""
+
+    hidden_size: Width = 128
+    """Units per hidden layer."""
+    depth: int = Field(default=2, ge=1, le=16)
+    """Hidden layers per network."""
+    num_flow_layers: int = Field(default=4, ge=0, le=64)
+    """Affine couplings; 0 leaves a Gaussian."""
+    activation: Activation = "silu"
+    """Of the hidden layers."""
+    scale_function: ScaleFunction = "tanh_exp"
+    """How couplings turn a network's output into a positive scale."""
+
+
+class ModelConfig(Section):
+    """The PushT model."""
+
+    state_dim: Literal[5, 7] = 7
+    """7: agent position and velocity, block pose. 5: without the velocity (not Markov)."""
+    autonomous: bool = False
+    """true: the law depends on t - s alone, although the DMP runs on its own clock."""
+    path_points: int = Field(default=12, ge=1, le=256)
+    """Points of the nominal path that the networks see."""
+    flow: NetworkConfig = NetworkConfig()
+    """The transition p(x_t | x_s)."""
+    bridge: NetworkConfig = NetworkConfig(hidden_size=64, num_flow_layers=2)
+    """The bridge b(x_m | x_s, x_t); used in training only."""
+
+
+class WandbConfig(Section):
+    """Logging to Weights & Biases; `results/training/metrics.csv` is the record either way."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    """The environment variable WANDB_MODE, where set, wins."""
+    project: str = Field(default="nsf-pusht", min_length=1)
+    """Project that runs are logged under."""
+
+
+class TrainingConfig(Section):
+    """Optimisation."""
+
+    steps: int = Field(default=12_000, ge=1)
+    """Optimisation steps."""
+    batch_size: int = Field(default=512, ge=1)
+    """Transitions per step."""
+    max_gap: float = Field(default=3.6, ge=CONTROL_DT)
+    """s; longest t - s that is trained on."""
+    learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
+    """Peak rate of Adam."""
+    final_learning_rate: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of the peak rate that the cosine decay ends at."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear warm-up."""
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    """Gradients are clipped to this global norm."""
+    one_to_two_weight: float = Field(default=0.1, ge=0.0)
+    """Weight of the 1->2 flow-consistency loss."""
+    two_to_one_weight: float = Field(default=0.1, ge=0.0)
+    """Weight of the 2->1 flow-consistency loss."""
+    consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    """Share of each batch that the consistency losses are estimated on."""
+    validate_every: int = Field(default=500, ge=1)
+    """Steps between validations; each writes a row of metrics.csv."""
+    validation_size: int = Field(default=16_384, ge=1)
+    """Transitions per validation; the same ones each time."""
+    wandb: WandbConfig = WandbConfig()
+    """Logging."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} must be less than steps = {self.steps}"
+            )
+        return self
+
+
+class EvaluationConfig(Section):
+    """The comparison with the test split."""
+
+    horizons: Annotated[
+        tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)
+    ] = (0.1, 0.5, 1.0, 2.0)
+    """s; multiples of the control step."""
+    num_states: int = Field(default=2000, ge=2)
+    """Start states per horizon, at most as many as the test split has."""
+    num_samples: int = Field(default=128, ge=2, le=65_536)
+    """Draws per state."""
+
+    @model_validator(mode="after")
+    def _horizons_are_control_steps(self) -> Self:
+        for horizon in self.horizons:
+            if not math.isclose(horizon / CONTROL_DT, round(horizon / CONTROL_DT), abs_tol=1e-6):
+                raise ValueError(
+                    f"horizons: {horizon:g} s is not a multiple of the control step {CONTROL_DT} s"
+                )
+        if len(set(self.horizons)) < len(self.horizons):
+            raise ValueError(f"horizons: {list(self.horizons)} names one twice")
+        return self
+
+
+class VideoConfig(Section):
+    """Recordings."""
+
+    num_videos: int = Field(default=4, ge=0, le=1000)
+    """Trajectories recorded, the first of the data set."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """All randomness follows from it."""
+    num_trajectories: int = Field(default=20_000, ge=1)
+    """Trajectories to simulate."""
+    shard_size: int = Field(default=500, ge=1, le=100_000)
+    """Trajectories per shard: one file and one job each."""
+    dmp: DMPConfig = DMPConfig()
+    policies: PolicyConfig = PolicyConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    videos: VideoConfig = VideoConfig()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        longest = self.max_steps * CONTROL_DT
+        for name, value in [
+            ("training.max_gap", self.training.max_gap),
+            ("evaluation.horizons", max(self.evaluation.horizons)),
+        ]:
+            if value > longest + 1e-9:
+                raise ValueError(
+                    f"{name} = {value:g} s is longer than any trajectory: policies.duration ends "
+                    f"at {self.policies.duration[1]:g} s"
+                )
+        shortest = max(1, math.ceil(self.policies.duration[0] / CONTROL_DT - 1e-9))
+        held_out = self.dataset.validation_fraction + self.dataset.test_fraction
+        transitions = int(self.num_trajectories * (1.0 - held_out) * shortest)
+        if self.training.batch_size > transitions:
+            raise ValueError(
+                f"training.batch_size = {self.training.batch_size} is larger than the data: "
+                f"num_trajectories = {self.num_trajectories} gives about {transitions} training "
+                "transitions; lower the one or raise the other"
+            )
+        if self.num_shards > 100_000:
+            raise ValueError(
+                f"num_trajectories = {self.num_trajectories} in shards of {self.shard_size} makes "
+                f"{self.num_shards} shards, more than 100000; raise shard_size"
+            )
+        low, high = self.dmp.workspace
+        for name in ("goal_x", "goal_y"):
+            goal = getattr(self.policies, name)
+            if goal[0] < low or goal[1] > high:
+                raise ValueError(
+                    f"policies.{name} = {list(goal)} px leaves dmp.workspace = [{low:g}, {high:g}]"
+                )
+        return self
+
+    @property
+    def max_steps(self) -> int:
+        """Control steps of the longest trajectory, the padded length T."""
+        return num_steps(self.policies.duration[1])
+
+    @property
+    def num_shards(self) -> int:
+        """Shards that hold all trajectories."""
+        return -(-self.num_trajectories // self.shard_size)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First trajectory of a shard, and one past its last."""
+        first = shard * self.shard_size
+        return first, min(first + self.shard_size, self.num_trajectories)
+
+
+def num_steps(duration: float) -> int:
+    """Control steps that cover a duration in seconds."""
+    return max(1, math.ceil(duration / CONTROL_DT - 1e-9))
+
+
+def parse_config(settings: Mapping[str, Any], source: str = "config") -> Config:
+    """Settings as read from YAML or JSON, checked.
+
+    Raises:
+        ConfigError: one line, naming the setting, what was expected and what came.
+    """
+    try:
+        return Config.model_validate_json(json.dumps(settings))
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "; ".join(map(_describe, error.errors()))) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not plain settings: {error}") from None
+
+
+def load_config(source: str | Path) -> Config:
+    """Settings from a YAML file, or from the JSON text that the workflow's commands carry.
+
+    Raises:
+        ConfigError: one line, naming the file or setting, what was expected and what came.
+    """
+    text, name = str(source), str(source)
+    if text.lstrip().startswith("{"):
+        name = "--config"
+    else:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise ConfigError(f"{name}: cannot read the settings: {reason}") from None
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{name}: expected settings by name, got {type(settings).__name__}")
+    return parse_config(settings, name)
+
+
+def json_schema() -> str:
+    """The JSON schema of `config.yaml`, as text."""
+    return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+
+
+def _describe(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"{where}: {message}" if where else message
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown setting{_nearest(error['loc'])}"
+    came = json.dumps(error["input"])
+    hint = ""
+    if isinstance(error["input"], str):
+        try:
+            float(error["input"])
+            hint = " (YAML reads a number like 1e-3 as text: write 1.0e-3, without quotes)"
+        except ValueError:
+            pass
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    return f"{where}: expected {expected}, got {came}{hint}"
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    import difflib
+
+    section: type[BaseModel] = Config
+    for part in location[:-1]:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    names = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    if names:
+        return f"; did you mean {names[0]}?"
+    return "; expected one of " + ", ".join(section.model_fields)

@@ -1,0 +1,182 @@
+"""Merging: all rollout shards into one data set, scaled by the train split's bounds.
+
+Two passes over the shards, one shard in memory at a time: the first checks each and gathers bounds
+and statistics, the second writes.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nsf_pipeline.config import CONTROL_DT, Config, DatasetConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.data.randomness import Stream, generator
+
+TRAIN, VALIDATION, TEST = range(3)
+SPLITS = ("train", "validation", "test")
+SCALED = tuple(name for name, field in store.DATASET.items() if field.scaled)
+ON_STATES = frozenset({"observations", "agent_velocity", "block_angle"})
+ON_ACTIONS = frozenset({"targets", "actions"})
+
+
+def merge(
+    shards: Sequence[Path],
+    config: Config,
+    *,
+    rollouts_fingerprint: str,
+    attributes: dict[str, Any],
+    output: Path,
+    metadata_output: Path,
+) -> dict[str, Any]:
+    """Merge rollout shards, given in order, and return the metadata.
+
+    Raises:
+        StoreError: a shard is missing, damaged, foreign or was made by other settings or code.
+    """
+    if len(shards) != config.num_shards:
+        raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
+    statistics = Statistics()
+    for index, path in enumerate(shards):
+        with store.reading(path, "rollouts") as file:
+            _check(path, file, rollouts_fingerprint, config.shard_range(index))
+            rollouts = {name: file[name][...] for name in store.ROLLOUTS}
+        statistics.add(rollouts, split_of(config.seed, rollouts["trajectory"], config.dataset))
+    low, high = statistics.bounds()
+    metadata = statistics.metadata() | attributes
+    steps = config.max_steps
+    sizes = {
+        "n": config.num_trajectories,
+        "T": steps,
+        "T+1": steps + 1,
+        "C": statistics.condition_dim,
+    }
+    text = json.dumps(metadata, indent=2, sort_keys=True) + "\n"
+    with store.replacing(output) as beside, store.replacing(metadata_output) as metadata_beside:
+        metadata_beside.write_text(text, encoding="utf-8")
+        with store.create(beside, "dataset", sizes, attributes | {"metadata": text}) as file:
+            for index, path in enumerate(shards):
+                rollouts = store.read(path, "rollouts")
+                rollouts["split"] = split_of(config.seed, rollouts["trajectory"], config.dataset)
+                for name in SCALED:
+                    rollouts[name] = _scaled(name, rollouts, low[name], high[name])
+                rows = slice(*config.shard_range(index))
+                for name in store.DATASET:
+                    file[name][rows] = rollouts[name]
+    return metadata
+
+
+def split_of(seed: int, trajectories: Iterable[int], config: DatasetConfig) -> np.ndarray:
+    """(n) 0 train, 1 validation, 2 test, from (seed, trajectory) alone."""
+    uniform = np.array([generator(seed, int(i), Stream.SPLIT).random() for i in trajectories])
+    held_out = config.validation_fraction + config.test_fraction
+    split = np.full(len(uniform), TRAIN, np.uint8)
+    split[uniform < held_out] = TEST
+    split[uniform < config.validation_fraction] = VALIDATION
+    return split
+
+
+@dataclass
+class Statistics:
+    """What is gathered shard by shard."""
+
+    low: dict[str, np.ndarray] = field(default_factory=dict)
+    high: dict[str, np.ndarray] = field(default_factory=dict)
+    final_coverage: list[np.ndarray] = field(default_factory=list)
+    splits: np.ndarray = field(default_factory=lambda: np.zeros(len(SPLITS), np.int64))
+    successes: int = 0
+    moved_steps: int = 0
+    steps: int = 0
+    condition_dim: int = 0
+
+    def add(self, rollouts: dict[str, np.ndarray], split: np.ndarray) -> None:
+        """Add one shard."""
+        train = split == TRAIN
+        for name in SCALED:
+            values = rollouts[name][train][_valid(name, rollouts)[train]].astype(np.float64)
+            if len(values):
+                low, high = values.min(axis=0), values.max(axis=0)
+                self.low[name] = np.minimum(self.low.get(name, low), low)
+                self.high[name] = np.maximum(self.high.get(name, high), high)
+        last = rollouts["length"] - 1
+        self.final_coverage.append(rollouts["coverage"][np.arange(len(last)), last])
+        self.splits += np.bincount(split, minlength=len(SPLITS))
+        self.successes += int(rollouts["success"].sum())
+        self.moved_steps += int(block_moved(rollouts).sum())
+        self.steps += int(rollouts["action_mask"].sum())
+        self.condition_dim = rollouts["condition"].shape[1]
+
+    def bounds(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Least and greatest value per array and dimension over the train split.
+
+        Raises:
+            StoreError: the train split is empty.
+        """
+        if not self.low:
+            raise store.StoreError(
+                "no trajectory fell into the train split; raise num_trajectories or lower "
+                "dataset.validation_fraction and dataset.test_fraction"
+            )
+        return self.low, self.high
+
+    def metadata(self) -> dict[str, Any]:
+        """What `dataset.meta.json` says of the data."""
+        coverage = np.concatenate(self.final_coverage).astype(np.float64)
+        return {
+            "num_trajectories": len(coverage),
+            "dt": CONTROL_DT,
+            "observation_dim": 5,
+            "action_dim": 2,
+            "condition_dim": self.condition_dim,
+            "min": {name: self.low[name].tolist() for name in SCALED},
+            "max": {name: self.high[name].tolist() for name in SCALED},
+            "success_rate": self.successes / len(coverage),
+            "coverage_mean": float(coverage.mean()),
+            "coverage_std": float(coverage.std()),
+            "contact_fraction": self.moved_steps / self.steps,
+            "num_steps": self.steps,
+            "splits": dict(zip(SPLITS, self.splits.tolist(), strict=True)),
+        }
+
+
+def block_moved(rollouts: dict[str, np.ndarray]) -> np.ndarray:
+    """(n, T) bool: the block's pose changed in this step."""
+    pose = np.concatenate(
+        [rollouts["observations"][:, :, 2:4], rollouts["block_angle"][:, :, None]], axis=-1
+    )
+    return (np.diff(pose, axis=1) != 0).any(axis=-1) & rollouts["action_mask"]
+
+
+def _valid(name: str, rollouts: dict[str, np.ndarray]) -> np.ndarray:
+    if name in ON_STATES:
+        return rollouts["observation_mask"]
+    if name in ON_ACTIONS:
+        return rollouts["action_mask"]
+    return np.ones(len(rollouts["length"]), bool)
+
+
+def _scaled(
+    name: str, rollouts: dict[str, np.ndarray], low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    valid = _valid(name, rollouts)
+    values = store.scale(rollouts[name], low, high)
+    return np.where(valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim)), values, 0.0)
+
+
+def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int]) -> None:
+    again = "delete it and run the workflow again"
+    if file.attrs["fingerprint"] != fingerprint:
+        raise store.StoreError(
+            f"{path}: made by other settings or code (fingerprint {file.attrs['fingerprint']}, "
+            f"now {fingerprint}); {again}, or remake all of them with: "
+            "snakemake --cores all --forcerun policies rollouts"
+        )
+    trajectories = file["trajectory"][...]
+    if not np.array_equal(trajectories, np.arange(*expected)):
+        raise store.StoreError(
+            f"{path}: expected trajectories {expected[0]} to {expected[1] - 1}, got "
+            f"{len(trajectories)} from {trajectories[0] if len(trajectories) else 'none'}; {again}"
+        )

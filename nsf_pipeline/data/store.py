@@ -1,0 +1,241 @@
+"""Every HDF5 file of the pipeline: its schema, writing and reading.
+
+A schema is a table of arrays. Files are written beside their place and renamed when complete, so
+that whatever stands under its name is whole; identical content gives identical bytes.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+SCHEMA_VERSION = 1
+# gzip after byte shuffling; one chunk holds this many trajectories.
+CHUNK_TRAJECTORIES = 64
+
+
+class StoreError(ValueError):
+    """A file is missing, damaged, or not what was expected there."""
+
+
+class Field(NamedTuple):
+    """One array: its axes after the trajectory's, type, unit and meaning.
+
+    Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
+    vector's length. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`.
+    """
+
+    axes: tuple[int | str, ...]
+    dtype: str
+    unit: str
+    meaning: str
+    scaled: bool = False
+
+
+TRAJECTORY = Field((), "int64", "1", "index in the whole data set")
+SEED = Field((), "int64", "1", "seed of env.reset")
+INITIAL_STATE = Field(
+    (7,), "float64", "px, px/s, rad", "agent x, y, velocity x, y, block x, y, angle", scaled=True
+)
+FROM_RESET = Field((), "bool", "1", "the state of env.reset(seed); false: entered directly")
+CONDITION = Field(("C",), "float64", "mixed", "the packed DMP vector", scaled=True)
+
+POLICIES: dict[str, Field] = {
+    "trajectory": TRAJECTORY,
+    "seed": SEED,
+    "initial_state": INITIAL_STATE,
+    "from_reset": FROM_RESET,
+    "duration": Field((), "float64", "s", "length of the policy"),
+    "start": Field((2,), "float64", "px", "first desired position"),
+    "goal": Field((2,), "float64", "px", "last desired position"),
+    "weights": Field((2, "B"), "float64", "1", "forcing weights"),
+    "stiffness": Field((), "float64", "1/duration^2", "K"),
+    "damping": Field((), "float64", "1/duration", "D"),
+    "condition": CONDITION,
+}
+
+ROLLOUTS: dict[str, Field] = {
+    "trajectory": TRAJECTORY,
+    "seed": SEED,
+    "initial_state": INITIAL_STATE,
+    "from_reset": FROM_RESET,
+    "condition": CONDITION,
+    "observations": Field(
+        ("T+1", 5), "float32", "px, rad", "agent x, y, block x, y, angle in [0, 2 pi)", scaled=True
+    ),
+    "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
+    "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
+    "targets": Field(("T", 2), "float32", "px", "the DMP's desired positions", scaled=True),
+    "actions": Field(("T", 2), "float32", "px", "what the environment was given", scaled=True),
+    "rewards": Field(("T",), "float32", "1", "reward of each step"),
+    "coverage": Field(("T",), "float32", "1", "share of the goal covered after each step"),
+    "observation_mask": Field(("T+1",), "bool", "1", "true where a state was reached"),
+    "action_mask": Field(("T",), "bool", "1", "true where a step was taken"),
+    "state_times": Field(("T+1",), "float32", "s", "time of each state"),
+    "action_times": Field(("T",), "float32", "s", "time at which each action starts"),
+    "length": Field((), "int32", "steps", "steps taken"),
+    "success": Field((), "bool", "1", "coverage exceeded 0.95"),
+}
+
+DATASET: dict[str, Field] = {
+    name: field._replace(dtype="float64") if field.scaled else field
+    for name, field in ROLLOUTS.items()
+} | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test")}
+
+SCHEMAS = {"policies": POLICIES, "rollouts": ROLLOUTS, "dataset": DATASET}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, beside `path`, renamed to it if all goes well and removed if not.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise StoreError(f"{path}: cannot write it: {reason}; nothing was changed") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def create(path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]) -> Any:
+    """A new HDF5 file of a kind with its arrays allocated.
+
+    Args:
+        path: where.
+        kind: "policies", "rollouts" or "dataset".
+        sizes: "n" and the length of each named axis.
+        attributes: stored beside the schema's version; mappings become JSON.
+    """
+    file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+    file.attrs["schema"] = kind
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    for name, value in sorted(attributes.items()):
+        is_plain = isinstance(value, str | int | float)
+        file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
+    for name, field in SCHEMAS[kind].items():
+        shape = (sizes["n"], *(sizes[axis] if isinstance(axis, str) else axis for axis in field.axes))
+        dataset = file.create_dataset(
+            name,
+            shape,
+            field.dtype,
+            chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
+            compression="gzip" if field.axes else None,
+            compression_opts=1 if field.axes else None,
+            shuffle=bool(field.axes),
+        )
+        dataset.attrs["unit"] = field.unit
+        dataset.attrs["meaning"] = field.meaning
+    return file
+
+
+def write(
+    path: Path, kind: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> None:
+    """Write a whole file of a kind.
+
+    Raises:
+        StoreError: the file cannot be written; what stood there before still does.
+        ValueError: an array is missing, unknown or of the wrong shape: an error of this package.
+    """
+    sizes = _sizes(kind, arrays)
+    with replacing(path) as beside, create(beside, kind, sizes, attributes) as file:
+        for name in SCHEMAS[kind]:
+            file[name][...] = arrays[name]
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[Any]:
+    """An open file of a kind, its schema checked.
+
+    Raises:
+        StoreError: missing, damaged, of another kind or of another version.
+    """
+    path = Path(path)
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file; expected the HDF5 file of {kind}") from None
+    except OSError as error:
+        raise StoreError(
+            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
+            "delete it and run the workflow again"
+        ) from None
+    with file:
+        found = (file.attrs.get("schema"), file.attrs.get("schema_version"))
+        if found != (kind, SCHEMA_VERSION):
+            raise StoreError(
+                f"{path}: expected {kind} of schema version {SCHEMA_VERSION}, got {found[0]} of "
+                f"version {found[1]}; delete it and run the workflow again"
+            )
+        try:
+            _sizes(kind, file)
+        except ValueError as error:
+            raise StoreError(f"{path}: {error}; delete it and run the workflow again") from None
+        try:
+            yield file
+        except OSError as error:
+            raise StoreError(
+                f"{path}: damaged: {' '.join(str(error).split())}; "
+                "delete it and run the workflow again"
+            ) from None
+
+
+def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a file of a kind, all or those named.
+
+    Raises:
+        StoreError: as `reading`.
+    """
+    with reading(path, kind) as file:
+        return {name: file[name][...] for name in names or SCHEMAS[kind]}
+
+
+def bounds_range(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """high - low, and 1 where a dimension is constant."""
+    return np.where(high > low, high - low, 1.0)
+
+
+def scale(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Physical values to [-1, 1], float64: 2 (v - low) / (high - low) - 1."""
+    return 2.0 * (np.asarray(values, np.float64) - low) / bounds_range(low, high) - 1.0
+
+
+def unscale(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The inverse of `scale`: low + (v + 1) / 2 (high - low), rounded at the 12th decimal.
+
+    Cast to float32, it gives what was stored before scaling, bit for bit (for magnitudes from
+    2e-5 up, and for 0; the rounding is what brings a 0 back).
+    """
+    return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
+
+
+def _sizes(kind: str, arrays: Any) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for name, field in SCHEMAS[kind].items():
+        if name not in arrays:
+            raise ValueError(f"expected an array '{name}' in {kind}, found none")
+        shape = arrays[name].shape
+        axes = ("n", *field.axes)
+        expected = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in axes)
+        fits = len(shape) == len(axes) and all(
+            isinstance(want, str) or want == got for want, got in zip(expected, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"expected '{name}' of {kind} with shape {expected}, got {shape}")
+        sizes |= {axis: got for axis, got in zip(axes, shape, strict=True) if isinstance(axis, str)}
+    if "T" in sizes and sizes["T+1"] != sizes["T"] + 1:
+        raise ValueError(f"expected T + 1 states for {sizes['T']} actions, got {sizes['T+1']}")
+    return sizes

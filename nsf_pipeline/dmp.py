@@ -1,0 +1,226 @@
+"""Planar Dynamic Movement Primitives: a policy's desired path.
+
+In the policy's own time u = t / duration in [0, 1], with the phase x(u) = exp(-a u):
+
+    y'' = K (g + f(x) - y) - D y',        y(0) = start, y'(0) = 0
+    f(x) = x * (sum_i psi_i(x) w_i) / (sum_i psi_i(x)) * s
+    psi_i(x) = exp(-h_i (x - c_i)^2)
+
+with stiffness K, damping D, goal g, weights w and the forcing's scale s: goal - start, coordinate by
+coordinate, or a fixed length (Ijspeert et al. 2013, doi:10.1162/NECO_a_00393; K multiplies the
+forcing as in Pastor et al. 2009, so that a weight displaces the attractor whatever the stiffness).
+
+The attractor g + f is taken as linear between the integration's knots, and each step from knot to
+knot is then exact. The functions take NumPy or JAX arrays, one policy or any number of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nsf_pipeline.config import DMPConfig
+
+Array = Any  # NumPy's or JAX's: this module must run without JAX
+FIXED_SCALE = 256.0
+"""px; the forcing's scale where it is not the goal's offset."""
+
+
+class DMPParams(NamedTuple):
+    """Parameters of one policy, or of many with leading axes.
+
+    Attributes:
+        duration: (...) s.
+        start: (..., 2) px.
+        goal: (..., 2) px.
+        weights: (..., 2, n_basis), in units of the forcing's scale.
+        stiffness: (...) K, in 1 / duration^2.
+        damping: (...) D, in 1 / duration.
+    """
+
+    duration: Array
+    start: Array
+    goal: Array
+    weights: Array
+    stiffness: Array
+    damping: Array
+
+    def as_vector(self, xp: Any = np) -> Array:
+        """Packed as duration, start, goal, weights row by row, stiffness, damping: (..., C)."""
+        weights = xp.reshape(self.weights, (*self.weights.shape[:-2], -1))
+        scalars = (self.duration, self.stiffness, self.damping)
+        duration, stiffness, damping = (xp.asarray(scalar)[..., None] for scalar in scalars)
+        parts = (duration, self.start, self.goal, weights, stiffness, damping)
+        return xp.concatenate(parts, axis=-1)
+
+    @classmethod
+    def from_vector(cls, vector: Array) -> "DMPParams":
+        """The inverse of `as_vector`; the number of basis functions follows from the length.
+
+        Raises:
+            ValueError: no whole number of basis functions fits the length.
+        """
+        n_basis, rest = divmod(vector.shape[-1] - 7, 2)
+        if n_basis < 1 or rest:
+            raise ValueError(
+                f"a DMP vector has 7 + 2 n_basis numbers, got {vector.shape[-1]}: duration, "
+                "start (2), goal (2), weights (2 n_basis), stiffness, damping"
+            )
+        weights = vector[..., 5:-2].reshape(*vector.shape[:-1], 2, n_basis)
+        return cls(
+            duration=vector[..., 0],
+            start=vector[..., 1:3],
+            goal=vector[..., 3:5],
+            weights=weights,
+            stiffness=vector[..., -2],
+            damping=vector[..., -1],
+        )
+
+
+class Path(NamedTuple):
+    """A desired path at the integration's knots, evenly spaced in time.
+
+    Attributes:
+        duration: (...) s.
+        position: (..., knots, 2) px, before it is held inside the workspace.
+        velocity: (..., knots, 2) px per duration.
+    """
+
+    duration: Array
+    position: Array
+    velocity: Array
+
+
+def basis(config: DMPConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and widths in phase space, each (n_basis).
+
+    Centres lie evenly in time, so exponentially in phase; neighbours cross at exp(-1/2).
+    """
+    centres = np.exp(-config.phase_decay * np.linspace(0.0, 1.0, config.n_basis))
+    gaps = -np.diff(centres)
+    widths = 2.0 / np.append(gaps, gaps[-1]) ** 2
+    return centres, widths
+
+
+def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
+    """f at the knots, (..., knots, 2) px."""
+    centres, widths = basis(config)
+    time = np.linspace(0.0, 1.0, config.integration_steps + 1)
+    phase = np.exp(-config.phase_decay * time)
+    psi = np.exp(-widths * (phase[:, None] - centres) ** 2)
+    # The phase and the basis are the same for all policies: one table, one product.
+    table = phase[:, None] * psi / psi.sum(axis=1, keepdims=True)
+    shape = xp.moveaxis(params.weights @ xp.asarray(table.T, params.weights.dtype), -1, -2)
+    if config.scale_forcing_by_goal_delta:
+        return shape * (params.goal - params.start)[..., None, :]
+    return shape * FIXED_SCALE
+
+
+def integrate(params: DMPParams, config: DMPConfig, xp: Any = np) -> Path:
+    """Desired paths of one policy or many, as one array computation.
+
+    Args:
+        params: the policies.
+        config: what they share.
+        xp: `numpy` or `jax.numpy`.
+    """
+    attractor = params.goal[..., None, :] + forcing(params, config, xp)
+    position, velocity = follow(
+        xp.moveaxis(attractor, -2, 0),
+        params.start,
+        xp.zeros_like(params.start),
+        params.stiffness,
+        params.damping,
+        1.0 / config.integration_steps,
+        xp,
+    )
+    return Path(params.duration, xp.moveaxis(position, 0, -2), xp.moveaxis(velocity, 0, -2))
+
+
+def evaluate(path: Path, times: Array, config: DMPConfig, xp: Any = np) -> Array:
+    """Desired positions (..., P, 2) px at times (..., P) s, held inside the workspace.
+
+    Before its start a policy wants its first point, after its end its last.
+    """
+    last = path.position.shape[-2] - 1
+    knot = xp.clip(times / path.duration[..., None], 0.0, 1.0) * last
+    lower = xp.clip(xp.floor(knot).astype(np.int32), 0, last - 1)
+    u = (knot - lower)[..., None]
+    y0, y1, v0, v1 = (
+        xp.take_along_axis(values, index[..., None], axis=-2)
+        for values in (path.position, path.velocity / last)
+        for index in (lower, lower + 1)
+    )
+    # Cubic Hermite interpolation.
+    hermite = (
+        (1 + 2 * u) * (1 - u) ** 2 * y0
+        + u**2 * (3 - 2 * u) * y1
+        + u * (1 - u) ** 2 * v0
+        - u**2 * (1 - u) * v1
+    )
+    return xp.clip(hermite, *config.workspace)
+
+
+def follow(
+    attractor: Array,
+    position: Array,
+    velocity: Array,
+    stiffness: Array,
+    damping: Array,
+    step: Array,
+    xp: Any = np,
+) -> tuple[Array, Array]:
+    """Solve y'' = K (r - y) - D y' for an attractor r that is linear between knots.
+
+    Args:
+        attractor: (knots, ..., 2) r.
+        position: (..., 2) y at the first knot.
+        velocity: (..., 2) y' there.
+        stiffness: (...) K > 0.
+        damping: (...) D.
+        step: (...) time from knot to knot.
+        xp: `numpy` or `jax.numpy`.
+
+    Returns:
+        y and y' at every knot, each (knots, ..., 2).
+    """
+    stiffness, damping, step = (xp.asarray(value)[..., None] for value in (stiffness, damping, step))
+    (yy, yv), (vy, vv) = power = _propagator(stiffness, damping, step, xp)
+    # On a straight piece y = r - (D / K) r', y' = r' solves the equation; what is left of the
+    # state decays by the propagator. So z_(k+1) = P z_k + u_k with
+    slope = (attractor[1:] - attractor[:-1]) / step
+    lag = damping / stiffness * slope
+    start, end = attractor[:-1] - lag, attractor[1:] - lag
+    y = xp.concatenate([position[None], end - yy * start - yv * slope])
+    v = xp.concatenate([velocity[None], slope - vy * start - vv * slope])
+    # All knots at once, by doubling: after round i each sums its last 2^i terms.
+    reach, knots = 1, attractor.shape[0]
+    while reach < knots:
+        (yy, yv), (vy, vv) = power
+        earlier_y, earlier_v = y[:-reach], v[:-reach]
+        y = xp.concatenate([y[:reach], y[reach:] + yy * earlier_y + yv * earlier_v])
+        v = xp.concatenate([v[:reach], v[reach:] + vy * earlier_y + vv * earlier_v])
+        power = (
+            (yy * yy + yv * vy, yv * (yy + vv)),
+            (vy * (yy + vv), vy * yv + vv * vv),
+        )
+        reach *= 2
+    return y, v
+
+
+def _propagator(stiffness: Array, damping: Array, step: Array, xp: Any) -> tuple[Any, Any]:
+    """exp(A h) of A = [[0, 1], [-K, -D]], under, at and over critical damping.
+
+    e^(-a h) (c I + s (A + a I)), with a = D / 2, q^2 = a^2 - K, c = cosh(q h), s = sinh(q h) / q.
+    """
+    half = damping / 2
+    square = (half**2 - stiffness) * step**2
+    root = xp.sqrt(xp.maximum(xp.abs(square), 1e-12))
+    critical = xp.abs(square) < 1e-6
+    over = square > 0
+    c = xp.where(critical, 1 + square / 2, xp.where(over, xp.cosh(root), xp.cos(root)))
+    s = xp.where(critical, 1 + square / 6, xp.where(over, xp.sinh(root), xp.sin(root)) / root)
+    s, decay = s * step, xp.exp(-half * step)
+    return (
+        (decay * (c + s * half), decay * s),
+        (-decay * s * stiffness, decay * (c - s * half)),
+    )

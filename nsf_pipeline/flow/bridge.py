@@ -1,0 +1,101 @@
+"""The bridge b(x_m | x_s, x_t): where the state was in between."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.flow.bijectors import (
+    Activation,
+    ContinuousAffineCoupling,
+    ScaleFunction,
+    alternating_halves,
+    zero_linear,
+)
+from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
+from nsf_pipeline.flow.transition import check_condition, drift_and_std, safe_sqrt
+
+
+class ConditionalAuxiliaryFlow(eqx.Module):
+    """The auxiliary law of the flow-consistency losses.
+
+    With r = (m - s) / (t - s) and a = r (1 - r), a Gaussian round the straight line,
+
+        z = (1 - r) x_s + r x_t + a * mu(c) + sqrt(a (t - s)) * sigma(c) * noise,
+
+    then couplings of strength a: exactly x_s at r = 0 and x_t at r = 1.
+    """
+
+    encoder: eqx.nn.MLP
+    head: eqx.nn.Linear
+    couplings: tuple[ContinuousAffineCoupling, ...]
+    state_dim: int = eqx.field(static=True)
+    condition_dim: int = eqx.field(static=True)
+    autonomous: bool = eqx.field(static=True)
+    min_std: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        state_dim: int,
+        condition_dim: int = 0,
+        autonomous: bool = True,
+        hidden_size: int = 64,
+        depth: int = 2,
+        num_flow_layers: int = 2,
+        activation: Activation = jax.nn.silu,
+        scale_function: ScaleFunction = "tanh_exp",
+        min_std: float = 1e-3,
+        *,
+        key: PRNGKeyArray,
+    ):
+        """Build a bridge; the arguments are those of `ConditionalNeuralStochasticFlow`."""
+        encoder_key, head_key, *keys = jax.random.split(key, num_flow_layers + 2)
+        times = 2 if autonomous else 3
+        self.encoder = eqx.nn.MLP(
+            2 * state_dim + condition_dim + times,
+            hidden_size,
+            hidden_size,
+            depth - 1,
+            activation,
+            activation,
+            key=encoder_key,
+        )
+        self.head = zero_linear(hidden_size, 2 * state_dim, key=head_key)
+        halves = alternating_halves(state_dim, num_flow_layers)
+        self.couplings = tuple(
+            ContinuousAffineCoupling(
+                moved, hidden_size, hidden_size, depth, activation, scale_function, key=k
+            )
+            for moved, k in zip(halves, keys, strict=True)
+        )
+        self.state_dim = state_dim
+        self.condition_dim = condition_dim
+        self.autonomous = autonomous
+        self.min_std = min_std
+
+    def __call__(
+        self,
+        x_init: Float[Array, " dim"],
+        x_final: Float[Array, " dim"],
+        t_init: Float[Array, ""] | float,
+        t_mid: Float[Array, ""] | float,
+        t_final: Float[Array, ""] | float,
+        condition: Float[Array, " condition"] | None = None,
+    ) -> ContinuousNormalizingFlow:
+        """The law of the state at t_mid, for t_init <= t_mid <= t_final and t_init < t_final.
+
+        Raises:
+            ValueError: a condition is missing, or given where the bridge has none.
+        """
+        condition = check_condition(condition, self.condition_dim)
+        gap = jnp.asarray(t_final - t_init, x_init.dtype)
+        r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
+        strength = r * (1.0 - r)
+        times = [r, gap]
+        if not self.autonomous:
+            times.append(jnp.asarray(t_init, x_init.dtype))
+        context = self.encoder(jnp.concatenate([x_init, x_final, condition, jnp.stack(times)]))
+        drift, std = drift_and_std(self.head(context), self.min_std)
+        line = (1.0 - r) * x_init + r * x_final
+        base = MultivariateNormalDiag(line + strength * drift, safe_sqrt(strength * gap) * std)
+        return ContinuousNormalizingFlow(base, self.couplings, strength, context)

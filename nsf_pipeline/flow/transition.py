@@ -1,0 +1,180 @@
+"""The transition law p(x_t | x_s, s, t, c) as one pass of a conditional flow."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.flow.bijectors import (
+    Activation,
+    ContinuousAffineCoupling,
+    ScaleFunction,
+    alternating_halves,
+    zero_linear,
+)
+from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
+
+
+class ConditionalGaussianTransition(eqx.Module):
+    """The base law: a Gaussian step of Euler and Maruyama's form.
+
+    z = x_s + d * mu(c) + sqrt(d) * sigma(c) * noise, for the elapsed time d and the context c.
+
+    Attributes:
+        min_std: least sigma. It keeps densities bounded where a component does not move at all.
+    """
+
+    head: eqx.nn.Linear
+    min_std: float = eqx.field(static=True)
+
+    def __init__(
+        self, state_dim: int, context_dim: int, min_std: float = 1e-3, *, key: PRNGKeyArray
+    ):
+        self.head = zero_linear(context_dim, 2 * state_dim, key=key)
+        self.min_std = min_std
+
+    def __call__(
+        self, x_init: Float[Array, " dim"], delta: Float[Array, ""], context: Float[Array, " context"]
+    ) -> MultivariateNormalDiag:
+        """The law of z after the time `delta`."""
+        drift, std = drift_and_std(self.head(context), self.min_std)
+        return MultivariateNormalDiag(x_init + delta * drift, safe_sqrt(delta) * std)
+
+
+class ConditionalNeuralStochasticFlow(eqx.Module):
+    """The law of the state at a later time, given the state, both times and a condition.
+
+    A Gaussian step, then affine couplings, all of which vanish as t -> s: at t = s the law is a
+    point mass at x_s, exactly (Neural Stochastic Flows, arXiv:2510.25769, with a condition).
+    States, conditions and times should be of order one: the caller scales them.
+
+    Attributes:
+        state_dim: numbers in a state, at least 1.
+        condition_dim: numbers in a condition; 0 where there is none.
+        autonomous: the law depends on t - s alone.
+    """
+
+    encoder: eqx.nn.MLP
+    base: ConditionalGaussianTransition
+    couplings: tuple[ContinuousAffineCoupling, ...]
+    state_dim: int = eqx.field(static=True)
+    condition_dim: int = eqx.field(static=True)
+    autonomous: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        state_dim: int,
+        condition_dim: int = 0,
+        autonomous: bool = True,
+        hidden_size: int = 64,
+        depth: int = 2,
+        num_flow_layers: int = 4,
+        activation: Activation = jax.nn.silu,
+        scale_function: ScaleFunction = "tanh_exp",
+        min_std: float = 1e-3,
+        moved: Sequence[Sequence[bool]] | None = None,
+        *,
+        key: PRNGKeyArray,
+    ):
+        """Build a flow.
+
+        Args:
+            state_dim: numbers in a state.
+            condition_dim: numbers in a condition.
+            autonomous: whether the law depends on t - s alone.
+            hidden_size: units per hidden layer.
+            depth: hidden layers per network.
+            num_flow_layers: couplings.
+            activation: of the hidden layers.
+            scale_function: of the couplings.
+            min_std: least standard deviation of the base, per root of time.
+            moved: components that the couplings move, cycled through; alternating halves if None.
+            key: for the initial weights.
+
+        Raises:
+            ValueError: a size is out of range.
+        """
+        if state_dim < 1 or condition_dim < 0:
+            raise ValueError(
+                "expected state_dim >= 1 and condition_dim >= 0, "
+                f"got {state_dim} and {condition_dim}"
+            )
+        encoder_key, base_key, *keys = jax.random.split(key, num_flow_layers + 2)
+        times = 2 if autonomous else 3
+        self.encoder = eqx.nn.MLP(
+            state_dim + condition_dim + times,
+            hidden_size,
+            hidden_size,
+            depth - 1,
+            activation,
+            activation,
+            key=encoder_key,
+        )
+        self.base = ConditionalGaussianTransition(state_dim, hidden_size, min_std, key=base_key)
+        cycle = moved or alternating_halves(state_dim, 2)
+        self.couplings = tuple(
+            ContinuousAffineCoupling(
+                cycle[i % len(cycle)],
+                hidden_size,
+                hidden_size,
+                depth,
+                activation,
+                scale_function,
+                key=k,
+            )
+            for i, k in enumerate(keys)
+        )
+        self.state_dim = state_dim
+        self.condition_dim = condition_dim
+        self.autonomous = autonomous
+
+    def __call__(
+        self,
+        x_init: Float[Array, " dim"],
+        t_init: Float[Array, ""] | float,
+        t_final: Float[Array, ""] | float,
+        condition: Float[Array, " condition"] | None = None,
+    ) -> ContinuousNormalizingFlow:
+        """The law of the state at t_final >= t_init.
+
+        Raises:
+            ValueError: a condition is missing, or given where the flow has none.
+        """
+        condition = check_condition(condition, self.condition_dim)
+        delta = jnp.asarray(t_final - t_init, x_init.dtype)
+        times = [delta, safe_sqrt(delta)]
+        if not self.autonomous:
+            times.append(jnp.asarray(t_init, x_init.dtype))
+        context = self.encoder(jnp.concatenate([x_init, condition, jnp.stack(times)]))
+        return ContinuousNormalizingFlow(
+            self.base(x_init, delta, context), self.couplings, delta, context
+        )
+
+
+def check_condition(condition: Array | None, condition_dim: int) -> Array:
+    """The condition, or an empty array where the flow takes none.
+
+    Raises:
+        ValueError: the condition's shape is not what the flow was built for.
+    """
+    got = None if condition is None else condition.shape
+    if got != ((condition_dim,) if condition_dim else None):
+        raise ValueError(
+            f"expected condition={'None' if not condition_dim else f'an array ({condition_dim},)'}"
+            f", got {'None' if got is None else f'an array {got}'}"
+        )
+    return jnp.zeros(0) if condition is None else condition
+
+
+def drift_and_std(raw: Float[Array, " both"], min_std: float) -> tuple[Array, Array]:
+    """Split a head's output into a drift and a positive standard deviation."""
+    drift, raw_std = jnp.split(raw, 2)
+    return drift, jax.nn.softplus(raw_std) + min_std
+
+
+def safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
+    """Square root with slope 0, not infinity, at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

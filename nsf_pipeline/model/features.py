@@ -1,0 +1,140 @@
+"""What the PushT networks see: the agent, its nominal path and the block, from the block's frame.
+
+The block answers only to what touches it, wherever on the table it lies: seen from its own frame,
+the same push is the same numbers. Everything here is a function of one state, two times and one
+condition, in physical units.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nsf_pipeline import dmp
+from nsf_pipeline.config import CONTROL_DT, DMPConfig
+from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_RECTANGLES
+
+# The environment's PD control of the agent, per s^2 and per s.
+CONTROL_STIFFNESS = 100.0
+CONTROL_DAMPING = 20.0
+
+Point = Float[Array, "*batch 2"]
+
+
+def rotate(points: Point, angle: Float[Array, ""]) -> Point:
+    """Points turned by an angle in rad about the origin."""
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    x, y = points[..., 0], points[..., 1]
+    return jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+
+def signed_distance(points: Point) -> Float[Array, "*batch"]:
+    """px from the T's outline, in the block's frame; negative inside."""
+    low, high = T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:]
+    offset = jnp.abs(points[..., None, :] - (low + high) / 2) - (high - low) / 2
+    beyond = jnp.maximum(offset, 0.0)
+    # The root is kept away from 0, where its slope is not finite.
+    outside = jnp.sqrt(jnp.sum(beyond**2, axis=-1) + 1e-6)
+    inside = jnp.minimum(jnp.max(offset, axis=-1), 0.0)
+    return jnp.min(outside + inside, axis=-1)
+
+
+def desired_path(
+    condition: Float[Array, " condition"], times: Float[Array, " points"], config: DMPConfig
+) -> Float[Array, "points 2"]:
+    """px: where the DMP wants the agent to be at some times."""
+    params = dmp.DMPParams.from_vector(condition)
+    path = dmp.integrate(params, config, jnp)
+    return dmp.evaluate(path, times, config, jnp)
+
+
+def nominal_path(
+    position: Float[Array, "2"],
+    velocity: Float[Array, "2"],
+    t_init: Float[Array, ""],
+    t_final: Float[Array, ""],
+    condition: Float[Array, " condition"],
+    points: int,
+    config: DMPConfig,
+) -> tuple[Float[Array, "knots 2"], Float[Array, "knots 2"]]:
+    """Where the agent goes without noise: the environment's control following the DMP.
+
+    Args:
+        position: px, of the agent at t_init.
+        velocity: px/s, of the agent at t_init.
+        t_init: s.
+        t_final: s.
+        condition: the DMP vector.
+        points: steps from t_init to t_final.
+        config: what all DMPs share.
+
+    Returns:
+        Positions in px and velocities in px/s at points + 1 even times, t_init and t_final
+        included.
+    """
+    step = (t_final - t_init) / points
+    times = t_init + step * jnp.arange(points + 1)
+    # A target is held for one control step and is the DMP's position at the step's end: on
+    # average it leads by half a step.
+    desired = desired_path(condition, times + CONTROL_DT / 2, config)
+    # Where no time passes, a step of 1 stands in: nothing that follows then moves anyway.
+    moving = step > 0
+    positions, velocities = dmp.follow(
+        desired,
+        position,
+        velocity,
+        jnp.float32(CONTROL_STIFFNESS),
+        jnp.float32(CONTROL_DAMPING),
+        jnp.where(moving, step, 1.0),
+        jnp,
+    )
+    return (
+        jnp.where(moving, positions, position),
+        jnp.where(moving, velocities, velocity),
+    )
+
+
+def features(
+    agent: Float[Array, "2"],
+    velocity: Float[Array, "2"] | None,
+    block: Float[Array, "3"],
+    path: Float[Array, "points 2"],
+    duration: Float[Array, ""],
+    block_bounds: Float[np.ndarray, "2 2"],
+) -> Float[Array, " features"]:
+    """The networks' view, each number of order one.
+
+    Args:
+        agent: px.
+        velocity: px/s, of the agent; None where the state does not hold it.
+        block: px, px, rad.
+        path: px, where the agent is headed.
+        duration: s, of the policy.
+        block_bounds: least and greatest block position in the training data, px.
+    """
+
+    def seen(points: Array) -> Array:
+        return rotate(points - block[:2], -block[2])
+
+    low, high = block_bounds
+    agent_seen, path_seen = seen(agent), seen(path)
+    clearance = signed_distance(agent_seen) - AGENT_RADIUS
+    path_clearance = signed_distance(path_seen) - AGENT_RADIUS
+    parts = [
+        agent_seen / 100.0,
+        path_seen.ravel() / 100.0,
+        # Sharp where it matters, at contact, and flat where it does not.
+        jnp.tanh(clearance[None] / 10.0),
+        jnp.tanh(path_clearance / 10.0),
+        clearance[None] / 100.0,
+        jnp.min(path_clearance)[None] / 30.0,
+        2.0 * (block[:2] - low) / (high - low) - 1.0,
+        jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), duration]),
+    ]
+    if velocity is not None:
+        parts.append(rotate(velocity, -block[2]) / 200.0)
+    return jnp.concatenate(parts)
+
+
+def feature_dim(path_points: int, with_velocity: bool) -> int:
+    """Length of what `features` returns."""
+    return 10 + 3 * path_points + 2 * with_velocity

@@ -1,0 +1,116 @@
+"""The model's file: one line of JSON that says what it is, then the arrays.
+
+Reading it runs no code from it: the line is data, and arrays are read without pickle into a model
+that this package builds.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+from pydantic import ValidationError
+
+from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.data.store import replacing
+from nsf_pipeline.model.pusht import Normaliser, PushTModel, build_model
+
+FORMAT = "nsf_pipeline model"
+FORMAT_VERSION = 1
+MAX_HEADER_BYTES = 1 << 20
+
+
+class ModelFileError(ValueError):
+    """A model's file is missing, damaged, foreign, or of a newer version."""
+
+
+def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) -> None:
+    """Write a model; what stood there before is replaced only by a whole file.
+
+    Args:
+        path: where.
+        model: what to save.
+        attributes: kept in the header: fingerprint and versions, say.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    view = model.transition.view
+    leaves = io.BytesIO()
+    eqx.tree_serialise_leaves(leaves, model)
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": {
+            "model": view.config.model_dump(mode="json"),
+            "dmp": view.dmp.model_dump(mode="json"),
+        },
+        "normaliser": view.normaliser._asdict(),
+        "sha256": hashlib.sha256(leaves.getvalue()).hexdigest(),
+        **attributes,
+    }
+    with replacing(Path(path)) as beside:
+        beside.write_bytes(json.dumps(header).encode() + b"\n" + leaves.getvalue())
+
+
+def load_model(path: Path | str) -> PushTModel:
+    """Read a model, bit for bit the one that was saved.
+
+    Raises:
+        ModelFileError: one line: what is wrong with the file.
+    """
+    header, leaves = _read(Path(path))
+    if hashlib.sha256(leaves).hexdigest() != header.get("sha256"):
+        raise ModelFileError(
+            f"{path}: damaged: its arrays are not those that were saved (truncated or edited); "
+            "train it again or copy it again"
+        )
+    try:
+        config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
+        dmp = DMPConfig.model_validate_json(json.dumps(header["config"]["dmp"]))
+        low, high = header["normaliser"]["block_bounds"]
+        normaliser = Normaliser(
+            block_bounds=((float(low[0]), float(low[1])), (float(high[0]), float(high[1]))),
+            scale=tuple(float(size) for size in header["normaliser"]["scale"]),
+        )
+        skeleton = eqx.filter_eval_shape(
+            build_model, config, dmp, normaliser, key=jax.random.key(0)
+        )
+        return eqx.tree_deserialise_leaves(io.BytesIO(leaves), skeleton)
+    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
+        raise ModelFileError(
+            f"{path}: its header does not describe its arrays: {' '.join(str(error).split())}"
+        ) from None
+
+
+def model_header(path: Path | str) -> dict[str, Any]:
+    """What the first line of a model's file says.
+
+    Raises:
+        ModelFileError: as `load_model`.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    try:
+        with path.open("rb") as file:
+            line = file.readline(MAX_HEADER_BYTES)
+            leaves = file.read()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot read it: {error.strerror}") from None
+    try:
+        header = json.loads(line)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: not a model of nsf_pipeline; expected results/model.eqx")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: format version {header.get('format_version')}, but this nsf_pipeline reads "
+            f"version {FORMAT_VERSION}; update nsf_pipeline or train the model again"
+        )
+    return header, leaves

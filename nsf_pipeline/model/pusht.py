@@ -1,0 +1,327 @@
+"""The PushT model: a conditional Neural Stochastic Flow of what the block's frame sees.
+
+The flow draws the residual
+
+    e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
+
+where R turns the planar parts of a state, and the nominal displacement is the agent's without
+noise and none of the block. At t = s both vanish, so the law is the point mass at x_s, exactly. A
+start angle enters by its sine and cosine alone: 2 pi more shift the law by 2 pi and change nothing
+else.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
+from nsf_pipeline.model.features import desired_path, feature_dim, features, nominal_path, rotate
+
+STATE_NAMES = {
+    7: (
+        "agent_x",
+        "agent_y",
+        "agent_velocity_x",
+        "agent_velocity_y",
+        "block_x",
+        "block_y",
+        "block_angle",
+    ),
+    5: ("agent_x", "agent_y", "block_x", "block_y", "block_angle"),
+}
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "tanh": jax.nn.tanh,
+    "gelu": jax.nn.gelu,
+    "softplus": jax.nn.softplus,
+}
+TIME_UNIT = 0.5
+"""s; the flow's unit of time, so that gaps are of order one."""
+MIN_STD = 0.01
+"""Least noise of the base law, in units of the scale and per root of TIME_UNIT."""
+
+Scalar = Float[Array, ""]
+State = Float[Array, " dim"]
+Condition = Float[Array, " condition"]
+
+
+class Normaliser(NamedTuple):
+    """What the training data fixes; never trained.
+
+    Attributes:
+        block_bounds: least and greatest block x and y, px.
+        scale: (state_dim) size of the residuals: px, px/s, rad.
+    """
+
+    block_bounds: tuple[tuple[float, float], tuple[float, float]]
+    scale: tuple[float, ...]
+
+
+class View(eqx.Module):
+    """How the networks see a transition; holds nothing that is trained."""
+
+    config: ModelConfig = eqx.field(static=True)
+    dmp: DMPConfig = eqx.field(static=True)
+    normaliser: Normaliser = eqx.field(static=True)
+
+    def __call__(
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> tuple[State, Float[Array, " features"]]:
+        """The nominal displacement (px, px/s, rad), and the features."""
+        agent, block, points = x_init[:2], x_init[-3:], self.config.path_points
+        velocity = x_init[2:4] if self.config.state_dim == 7 else None
+        displacement = jnp.zeros_like(x_init)
+        duration = condition[0]
+        if self.config.autonomous:
+            # Without s, all of the policy's path, and no guess at where on it the agent is.
+            times = duration * jnp.arange(1, points + 1) / points
+            path = desired_path(condition, times, self.dmp)
+        else:
+            # Where the state hides the velocity, rest is the guess.
+            initial = jnp.zeros(2) if velocity is None else velocity
+            knots, velocities = nominal_path(
+                agent, initial, t_init, t_final, condition, points, self.dmp
+            )
+            path = knots[1:]
+            displacement = displacement.at[:2].set(knots[-1] - agent)
+            if velocity is not None:
+                displacement = displacement.at[2:4].set(velocities[-1] - velocity)
+        bounds = np.array(self.normaliser.block_bounds, np.float32)
+        return displacement, features(agent, velocity, block, path, duration, bounds)
+
+
+class BlockFrameLaw(eqx.Module):
+    """A law of residuals, as the law of states in physical units.
+
+    Attributes:
+        residual: the law of e.
+        origin: x_s plus the nominal displacement.
+        angle: of the block at s, rad.
+        scale: sizes of the residuals.
+    """
+
+    residual: ContinuousNormalizingFlow
+    origin: State
+    angle: Scalar
+    scale: tuple[float, ...] = eqx.field(static=True)
+
+    def sample(self, key: PRNGKeyArray) -> State:
+        """One state."""
+        return self._state(self.residual.sample(key))
+
+    def log_prob(self, x: State) -> Scalar:
+        """Log-density in nats; turning the frame leaves volumes as they are."""
+        return self.residual.log_prob(self.residual_of(x)) - np.log(self.scale).sum()
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        """One state and its log-density."""
+        residual, log_prob = self.residual.sample_and_log_prob(key)
+        return self._state(residual), log_prob - np.log(self.scale).sum()
+
+    def residual_of(self, x: State) -> State:
+        """e of a state."""
+        return turn(x - self.origin, -self.angle) / np.array(self.scale, np.float32)
+
+    def _state(self, residual: State) -> State:
+        return self.origin + turn(np.array(self.scale, np.float32) * residual, self.angle)
+
+
+class PushTTransition(eqx.Module):
+    """p(x_t | x_s, s, t, c) in physical units."""
+
+    flow: ConditionalNeuralStochasticFlow
+    view: View
+
+    def __call__(
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> BlockFrameLaw:
+        """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
+        displacement, seen = self.view(x_init, t_init, t_final, condition)
+        residual = self.flow(jnp.zeros_like(x_init), 0.0, (t_final - t_init) / TIME_UNIT, seen)
+        scale = self.view.normaliser.scale
+        return BlockFrameLaw(residual, x_init + displacement, x_init[-1], scale)
+
+
+class PushTBridge(eqx.Module):
+    """b(x_m | x_s, x_t, s, m, t, c) in physical units; it sees what the transition sees."""
+
+    flow: ConditionalAuxiliaryFlow
+    view: View
+
+    def __call__(
+        self,
+        x_init: State,
+        x_final: State,
+        t_init: Scalar,
+        t_mid: Scalar,
+        t_final: Scalar,
+        condition: Condition,
+    ) -> BlockFrameLaw:
+        """The law of the state at t_mid (s)."""
+        to_mid, _ = self.view(x_init, t_init, t_mid, condition)
+        to_final, seen = self.view(x_init, t_init, t_final, condition)
+        scale = np.array(self.view.normaliser.scale, np.float32)
+        end = turn(x_final - x_init - to_final, -x_init[-1]) / scale
+        mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
+        residual = self.flow(jnp.zeros_like(x_init), end, 0.0, mid, final, seen)
+        return BlockFrameLaw(residual, x_init + to_mid, x_init[-1], self.view.normaliser.scale)
+
+
+class PushTModel(eqx.Module):
+    """What `load_model` returns: the transition law, with the bridge that it was trained with."""
+
+    transition: PushTTransition
+    bridge: PushTBridge
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of a state's components, in order."""
+        return STATE_NAMES[self.transition.view.config.state_dim]
+
+    @property
+    def condition_dim(self) -> int:
+        """Numbers in a packed DMP vector."""
+        return 7 + 2 * self.transition.view.dmp.n_basis
+
+    def sample(
+        self,
+        key: PRNGKeyArray,
+        state: State,
+        t_init: Scalar | float,
+        t_final: Scalar | float,
+        condition: Condition,
+        num_samples: int = 64,
+    ) -> Float[Array, "samples dim"]:
+        """Draw states at a later time, in one pass each.
+
+        Args:
+            key: for the draws.
+            state: (state_dim) at t_init, in px, px/s, rad, as `state_names` has it.
+            t_init: s since the policy started.
+            t_final: s since the policy started, not before t_init.
+            condition: (C) the packed DMP vector.
+            num_samples: how many.
+
+        Returns:
+            (num_samples, state_dim) states; the angle is continuous.
+
+        Raises:
+            ValueError: a shape is not what the model was trained for.
+        """
+        law = self._law(state, t_init, t_final, condition)
+        return jax.vmap(law.sample)(jax.random.split(key, num_samples))
+
+    def log_prob(
+        self,
+        next_state: State,
+        state: State,
+        t_init: Scalar | float,
+        t_final: Scalar | float,
+        condition: Condition,
+    ) -> Scalar:
+        """Log-density in nats, per px, px/s and rad, of a state at a later time.
+
+        The arguments are those of `sample`; `next_state`'s angle continues that of `state`.
+        """
+        law = self._law(state, t_init, t_final, condition)
+        return law.log_prob(self._checked("next_state", next_state, len(self.state_names)))
+
+    def _law(self, state: Array, t_init: Array, t_final: Array, condition: Array) -> BlockFrameLaw:
+        times = (jnp.asarray(t, jnp.float32) for t in (t_init, t_final))
+        return self.transition(
+            self._checked("state", state, len(self.state_names)),
+            *times,
+            self._checked("condition", condition, self.condition_dim),
+        )
+
+    @staticmethod
+    def _checked(name: str, values: Array, size: int) -> Array:
+        values = jnp.asarray(values, jnp.float32)
+        if values.shape != (size,):
+            raise ValueError(
+                f"expected {name} of shape ({size},), got {values.shape}; "
+                "map over batches with jax.vmap"
+            )
+        return values
+
+
+def build_model(
+    config: ModelConfig, dmp: DMPConfig, normaliser: Normaliser, *, key: PRNGKeyArray
+) -> PushTModel:
+    """An untrained model."""
+    view = View(config, dmp, normaliser)
+    flow_key, bridge_key = jax.random.split(key)
+    sizes = {
+        "state_dim": config.state_dim,
+        "condition_dim": feature_dim(config.path_points, config.state_dim == 7),
+        # The features tell s, where the law may know it.
+        "autonomous": True,
+        "min_std": MIN_STD,
+    }
+    agent_dim = config.state_dim - 3
+    flow = ConditionalNeuralStochasticFlow(
+        **sizes,
+        hidden_size=config.flow.hidden_size,
+        depth=config.flow.depth,
+        num_flow_layers=config.flow.num_flow_layers,
+        activation=ACTIVATIONS[config.flow.activation],
+        scale_function=config.flow.scale_function,
+        # Block position given the rest, block angle given the rest, agent given the block.
+        moved=[
+            [False] * agent_dim + [True, True, False],
+            [False] * agent_dim + [False, False, True],
+            [True] * agent_dim + [False, False, False],
+        ],
+        key=flow_key,
+    )
+    bridge = ConditionalAuxiliaryFlow(
+        **sizes,
+        hidden_size=config.bridge.hidden_size,
+        depth=config.bridge.depth,
+        num_flow_layers=config.bridge.num_flow_layers,
+        activation=ACTIVATIONS[config.bridge.activation],
+        scale_function=config.bridge.scale_function,
+        key=bridge_key,
+    )
+    return PushTModel(PushTTransition(flow, view), PushTBridge(bridge, view))
+
+
+def fit_normaliser(
+    config: ModelConfig,
+    dmp: DMPConfig,
+    x_init: Float[Array, "batch dim"],
+    x_final: Float[Array, "batch dim"],
+    t_init: Float[Array, " batch"],
+    t_final: Float[Array, " batch"],
+    condition: Float[Array, "batch condition"],
+) -> Normaliser:
+    """The normaliser of some training transitions: their bounds, and root mean square residuals."""
+    block = np.asarray(x_init[:, -3:-1], np.float64)
+    low, high = block.min(axis=0), np.maximum(block.max(axis=0), block.min(axis=0) + 1.0)
+    bounds = ((low[0], low[1]), (high[0], high[1]))
+    unit = Normaliser(
+        tuple(tuple(float(x) for x in bound) for bound in bounds), (1.0,) * config.state_dim
+    )
+    view = View(config, dmp, unit)
+
+    def residual(start: State, end: State, s: Scalar, t: Scalar, c: Condition) -> State:
+        return end - start - view(start, s, t, c)[0]
+
+    residuals = np.asarray(jax.vmap(residual)(x_init, x_final, t_init, t_final, condition))
+    size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
+    # The frame turns, so both coordinates of a plane share one size.
+    for plane in range((config.state_dim - 1) // 2):
+        size[2 * plane : 2 * plane + 2] = np.sqrt(np.mean(size[2 * plane : 2 * plane + 2] ** 2))
+    return unit._replace(scale=tuple(float(max(s, 1e-3)) for s in size))
+
+
+def turn(state: State, angle: Scalar) -> State:
+    """The planar parts of a state or displacement turned by an angle; the block's angle is kept."""
+    planes = rotate(state[:-1].reshape(-1, 2), angle)
+    return jnp.concatenate([planes.ravel(), state[-1:]])

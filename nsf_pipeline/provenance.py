@@ -1,0 +1,141 @@
+"""What made a file: the settings that its stage read and the code that ran.
+
+A stage's fingerprint is the hash of both, and of the fingerprint of the stage before it. Snakemake
+sees it as a parameter of each job, and every file carries it, so that either alone can tell a stale
+file. Settings count by value and code by content: a new mtime changes nothing.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nsf_pipeline.config import Config
+
+PACKAGE = Path(__file__).parent
+# Settings count by value, and this module only hashes: neither is code that shapes a result.
+NOT_HASHED = frozenset({"nsf_pipeline.config", "nsf_pipeline.provenance"})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain.
+
+    Attributes:
+        module: where its code starts; its imports within the package count too.
+        settings: the sections, or single settings, of the config that it reads.
+        after: the stage whose files it reads.
+    """
+
+    module: str
+    settings: tuple[str, ...]
+    after: str | None = None
+
+
+STAGES = {
+    "policies": Stage("nsf_pipeline.data.policies", ("seed", "dmp", "policies")),
+    "rollouts": Stage("nsf_pipeline.data.rollouts", ("simulation",), after="policies"),
+    "dataset": Stage(
+        "nsf_pipeline.data.merge", ("num_trajectories", "shard_size", "dataset"), after="rollouts"
+    ),
+    "train": Stage("nsf_pipeline.training", ("model", "training"), after="dataset"),
+    "evaluate": Stage("nsf_pipeline.evaluation", ("evaluation",), after="train"),
+    "videos": Stage("nsf_pipeline.data.recording", ("videos",), after="rollouts"),
+}
+
+
+def stage_settings(stage: str, config: Config) -> dict[str, Any]:
+    """The settings that a stage and those before it read, by name, as plain JSON values."""
+    return config.model_dump(mode="json", include=set(_settings_of(stage)))
+
+
+def stage_fingerprint(stage: str, config: Config) -> str:
+    """Sixteen hexadecimal digits that change when the stage's settings or code do."""
+    # The number of trajectories and of shards decides which files there are, not what is in one.
+    before = STAGES[stage].after
+    own = config.model_dump(mode="json", include=set(STAGES[stage].settings))
+    return _digest(
+        {
+            "before": stage_fingerprint(before, config) if before else None,
+            "settings": own,
+            "code": source_digest(stage),
+        }
+    )
+
+
+def source_digest(stage: str) -> str:
+    """Hash of the source of every module that a stage's code imports from this package."""
+    return _digest(
+        {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].module))}
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("nsf_pipeline", "gym-pusht", "gymnasium", "h5py", "numpy", "pymunk", "jax", "equinox")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _settings_of(stage: str) -> Iterator[str]:
+    yield from STAGES[stage].settings
+    before = STAGES[stage].after
+    if before:
+        yield from _settings_of(before)
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+@cache
+def _reachable(start: str) -> frozenset[tuple[str, Path]]:
+    found: dict[str, Path] = {}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in NOT_HASHED:
+            continue
+        path = _module_path(name)
+        if path is None:  # a name inside a module, or the package itself
+            continue
+        found[name] = path
+        waiting.extend(_imports(path))
+    return frozenset(found.items())
+
+
+def _module_path(name: str) -> Path | None:
+    parts = name.split(".")
+    if parts[0] != PACKAGE.name or len(parts) == 1:
+        return None
+    base = PACKAGE.joinpath(*parts[1:])
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

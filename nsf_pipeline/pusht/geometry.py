@@ -1,0 +1,133 @@
+"""PushT's plane geometry: the T, its goal, and how much of the goal the T covers."""
+
+import numpy as np
+import numpy.typing as npt
+
+T_RECTANGLES = np.array([(-60.0, 0.0, 60.0, 30.0), (-15.0, 30.0, 15.0, 120.0)])
+"""Bar and stem of the T in the block's frame: x_min, y_min, x_max, y_max in px."""
+
+GOAL_POSE = np.array([256.0, 256.0, np.pi / 4])
+"""Goal of the block: x, y in px, angle in rad."""
+
+AGENT_RADIUS = 15.0
+"""Radius of the agent's circle in px."""
+
+WORKSPACE = (0.0, 512.0)
+"""Least and greatest coordinate of the square workspace in px."""
+
+SUCCESS_THRESHOLD = 0.95
+"""Coverage that an episode must exceed to succeed."""
+
+_CORNERS = T_RECTANGLES[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]  # (2, 4, 2), counterclockwise
+_AREA = float(np.prod(T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2], axis=1).sum())
+_EXTENT = np.concatenate([T_RECTANGLES[:, :2].min(axis=0), T_RECTANGLES[:, 2:].max(axis=0)])
+_CENTRE = (_EXTENT[:2] + _EXTENT[2:]) / 2
+_RADIUS = float(np.linalg.norm(_CORNERS - _CENTRE, axis=-1).max())
+_BATCH = 2048  # poses at once: what fits a processor's cache
+
+
+def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Carry points of the block's frame over to the goal's.
+
+    Args:
+        poses: (n, 3) block x and y in px, angle in rad.
+        points: (..., 2) px.
+
+    Returns:
+        (2, ..., n) px: coordinate first, pose last.
+    """
+    dx, dy = (poses[:, :2] - GOAL_POSE[:2]).T
+    cos, sin = np.cos(GOAL_POSE[2]), np.sin(GOAL_POSE[2])
+    x, y = points[..., :1], points[..., 1:]
+    turn = poses[:, 2] - GOAL_POSE[2]
+    return np.stack(
+        [
+            x * np.cos(turn) - y * np.sin(turn) + (dx * cos + dy * sin),
+            x * np.sin(turn) + y * np.cos(turn) + (dy * cos - dx * sin),
+        ]
+    )
+
+
+def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) -> np.ndarray:
+    """Area that polygons share with an axis-parallel rectangle.
+
+    Clamping the plane to the rectangle leaves its inside alone and presses the rest on to its
+    border, so the shoelace area of a clamped outline is the area shared. Under the clamp an edge
+    stays straight between its crossings of the rectangle's four lines. Nothing here compares one
+    point with another, so edges that touch or coincide need no special case.
+
+    Args:
+        starts: (2, edges, n) where each edge begins, counterclockwise round each polygon.
+        ends: (2, edges, n) where it ends.
+        rectangle: x_min, y_min, x_max, y_max.
+
+    Returns:
+        (n,) areas, summed over the edges.
+    """
+    edges = ends - starts
+    low, high = rectangle.reshape(2, 2, 1, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossings = np.stack([(low - starts) / edges, (high - starts) / edges])
+    # An edge parallel to a line may be cut anywhere.
+    crossings = np.nan_to_num(crossings, copy=False).clip(0.0, 1.0)
+    near, far = crossings.min(axis=0), crossings.max(axis=0)
+    inner = np.stack([near.max(axis=0), far.min(axis=0)])
+    cuts = np.stack(
+        [
+            np.zeros_like(inner[0]),
+            near.min(axis=0),
+            inner.min(axis=0),
+            inner.max(axis=0),
+            far.max(axis=0),
+            np.ones_like(inner[0]),
+        ]
+    )
+    x, y = (
+        (starts[axis] + cuts * edges[axis]).clip(low[axis], high[axis]) - low[axis]
+        for axis in (0, 1)
+    )
+    pieces = (x[:-1] * y[1:] - x[1:] * y[:-1]).reshape(-1, starts.shape[-1])
+    # Python's sum: NumPy's would add in an order, and so round, that depends on the batch's size.
+    return sum(pieces, start=np.zeros(starts.shape[-1])) / 2
+
+
+def coverage(poses: np.ndarray) -> np.ndarray:
+    """Share of the goal's T that the block's T covers, exactly.
+
+    Args:
+        poses: (..., 3) block x and y in px and angle in rad (any turn). A pose that repeats the
+            one before it costs nothing, nor does one too far from the goal to touch it.
+
+    Returns:
+        (...) float64 in [0, 1].
+    """
+    poses = np.asarray(poses, dtype=np.float64)
+    flat = poses.reshape(-1, 3)
+    moved = np.ones(len(flat), dtype=bool)
+    moved[1:] = (flat[1:] != flat[:-1]).any(axis=1)
+    distinct = flat[moved]
+    shares = np.zeros(len(distinct))
+
+    x, y = _in_goal_frame(distinct, _CENTRE) - _CENTRE[:, None]
+    near = np.flatnonzero(np.hypot(x, y) < 2 * _RADIUS)
+    for first in range(0, len(near), _BATCH):
+        batch = near[first : first + _BATCH]
+        starts = _in_goal_frame(distinct[batch], _CORNERS)
+        ends = np.roll(starts, -1, axis=2)
+        starts, ends = starts.reshape(2, -1, len(batch)), ends.reshape(2, -1, len(batch))
+        for rectangle in T_RECTANGLES:
+            shares[batch] += _area_inside(starts, ends, rectangle) / _AREA
+    shares.clip(0.0, 1.0, out=shares)  # of rounding
+    return shares[np.cumsum(moved) - 1].reshape(poses.shape[:-1])
+
+
+def reward(coverage: npt.ArrayLike) -> np.ndarray:
+    """PushT's reward of a coverage: its share of the success threshold, at most 1.
+
+    Args:
+        coverage: (...) share of the goal covered.
+
+    Returns:
+        (...) float64 in [0, 1].
+    """
+    return np.asarray(np.clip(np.asarray(coverage) / SUCCESS_THRESHOLD, 0.0, 1.0))

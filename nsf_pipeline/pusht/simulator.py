@@ -1,0 +1,254 @@
+"""gym-pusht's own physics without the environment's overhead, and with the same floats.
+
+One control step of `PushTEnv.step` is ten substeps of PD control and Chipmunk; all else it does is
+Python around them. Here the same substeps drive the environment's own space and bodies, the
+control in plain floats: the operations and their order are the environment's, so are the results.
+"""
+
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nsf_pipeline.pusht.compat import ensure_add_collision_handler
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # gym-pusht draws with pygame
+from gym_pusht.envs import PushTEnv
+
+try:  # pymunk's own handle on Chipmunk: nearly twice as fast, but private
+    from pymunk._chipmunk_cffi import lib as _chipmunk
+except ImportError:  # pragma: no cover
+    _chipmunk = None
+
+STATE_NAMES = (
+    "agent_x",
+    "agent_y",
+    "agent_velocity_x",
+    "agent_velocity_y",
+    "block_x",
+    "block_y",
+    "block_angle",
+)
+"""A state's seven numbers: px, px/s, and the block's angle in rad, continuous."""
+
+CONTROL_DT = 0.1
+"""Time between actions in s."""
+
+FRAME_SIZE = 512
+"""Width and height of a rendered frame in px."""
+
+_SUBSTEP_DT = 0.01
+_SUBSTEPS = 10
+
+_Substep = Callable[[float, float], tuple[float, float]]
+
+
+class _QuietEnv(PushTEnv):
+    """gym-pusht's environment without its contact counter.
+
+    The counter is a Python callback per contact that moves nothing. `PushTEnv` hangs it on the
+    attribute below (spelt so there), which here leads nowhere.
+    """
+
+    collision_handeler = property(
+        lambda self: SimpleNamespace(), lambda self, handler: None, doc="Takes and calls nothing."
+    )
+
+
+def _native_substep(env: PushTEnv) -> _Substep:
+    """One substep through Chipmunk's C functions: agent velocity (px/s) to agent position (px)."""
+    space, agent = env.space._space, env.agent._body
+    step, set_velocity = _chipmunk.cpSpaceStep, _chipmunk.cpBodySetVelocity
+    get_position = _chipmunk.cpBodyGetPosition
+
+    def substep(velocity_x: float, velocity_y: float) -> tuple[float, float]:
+        set_velocity(agent, (velocity_x, velocity_y))
+        step(space, _SUBSTEP_DT)
+        position = get_position(agent)
+        return position.x, position.y
+
+    return substep
+
+
+def _public_substep(env: PushTEnv) -> _Substep:
+    """The same through pymunk's public calls."""
+    space, agent = env.space, env.agent
+
+    def substep(velocity_x: float, velocity_y: float) -> tuple[float, float]:
+        agent.velocity = velocity_x, velocity_y
+        space.step(_SUBSTEP_DT)
+        return agent.position
+
+    return substep
+
+
+def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The values as float64; a ValueError unless they are finite and of the shape (None: any)."""
+    array = np.asarray(values, dtype=np.float64)
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+    if not np.isfinite(array).all():  # Chipmunk would abort the process
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; check the source")
+    return array
+
+
+def _place(env: PushTEnv, state: np.ndarray) -> None:
+    """Build a new space, with agent and block in a state (7,) and no action taken."""
+    numbers = state.tolist()
+    env._setup()
+    env._last_action = None
+    env.agent.position = numbers[0:2]
+    env.agent.velocity = numbers[2:4]
+    env.block.angle = numbers[6]  # turns about the centre of mass, so before the position
+    env.block.position = numbers[4:6]
+
+
+class Simulator:
+    """PushT's physics: reset or enter a state, then step, roll out or render.
+
+    A simulator may be reused: `reset` and `enter` build a new space, and what follows has the
+    same bits as in a new process.
+    """
+
+    def __init__(self) -> None:
+        ensure_add_collision_handler()
+        self._env, self._canvas = (
+            _QuietEnv(visualization_width=FRAME_SIZE, visualization_height=FRAME_SIZE)
+            for _ in range(2)
+        )
+        self._env._setup()
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start as `PushTEnv.reset(seed=seed)` does.
+
+        Args:
+            seed: the environment's seed.
+
+        Returns:
+            (7,) float64, the state.
+        """
+        self._env.reset(seed=seed)
+        self._env._last_action = None
+        return self.state()
+
+    def enter(self, state: np.ndarray) -> None:
+        """Put agent and block into a state, in a new space, with the block at rest.
+
+        Every state that a simulator has reported is entered bit for bit. Chipmunk stores the
+        block's centre of mass instead of its position, so a position made up elsewhere can lie
+        between two that exist; it is then entered within 6e-14 px, and `state()` tells what holds.
+
+        The seven numbers leave out the block's momentary velocity and the solver's memory of
+        contacts. Re-entered in free motion, a trajectory goes on with the same bits, save one in
+        sixteen that meets the block later. Re-entered while the block is pushed, the block is off
+        by 0.02 px in the median after 1 s, 0.2 px at the 90 % quantile, 18 px at the 99 %.
+
+        Args:
+            state: (7,) as `STATE_NAMES`; the angle is kept as given, not wrapped.
+
+        Raises:
+            ValueError: a wrong shape, or a number that is not finite.
+        """
+        _place(self._env, _checked("state", state, (7,)))
+
+    def state(self) -> np.ndarray:
+        """The current state.
+
+        Returns:
+            (7,) float64 as `STATE_NAMES`.
+        """
+        agent, block = self._env.agent, self._env.block
+        return np.array([*agent.position, *agent.velocity, *block.position, block.angle])
+
+    def step(self, action: np.ndarray) -> None:
+        """One control step, as `PushTEnv.step`.
+
+        Args:
+            action: (2,) px, the agent's target.
+        """
+        self.rollout(np.asarray(action)[None])
+
+    def rollout(self, actions: np.ndarray) -> np.ndarray:
+        """Carry out actions from the current state.
+
+        Args:
+            actions: (T, 2) px, the agent's targets, one each `CONTROL_DT`.
+
+        Returns:
+            (T + 1, 7) float64, the states; row 0 is the current one.
+
+        Raises:
+            ValueError: a wrong shape, or a number that is not finite.
+        """
+        actions = _checked("actions", actions, (None, 2))
+        env, block = self._env, self._env.block
+        substep = (_native_substep if _chipmunk else _public_substep)(env)
+        gain, damping = float(env.k_p), float(env.k_v)
+        x, y = env.agent.position
+        velocity_x, velocity_y = env.agent.velocity
+        states = [(x, y, velocity_x, velocity_y, *block.position, block.angle)]
+        for target_x, target_y in actions.tolist():
+            for _ in range(_SUBSTEPS):
+                velocity_x += (gain * (target_x - x) + damping * (0.0 - velocity_x)) * _SUBSTEP_DT
+                velocity_y += (gain * (target_y - y) + damping * (0.0 - velocity_y)) * _SUBSTEP_DT
+                x, y = substep(velocity_x, velocity_y)
+            states.append((x, y, velocity_x, velocity_y, *block.position, block.angle))
+        if len(actions):
+            env._last_action = actions[-1]
+        return np.array(states)
+
+    def ensemble(self, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Many rollouts from one state, each entered anew.
+
+        Args:
+            state: (7,) as `STATE_NAMES`.
+            actions: (M, T, 2) px, one row of targets a member.
+
+        Returns:
+            (M, T + 1, 7) float64.
+
+        Raises:
+            ValueError: a wrong shape, or a number that is not finite.
+        """
+        actions = _checked("actions", actions, (None, None, 2))
+        states = np.empty((actions.shape[0], actions.shape[1] + 1, 7))
+        for member, targets in enumerate(actions):
+            self.enter(state)
+            states[member] = self.rollout(targets)
+        return states
+
+    def render(self) -> np.ndarray:
+        """The scene as the environment draws it, with the last action's cross.
+
+        Returns:
+            (512, 512, 3) uint8.
+        """
+        if self._env.space.current_time_step:
+            return self._env.render()
+        # Until the first step, shapes are drawn where they were before the bodies were placed.
+        # Reindexing mends that but changes the order in which later contacts are solved, so it is
+        # done on a canvas and not in the space simulated.
+        _place(self._canvas, self.state())
+        for body in (self._canvas.agent, self._canvas.block):
+            self._canvas.space.reindex_shapes_for_body(body)
+        return self._canvas.render()
+
+
+def observations(states: np.ndarray) -> np.ndarray:
+    """What gym-pusht's `state` observation shows of states, cast to float32.
+
+    Args:
+        states: (..., 7) as `STATE_NAMES`.
+
+    Returns:
+        (..., 5) float32: agent x, y, block x, y in px, block angle in [0, 2π) rad.
+    """
+    seen = np.asarray(states, dtype=np.float64)[..., [0, 1, 4, 5, 6]]
+    seen[..., 4] %= 2 * np.pi
+    return seen.astype(np.float32)

@@ -1,0 +1,208 @@
+"""Training: any flow on any transitions, and the PushT model on its data set."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from nsf_pipeline.config import TrainingConfig
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.flow.losses import (
+    Bridge,
+    Transition,
+    negative_log_likelihood,
+    one_to_two_loss,
+    two_to_one_loss,
+)
+
+FlowT = TypeVar("FlowT", bound=Transition)
+BridgeT = TypeVar("BridgeT", bound=Bridge)
+Row = dict[str, float]
+MID_RANGE = (0.1, 0.9)
+"""Where between s and t the consistency losses look, as shares of the gap."""
+
+
+class TrainingError(RuntimeError):
+    """Training diverged."""
+
+
+class TransitionSource(Protocol):
+    """Where batches come from."""
+
+    def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
+        """Draw a batch; jit-able."""
+        ...
+
+
+class Losses(NamedTuple):
+    """The terms of the loss, in nats."""
+
+    nll: Float[Array, ""]
+    one_to_two: Float[Array, ""]
+    two_to_one: Float[Array, ""]
+
+
+class Progress(NamedTuple):
+    """What one optimisation step hands to the next."""
+
+    trainable: PyTree
+    optimiser: optax.OptState
+    step: Int[Array, ""]
+    sums: Row | dict[str, Array]
+
+
+def fit(
+    flow: FlowT,
+    bridge: BridgeT,
+    transitions: TransitionSource,
+    config: TrainingConfig,
+    *,
+    key: PRNGKeyArray,
+    validation: TransitionSource | None = None,
+    report: Callable[[Row], None] | None = None,
+) -> tuple[FlowT, BridgeT, list[Row]]:
+    """Train a flow and its bridge together.
+
+    The loss is the negative log-likelihood plus both flow-consistency losses, weighted. Steps run
+    in compiled blocks that draw their own batches.
+
+    Args:
+        flow: p(x_t | x_s, s, t, c), called with one example.
+        bridge: b(x_m | x_s, x_t, s, m, t, c), likewise.
+        transitions: what to train on.
+        config: optimisation settings.
+        key: for batches and losses.
+        validation: what to choose the best parameters on; without it the last are returned.
+        report: called with each row of the history as it is made.
+
+    Returns:
+        The trained flow and bridge, and the history: a row for every `validate_every` steps.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    batch_key, validation_key = jax.random.split(key)
+    optimiser = make_optimiser(config)
+    trainable, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)
+
+    def loss(
+        trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray
+    ) -> tuple[Array, Losses]:
+        terms = batch_losses(*eqx.combine(trainable, fixed), batch, config, key=key)
+        total = (
+            terms.nll
+            + config.one_to_two_weight * terms.one_to_two
+            + config.two_to_one_weight * terms.two_to_one
+        )
+        return total, terms
+
+    # The data are an argument: closed over, they would be compiled in as a constant.
+    @eqx.filter_jit
+    def run_block(
+        transitions: TransitionSource, progress: Progress, steps: Int[Array, ""]
+    ) -> Progress:
+        def one_step(_: Array, progress: Progress) -> Progress:
+            sample_key, loss_key = jax.random.split(jax.random.fold_in(batch_key, progress.step))
+            batch = transitions.sample(sample_key, config.batch_size)
+            (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(
+                progress.trainable, batch, loss_key
+            )
+            updates, state = optimiser.update(gradients, progress.optimiser, progress.trainable)
+            norm = optax.global_norm(gradients)
+            values = {"loss": total, **terms._asdict(), "gradient_norm": norm}
+            values["clipped"] = (norm > config.clip_norm).astype(jnp.float32)
+            sums = {name: progress.sums[name] + value for name, value in values.items()}
+            return Progress(
+                optax.apply_updates(progress.trainable, updates), state, progress.step + 1, sums
+            )
+
+        return jax.lax.fori_loop(0, steps, one_step, progress)
+
+    @eqx.filter_jit
+    def validate(trainable: PyTree, batch: TransitionBatch) -> Array:
+        flow, _ = eqx.combine(trainable, fixed)
+        return jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
+
+    held_out = validation and validation.sample(validation_key, config.validation_size)
+    zero = dict.fromkeys(("loss", *Losses._fields, "gradient_norm", "clipped"), jnp.zeros(()))
+    state = optimiser.init(trainable)
+    progress = Progress(trainable, state, jnp.zeros((), jnp.int32), zero)
+    best, best_nll = trainable, float("inf")
+    history: list[Row] = []
+    for start in range(0, config.steps, config.validate_every):
+        steps = min(config.validate_every, config.steps - start)
+        progress = run_block(transitions, progress, jnp.asarray(steps))
+        row: Row = {"step": start + steps}
+        row |= {name: float(total) / steps for name, total in progress.sums.items()}
+        if not jnp.isfinite(row["loss"]):
+            terms = [name for name in Losses._fields if not jnp.isfinite(row[name])]
+            raise TrainingError(
+                f"the loss stopped being finite between steps {start} and {start + steps} "
+                f"({', '.join(terms) or 'gradients'}); lower training.learning_rate or "
+                "training.clip_norm"
+            )
+        progress = progress._replace(sums=jax.tree.map(jnp.zeros_like, progress.sums))
+        if held_out is None:
+            best = progress.trainable
+        else:
+            row["validation_nll"] = float(validate(progress.trainable, held_out))
+            if row["validation_nll"] < best_nll:
+                best, best_nll = progress.trainable, row["validation_nll"]
+        history.append(row)
+        if report:
+            report(row)
+    best_flow, best_bridge = eqx.combine(best, fixed)
+    return best_flow, best_bridge, history
+
+
+def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
+    """Adam with clipped gradients, linear warm-up and cosine decay."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if config.warmup_steps else config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.steps,
+        end_value=config.final_learning_rate * config.learning_rate,
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule))
+
+
+def batch_losses(
+    flow: Transition,
+    bridge: Bridge,
+    batch: TransitionBatch,
+    config: TrainingConfig,
+    *,
+    key: PRNGKeyArray,
+) -> Losses:
+    """Means over a batch; a consistency loss whose weight is 0 is not computed."""
+    nll = jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
+    count = max(1, round(config.consistency_fraction * config.batch_size))
+    part: TransitionBatch = jax.tree.map(lambda values: values[:count], batch)
+    mid_key, *keys = jax.random.split(key, 3)
+    share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
+    t_mid = part.t_init + share * (part.t_final - part.t_init)
+
+    def consistency(loss: Callable[..., Array], weight: float, key: PRNGKeyArray) -> Array:
+        if weight == 0.0:
+            return jnp.zeros(())
+
+        def one(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> Array:
+            times = (batch.t_init, t_mid, batch.t_final)
+            return loss(flow, bridge, batch.x_init, *times, batch.condition, key=key)
+
+        return jnp.mean(jax.vmap(one)(part, t_mid, jax.random.split(key, count)))
+
+    return Losses(
+        nll,
+        consistency(one_to_two_loss, config.one_to_two_weight, keys[0]),
+        consistency(two_to_one_loss, config.two_to_one_weight, keys[1]),
+    )
+
+
+def _over_batch(loss: Callable[..., Array], flow: Transition, batch: TransitionBatch) -> Array:
+    return jax.vmap(lambda one: loss(flow, *one))(batch)

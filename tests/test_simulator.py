@@ -1,0 +1,381 @@
+"""The simulator against gym-pusht itself, to the last bit."""
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pymunk
+import pytest
+from gym_pusht.envs import PushTEnv
+
+from nsf_pipeline.pusht import compat, geometry, simulator
+from nsf_pipeline.pusht.simulator import Simulator, observations
+
+STEPS = 25
+GOAL = geometry.GOAL_POSE
+
+
+@pytest.fixture(scope="module")
+def sim():
+    return Simulator()
+
+
+@pytest.fixture(scope="module")
+def gym_env():
+    """What `gymnasium.make` gives, without its checker (which warns about far targets)."""
+    compat.ensure_add_collision_handler()
+    return gymnasium.make("gym_pusht/PushT-v0", obs_type="state", disable_env_checker=True)
+
+
+@pytest.fixture(params=["native", "public"])
+def path(request, monkeypatch):
+    """Both ways to drive Chipmunk."""
+    if request.param == "public":
+        monkeypatch.setattr(simulator, "_chipmunk", None)
+    else:
+        assert simulator._chipmunk is not None
+    return request.param
+
+
+def push(rng, state, steps=STEPS):
+    """Targets from the agent to the block, on to anywhere (walls and beyond), with noise."""
+    onward = rng.uniform(-40, 552, 2)
+    first = np.linspace(state[:2], state[4:6], steps // 2)
+    then = np.linspace(state[4:6], onward, steps - steps // 2)
+    return np.concatenate([first, then]) + rng.normal(0, 8, (steps, 2))
+
+
+def mid_task(rng):
+    """A state in mid-task: block anywhere, turned many times, agent moving, even overlapping."""
+    return np.concatenate(
+        [
+            rng.uniform(30, 480, 2),
+            rng.normal(0, 150, 2),
+            rng.uniform(60, 450, 2),
+            rng.normal(0, 9, 1),
+        ]
+    )
+
+
+def near_success(rng):
+    """A block a little off the goal, and targets that push it in; its coverage passes 0.95."""
+    direction = rng.normal(0, 1, 2)
+    direction /= np.linalg.norm(direction)
+    block = GOAL[:2] - rng.uniform(3, 6) * direction
+    centre = block + np.array([-45.0, 45.0]) / np.sqrt(2)
+    agent = centre - 110 * direction
+    state = np.array([*agent, 0.0, 0.0, *block, GOAL[2] + 2 * np.pi * rng.integers(-2, 3)])
+    return state, np.linspace(agent, centre, STEPS) + rng.normal(0, 3, (STEPS, 2))
+
+
+def put(env, state):
+    """Enter a state in the reference environment by hand, in a new space."""
+    env.reset(seed=0)
+    bare = env.unwrapped
+    bare._setup()
+    bare.agent.position = tuple(state[0:2])
+    bare.agent.velocity = tuple(state[2:4])
+    bare.block.angle = state[6]
+    bare.block.position = tuple(state[4:6])
+
+
+def assert_same_as_env(states, env, actions):
+    """Step the environment through the actions and compare all that it reports."""
+    share = geometry.coverage(states[1:, 4:])
+    reward = geometry.reward(share)
+    seen = observations(states)
+    for t, action in enumerate(actions):
+        observation, env_reward, terminated, _, info = env.step(action)
+        np.testing.assert_array_equal(seen[t + 1], observation.astype(np.float32))
+        np.testing.assert_array_equal(states[t + 1, 2:4], info["vel_agent"])
+        np.testing.assert_array_equal(states[t + 1, 4:], info["block_pose"])
+        assert abs(share[t] - info["coverage"]) < 1e-9
+        assert abs(reward[t] - env_reward) < 1e-9
+        assert (share[t] > geometry.SUCCESS_THRESHOLD) == terminated
+    return share
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_resets_and_pushes_are_the_environments(sim, gym_env, batch):
+    moved = walls = 0
+    for seed in range(50 * batch, 50 * (batch + 1)):
+        rng = np.random.default_rng(seed)
+        state = sim.reset(seed)
+        observation, info = gym_env.reset(seed=seed)
+        np.testing.assert_array_equal(observations(state), observation.astype(np.float32))
+        np.testing.assert_array_equal(state[4:], info["block_pose"])
+        actions = push(rng, state)
+        states = sim.rollout(actions)
+        np.testing.assert_array_equal(states[0], state)
+        np.testing.assert_array_equal(states[-1], sim.state())
+        assert_same_as_env(states, gym_env, actions)
+        moved += (states[0, 4:] != states[-1, 4:]).any()
+        walls += (np.abs(states[:, 4:6] - 256) > 200).any()
+    assert moved > 40
+    assert walls >= 3
+
+
+def test_entered_states_are_the_environments(sim, gym_env):
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        state = mid_task(rng)
+        actions = push(rng, state)
+        sim.enter(state)
+        put(gym_env, state)
+        assert_same_as_env(sim.rollout(actions), gym_env, actions)
+
+
+def test_success_falls_on_the_environments_step(sim, gym_env):
+    successes = 0
+    for seed in range(60):
+        state, actions = near_success(np.random.default_rng(seed))
+        sim.enter(state)
+        put(gym_env, state)
+        share = assert_same_as_env(sim.rollout(actions), gym_env, actions)
+        start = geometry.coverage(state[4:])
+        successes += bool(start < geometry.SUCCESS_THRESHOLD < share.max())
+    assert successes >= 15
+
+
+def test_float32_actions_are_the_environments(sim, gym_env):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        actions = push(rng, sim.reset(seed)).astype(np.float32)
+        gym_env.reset(seed=seed)
+        assert_same_as_env(sim.rollout(actions), gym_env, actions)
+
+
+def test_steps_make_a_rollout(sim, path):
+    rng = np.random.default_rng(0)
+    state = sim.reset(3)
+    actions = push(rng, state)
+    states = [state]
+    for action in actions:
+        sim.step(action)
+        states.append(sim.state())
+    sim.reset(3)
+    np.testing.assert_array_equal(sim.rollout(actions), states)
+
+
+def test_both_paths_give_the_same_bits(sim, monkeypatch):
+    tasks = [
+        (state := mid_task(rng), push(rng, state)) for rng in map(np.random.default_rng, range(40))
+    ]
+
+    def run():
+        for state, actions in tasks:
+            sim.enter(state)
+            yield sim.rollout(actions)
+
+    native = list(run())
+    monkeypatch.setattr(simulator, "_chipmunk", None)
+    np.testing.assert_array_equal(native, list(run()))
+
+
+ALONE = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_simulator
+print(test_simulator.pinned(test_simulator.Simulator()))
+"""
+
+
+def pinned(sim):
+    """Bits of a few trajectories with many contacts, after reset and from entered states."""
+    bits = b""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        bits += sim.rollout(push(rng, sim.reset(seed), 40)).tobytes()
+        state = mid_task(rng)
+        sim.enter(state)
+        bits += sim.rollout(push(rng, state, 40)).tobytes()
+    return bits.hex()
+
+
+def test_trajectories_do_not_depend_on_what_ran_before():
+    reused = Simulator()
+    fresh = pinned(reused)
+    for seed in range(500):
+        reused.rollout(push(np.random.default_rng(seed), reused.reset(seed), 5))
+    assert pinned(reused) == fresh
+    assert pinned(Simulator()) == fresh
+    script = ALONE.format(tests=str(__file__).rsplit("/", 1)[0])
+    alone = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert alone.stdout.strip() == fresh
+
+
+def test_reported_states_are_entered_bit_for_bit(sim):
+    for seed in range(30):
+        states = sim.rollout(push(np.random.default_rng(seed), sim.reset(seed)))
+        for state in states:
+            sim.enter(state)
+            np.testing.assert_array_equal(sim.state(), state)
+
+
+def test_made_up_states_are_entered_to_rounding(sim):
+    for seed in range(300):
+        state = mid_task(np.random.default_rng(seed))
+        sim.enter(state)
+        entered = sim.state()
+        exact = [0, 1, 2, 3, 6]
+        np.testing.assert_array_equal(entered[exact], state[exact])
+        np.testing.assert_allclose(entered, state, rtol=0, atol=6e-14)
+        sim.enter(entered)
+        np.testing.assert_array_equal(sim.state(), entered)
+
+
+def test_reentering_and_replaying_reproduces_the_rest(sim):
+    """Exact unless in contact: the 7 numbers leave out the block's velocity and contact cache."""
+    errors = []
+    touched = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        actions = push(rng, sim.reset(seed), 40)
+        sim.reset(seed)
+        states = sim.rollout(actions)
+        moves = (np.diff(states[:, 4:], axis=0) != 0).any(axis=1)
+        for t in range(3, 30, 3):
+            sim.enter(states[t])
+            again = sim.rollout(actions[t : t + 10])
+            errors.append(np.linalg.norm(again[-1, 4:6] - states[t + 10, 4:6]))
+            touched.append(moves[: t + 10].any())
+    errors, touched = np.array(errors), np.array(touched)
+    assert (errors[~touched] == 0).all()
+    assert np.median(errors[touched]) < 0.05
+    assert np.quantile(errors[touched], 0.9) < 1.0
+
+
+def test_ensemble_members_are_single_rollouts(sim):
+    rng = np.random.default_rng(0)
+    state = mid_task(rng)
+    actions = push(rng, state) + rng.normal(0, 8, (6, STEPS, 2))
+    members = sim.ensemble(state, actions)
+    assert members.shape == (6, STEPS + 1, 7)
+    for member, targets in zip(members, actions, strict=True):
+        sim.enter(state)
+        np.testing.assert_array_equal(sim.rollout(targets), member)
+    assert sim.ensemble(state, np.empty((0, 5, 2))).shape == (0, 6, 7)
+
+
+def test_no_action_leaves_the_state(sim):
+    state = sim.reset(0)
+    np.testing.assert_array_equal(sim.rollout(np.empty((0, 2))), state[None])
+
+
+def test_observations_wrap_the_angle_as_the_environment_does():
+    compat.ensure_add_collision_handler()
+    env = PushTEnv(obs_type="state")
+    env.reset(seed=0)
+    for angle in (
+        -1e-20,
+        -0.1,
+        0.0,
+        2 * np.pi,
+        -2 * np.pi,
+        50.0,
+        -50.0,
+        np.nextafter(2 * np.pi, 0),
+    ):
+        env.block.angle = angle
+        bare = np.array([*env.agent.position, 0, 0, *env.block.position, env.block.angle])
+        np.testing.assert_array_equal(observations(bare), env.get_obs().astype(np.float32))
+
+
+def test_render_is_the_environments(sim):
+    compat.ensure_add_collision_handler()
+    env = PushTEnv(obs_type="state", visualization_width=512, visualization_height=512)
+    env.reset(seed=5)
+    actions = push(np.random.default_rng(5), sim.reset(5))
+    np.testing.assert_array_equal(sim.render(), env.render())
+    for action in actions:
+        sim.step(action)
+        env.step(action)
+        np.testing.assert_array_equal(sim.render(), env.render())
+
+
+def test_render_shows_an_entered_state_and_changes_nothing(sim, gym_env):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        state = mid_task(rng)
+        actions = push(rng, state)
+        sim.enter(state)
+        states = sim.rollout(actions)
+        sim.enter(state)
+        put(gym_env, state)
+        bare = gym_env.unwrapped
+        for body in (bare.agent, bare.block):
+            bare.space.reindex_shapes_for_body(body)
+        screen = bare._draw()
+        np.testing.assert_array_equal(sim.render(), bare._get_img(screen, 512, 512))
+        drawn = []
+        for action in actions:
+            drawn.append(sim.state())
+            sim.step(action)
+            sim.render()
+        np.testing.assert_array_equal([*drawn, sim.state()], states)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda sim: sim.enter(np.zeros(5)), r"state: expected shape \(7\), got \(5,\)"),
+        (lambda sim: sim.enter(np.full(7, np.nan)), "state: expected finite"),
+        (lambda sim: sim.rollout(np.zeros(2)), r"actions: expected shape \(any, 2\), got \(2,\)"),
+        (lambda sim: sim.rollout(np.full((3, 2), np.inf)), "actions: expected finite"),
+        (
+            lambda sim: sim.ensemble(np.zeros(7), np.zeros((3, 2))),
+            r"expected shape \(any, any, 2\)",
+        ),
+    ],
+)
+def test_unfit_input_is_named(sim, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sim)
+
+
+def test_compat_touches_nothing_where_the_call_exists():
+    compat.ensure_add_collision_handler()
+    present = pymunk.Space.add_collision_handler
+    compat.ensure_add_collision_handler()
+    assert pymunk.Space.add_collision_handler is present
+    legacy = int(pymunk.version.split(".")[0]) < 7
+    assert (present.__module__ == "pymunk.space") == legacy
+
+
+def falling_ball(space):
+    """A ball on its way to a floor."""
+    space.gravity = 0, -100
+    ball = pymunk.Body(1, 1)
+    ball.position = 0, 20
+    floor = pymunk.Segment(space.static_body, (-50, 0), (50, 0), 1)
+    space.add(ball, pymunk.Circle(ball, 5), floor)
+    return ball
+
+
+@pytest.mark.parametrize("phase", ["begin", "pre_solve"])
+@pytest.mark.parametrize("accept", [True, False])
+def test_collision_handler_keeps_its_promises(phase, accept):
+    compat.ensure_add_collision_handler()
+    space = pymunk.Space()
+    ball = falling_ball(space)
+    calls = []
+    handler = space.add_collision_handler(0, 0)
+    assert space.add_collision_handler(0, 0) is handler
+    handler.data["who"] = "floor"
+
+    def judge(arbiter, space, data):
+        calls.append((phase, data["who"]))
+        return accept
+
+    setattr(handler, phase, judge)
+    handler.post_solve = lambda arbiter, space, data: calls.append(("post_solve", data["who"]))
+    handler.separate = lambda arbiter, space, data: calls.append(("separate", data["who"]))
+    for _ in range(200):
+        space.step(0.01)
+    assert calls[0] == (phase, "floor")
+    assert (("post_solve", "floor") in calls) == accept
+    assert (("separate", "floor") in calls) == (not accept)
+    assert (ball.position.y > 0) == accept
