@@ -6,15 +6,19 @@ schema generated from these types; a test keeps the three in step.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CONTROL_DT = 0.1
 """Seconds per control step of PushT: fixed by the environment."""
+
+
+MAX_SHARDS = 100_000
+"""What five digits can name."""
 
 
 class ConfigError(ValueError):
@@ -98,7 +102,7 @@ class DatasetConfig(Section):
     """Share of trajectories for the evaluation alone."""
 
     @model_validator(mode="after")
-    def _leaves_a_train_split(self) -> Self:
+    def _leaves_a_train_split(self) -> "DatasetConfig":
         held_out = self.validation_fraction + self.test_fraction
         if held_out >= 1.0:
             raise ValueError(
@@ -115,7 +119,7 @@ class NetworkConfig(Section):
     """Units per hidden layer."""
     depth: int = Field(default=2, ge=1, le=16)
     """Hidden layers per network."""
-    num_flow_layers: int = Field(default=4, ge=0, le=64)
+    num_flow_layers: int = Field(default=6, ge=0, le=64)
     """Affine couplings; 0 leaves a Gaussian."""
     activation: Activation = "silu"
     """Of the hidden layers."""
@@ -178,7 +182,7 @@ class TrainingConfig(Section):
     """Logging."""
 
     @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Self:
+    def _warms_up_in_time(self) -> "TrainingConfig":
         if self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} must be less than steps = {self.steps}"
@@ -199,7 +203,7 @@ class EvaluationConfig(Section):
     """Draws per state."""
 
     @model_validator(mode="after")
-    def _horizons_are_control_steps(self) -> Self:
+    def _horizons_are_control_steps(self) -> "EvaluationConfig":
         for horizon in self.horizons:
             if not math.isclose(horizon / CONTROL_DT, round(horizon / CONTROL_DT), abs_tol=1e-6):
                 raise ValueError(
@@ -222,9 +226,9 @@ class Config(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """All randomness follows from it."""
-    num_trajectories: int = Field(default=20_000, ge=1)
+    num_trajectories: int = Field(default=50_000, ge=1)
     """Trajectories to simulate."""
-    shard_size: int = Field(default=500, ge=1, le=100_000)
+    shard_size: int = Field(default=1000, ge=1, le=100_000)
     """Trajectories per shard: one file and one job each."""
     dmp: DMPConfig = DMPConfig()
     policies: PolicyConfig = PolicyConfig()
@@ -234,41 +238,6 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     videos: VideoConfig = VideoConfig()
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        longest = self.max_steps * CONTROL_DT
-        for name, value in [
-            ("training.max_gap", self.training.max_gap),
-            ("evaluation.horizons", max(self.evaluation.horizons)),
-        ]:
-            if value > longest + 1e-9:
-                raise ValueError(
-                    f"{name} = {value:g} s is longer than any trajectory: policies.duration ends "
-                    f"at {self.policies.duration[1]:g} s"
-                )
-        shortest = max(1, math.ceil(self.policies.duration[0] / CONTROL_DT - 1e-9))
-        held_out = self.dataset.validation_fraction + self.dataset.test_fraction
-        transitions = int(self.num_trajectories * (1.0 - held_out) * shortest)
-        if self.training.batch_size > transitions:
-            raise ValueError(
-                f"training.batch_size = {self.training.batch_size} is larger than the data: "
-                f"num_trajectories = {self.num_trajectories} gives about {transitions} training "
-                "transitions; lower the one or raise the other"
-            )
-        if self.num_shards > 100_000:
-            raise ValueError(
-                f"num_trajectories = {self.num_trajectories} in shards of {self.shard_size} makes "
-                f"{self.num_shards} shards, more than 100000; raise shard_size"
-            )
-        low, high = self.dmp.workspace
-        for name in ("goal_x", "goal_y"):
-            goal = getattr(self.policies, name)
-            if goal[0] < low or goal[1] > high:
-                raise ValueError(
-                    f"policies.{name} = {list(goal)} px leaves dmp.workspace = [{low:g}, {high:g}]"
-                )
-        return self
 
     @property
     def max_steps(self) -> int:
@@ -292,7 +261,19 @@ def num_steps(duration: float) -> int:
 
 
 def parse_config(settings: Mapping[str, Any], source: str = "config") -> Config:
-    """Settings as read from YAML or JSON, checked.
+    """All settings of a run as read from YAML or JSON, checked one by one and together.
+
+    Raises:
+        ConfigError: one line, naming the setting, what was expected and what came.
+    """
+    config = parse_settings(settings, source)
+    for contradiction in _contradictions(config):
+        raise ConfigError(f"{source}: {contradiction}")
+    return config
+
+
+def parse_settings(settings: Mapping[str, Any], source: str = "config") -> Config:
+    """Some settings, each checked for itself: what one stage reads, the others being left out.
 
     Raises:
         ConfigError: one line, naming the setting, what was expected and what came.
@@ -308,12 +289,14 @@ def parse_config(settings: Mapping[str, Any], source: str = "config") -> Config:
 def load_config(source: str | Path) -> Config:
     """Settings from a YAML file, or from the JSON text that the workflow's commands carry.
 
+    The JSON text holds what one stage reads, and is checked as `parse_settings` does.
+
     Raises:
         ConfigError: one line, naming the file or setting, what was expected and what came.
     """
-    text, name = str(source), str(source)
+    text, name, parse = str(source), str(source), parse_config
     if text.lstrip().startswith("{"):
-        name = "--config"
+        name, parse = "--config", parse_settings
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
@@ -328,7 +311,52 @@ def load_config(source: str | Path) -> Config:
         settings = {}
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}: expected settings by name, got {type(settings).__name__}")
-    return parse_config(settings, name)
+    return parse(settings, name)
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    longest = config.max_steps * CONTROL_DT
+    for name, value in [
+        ("training.max_gap", config.training.max_gap),
+        ("evaluation.horizons", max(config.evaluation.horizons)),
+    ]:
+        if value > longest + 1e-9:
+            yield (
+                f"{name} = {value:g} s is longer than any trajectory: policies.duration ends at "
+                f"{config.policies.duration[1]:g} s; lower the one or raise the other"
+            )
+    held_out = config.dataset.validation_fraction + config.dataset.test_fraction
+    shortest = num_steps(config.policies.duration[0])
+    transitions = int(config.num_trajectories * (1.0 - held_out) * shortest)
+    if config.training.batch_size > transitions:
+        yield (
+            f"training.batch_size = {config.training.batch_size} is larger than the data: "
+            f"num_trajectories = {config.num_trajectories} gives about {transitions} training "
+            "transitions; lower the one or raise the other"
+        )
+    if config.shard_size > config.num_trajectories:
+        yield (
+            f"shard_size = {config.shard_size} is more than num_trajectories = "
+            f"{config.num_trajectories}; lower the one or raise the other"
+        )
+    if config.num_shards > MAX_SHARDS:
+        yield (
+            f"num_trajectories = {config.num_trajectories} in shards of {config.shard_size} makes "
+            f"{config.num_shards} shards, more than {MAX_SHARDS}; raise shard_size"
+        )
+    if config.videos.num_videos > config.num_trajectories:
+        yield (
+            f"videos.num_videos = {config.videos.num_videos} is more than num_trajectories = "
+            f"{config.num_trajectories}; lower the one or raise the other"
+        )
+    low, high = config.dmp.workspace
+    for axis in ("goal_x", "goal_y"):
+        goal = getattr(config.policies, axis)
+        if goal[0] < low or goal[1] > high:
+            yield (
+                f"policies.{axis} = {list(goal)} px leaves dmp.workspace = [{low:g}, {high:g}]; "
+                "narrow the one or widen the other"
+            )
 
 
 def json_schema() -> str:

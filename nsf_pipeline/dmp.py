@@ -211,15 +211,17 @@ def _propagator(stiffness: Array, damping: Array, step: Array, xp: Any) -> tuple
     """exp(A h) of A = [[0, 1], [-K, -D]], under, at and over critical damping.
 
     e^(-a h) (c I + s (A + a I)), with a = D / 2, q^2 = a^2 - K, c = cosh(q h), s = sinh(q h) / q.
+    Over critical damping e^(q h) is taken out of c and s, and into the factor: nothing overflows.
     """
     half = damping / 2
     square = (half**2 - stiffness) * step**2
     root = xp.sqrt(xp.maximum(xp.abs(square), 1e-12))
     critical = xp.abs(square) < 1e-6
-    over = square > 0
-    c = xp.where(critical, 1 + square / 2, xp.where(over, xp.cosh(root), xp.cos(root)))
-    s = xp.where(critical, 1 + square / 6, xp.where(over, xp.sinh(root), xp.sin(root)) / root)
-    s, decay = s * step, xp.exp(-half * step)
+    over = (square > 0) & ~critical
+    c = xp.where(critical, 1 + square / 2, xp.where(over, (1 + xp.exp(-2 * root)) / 2, xp.cos(root)))
+    s = xp.where(over, -xp.expm1(-2 * root) / 2, xp.sin(root)) / root
+    s = xp.where(critical, 1 + square / 6, s) * step
+    decay = xp.exp(xp.where(over, root, 0) - half * step)
     return (
         (decay * (c + s * half), decay * s),
         (-decay * s * stiffness, decay * (c - s * half)),

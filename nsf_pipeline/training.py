@@ -1,7 +1,10 @@
 """Training: any flow on any transitions, and the PushT model on its data set."""
 
+import csv
+import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
 
 import equinox as eqx
 import jax
@@ -9,21 +12,41 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from nsf_pipeline.config import TrainingConfig
-from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.config import Config, TrainingConfig
+from nsf_pipeline.data.merge import TRAIN, VALIDATION
+from nsf_pipeline.data.store import replacing
+from nsf_pipeline.data.transitions import TransitionBatch, Transitions, load_trajectories
 from nsf_pipeline.flow.losses import (
     Bridge,
     Transition,
+    consistency_losses,
     negative_log_likelihood,
-    one_to_two_loss,
-    two_to_one_loss,
 )
+from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
+from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+from nsf_pipeline.tracking import WandbRun
 
 FlowT = TypeVar("FlowT", bound=Transition)
 BridgeT = TypeVar("BridgeT", bound=Bridge)
 Row = dict[str, float]
 MID_RANGE = (0.1, 0.9)
 """Where between s and t the consistency losses look, as shares of the gap."""
+
+
+NORMALISER_SIZE = 65_536
+"""Transitions that the residuals' sizes are measured on."""
+METRICS = (
+    "step",
+    "seconds",
+    "loss",
+    "nll",
+    "one_to_two",
+    "two_to_one",
+    "gradient_norm",
+    "clipped",
+    "validation_nll",
+)
+"""Columns of metrics.csv: means since the row before; nats; clipped is a share of steps."""
 
 
 class TrainingError(RuntimeError):
@@ -179,30 +202,93 @@ def batch_losses(
     *,
     key: PRNGKeyArray,
 ) -> Losses:
-    """Means over a batch; a consistency loss whose weight is 0 is not computed."""
+    """Means over a batch; where both weights are 0 the consistency losses are not computed."""
     nll = jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
+    if config.one_to_two_weight == config.two_to_one_weight == 0.0:
+        return Losses(nll, jnp.zeros(()), jnp.zeros(()))
     count = max(1, round(config.consistency_fraction * config.batch_size))
     part: TransitionBatch = jax.tree.map(lambda values: values[:count], batch)
-    mid_key, *keys = jax.random.split(key, 3)
+    mid_key, key = jax.random.split(key)
     share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
     t_mid = part.t_init + share * (part.t_final - part.t_init)
 
-    def consistency(loss: Callable[..., Array], weight: float, key: PRNGKeyArray) -> Array:
-        if weight == 0.0:
-            return jnp.zeros(())
+    def consistency(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+        times = (batch.t_init, t_mid, batch.t_final)
+        return consistency_losses(flow, bridge, batch.x_init, *times, batch.condition, key=key)
 
-        def one(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> Array:
-            times = (batch.t_init, t_mid, batch.t_final)
-            return loss(flow, bridge, batch.x_init, *times, batch.condition, key=key)
-
-        return jnp.mean(jax.vmap(one)(part, t_mid, jax.random.split(key, count)))
-
-    return Losses(
-        nll,
-        consistency(one_to_two_loss, config.one_to_two_weight, keys[0]),
-        consistency(two_to_one_loss, config.two_to_one_weight, keys[1]),
-    )
+    one_to_two, two_to_one = jax.vmap(consistency)(part, t_mid, jax.random.split(key, count))
+    return Losses(nll, jnp.mean(one_to_two), jnp.mean(two_to_one))
 
 
 def _over_batch(loss: Callable[..., Array], flow: Transition, batch: TransitionBatch) -> Array:
     return jax.vmap(lambda one: loss(flow, *one))(batch)
+
+
+def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> None:
+    """Train the PushT model on a data set, and write it with its metrics.
+
+    Args:
+        config: what the stage `train` reads.
+        dataset: `dataset.h5`.
+        output: where the model goes.
+        metrics: where the history goes, row by row, as CSV.
+
+    Raises:
+        StoreError: the data set cannot be read, or a file cannot be written.
+        TrainingError: a loss is not finite.
+    """
+    started = time.monotonic()
+    training, held_out = (
+        Transitions.build(
+            load_trajectories(dataset, split, config.model.state_dim), config.training.max_gap
+        )
+        for split in (TRAIN, VALIDATION)
+    )
+    build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
+    normaliser = fit_normaliser(
+        config.model, config.dmp, *training.sample(scale_key, NORMALISER_SIZE)
+    )
+    model = build_model(config.model, config.dmp, normaliser, key=build_key)
+    count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+    device = jax.devices()[0]
+    print(f"{len(training)} starts, {count} parameters, on {device.device_kind}", flush=True)
+    settings = stage_settings("train", config)
+    run = WandbRun(config.training.wandb, metrics.parent, settings)
+    with replacing(metrics) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, METRICS)
+        writer.writeheader()
+
+        def report(row: Row) -> None:
+            seconds = time.monotonic() - started
+            writer.writerow({"seconds": round(seconds, 2), **row})
+            file.flush()
+            run.log(row, step=int(row["step"]))
+            done = row["step"] / config.training.steps
+            print(
+                f"step {row['step']:.0f} of {config.training.steps}, {seconds:.0f} s, "
+                f"{seconds * (1 / done - 1):.0f} s left: nll {row['nll']:.3f}, "
+                f"1->2 {row['one_to_two']:.3f}, 2->1 {row['two_to_one']:.3f}, "
+                f"validation nll {row['validation_nll']:.3f}",
+                flush=True,
+            )
+
+        transition, bridge, history = fit(
+            model.transition,
+            model.bridge,
+            training,
+            config.training,
+            key=fit_key,
+            validation=held_out,
+            report=report,
+        )
+        best = min(history, key=lambda row: row["validation_nll"])
+        attributes = {
+            "fingerprint": stage_fingerprint("train", config),
+            "settings": settings,
+            "versions": versions(),
+            "step": best["step"],
+            "validation_nll": best["validation_nll"],
+        }
+        save_model(output, PushTModel(transition, bridge), attributes)
+    run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
+    print(f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}", flush=True)

@@ -7,17 +7,13 @@ import numpy as np
 from nsf_pipeline.config import Config, DMPConfig, PolicyConfig
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.pusht.geometry import T_RECTANGLES
+from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
 
 CONTACT_SPREAD = 30.0
 """px; how far from the block's centre a path that heads for the block is aimed."""
 MAX_OVERSHOOT = 1.0
 """How far beyond that point its goal may lie, in units of the distance to it."""
-
-
-T_CENTRE = T_RECTANGLES.reshape(2, 2, 2).mean(axis=(0, 1))
-"""px; the T's centre of mass in its own frame: gym-pusht gives both rectangles the same mass."""
 
 
 def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -60,7 +60,9 @@ class Transitions(eqx.Module):
     dt: float = eqx.field(static=True)
 
     @classmethod
-    def build(cls, trajectories: Trajectories, max_gap: float, dt: float = CONTROL_DT) -> Self:
+    def build(
+        cls, trajectories: Trajectories, max_gap: float, dt: float = CONTROL_DT
+    ) -> "Transitions":
         """Index all starts of some trajectories, for gaps up to `max_gap` seconds."""
         rows, steps = np.nonzero(
             np.arange(trajectories.states.shape[1] - 1) < trajectories.length[:, None]
@@ -71,7 +73,7 @@ class Transitions(eqx.Module):
             condition=jnp.asarray(trajectories.condition, jnp.float32),
             trajectory=jnp.asarray(rows, jnp.int32),
             step=jnp.asarray(steps, jnp.int32),
-            longest_gap=jnp.asarray(np.minimum(remaining, round(max_gap / dt)), jnp.int32),
+            longest_gap=jnp.asarray(np.minimum(remaining, int(max_gap / dt + 1e-9)), jnp.int32),
             dt=dt,
         )
 

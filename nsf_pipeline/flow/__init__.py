@@ -8,6 +8,7 @@ from nsf_pipeline.flow.bridge import ConditionalAuxiliaryFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
 from nsf_pipeline.flow.losses import (
     combined_loss,
+    consistency_losses,
     negative_log_likelihood,
     one_to_two_loss,
     two_to_one_loss,
@@ -25,6 +26,7 @@ __all__ = [
     "ContinuousNormalizingFlow",
     "MultivariateNormalDiag",
     "combined_loss",
+    "consistency_losses",
     "negative_log_likelihood",
     "one_to_two_loss",
     "two_to_one_loss",

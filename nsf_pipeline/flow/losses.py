@@ -61,6 +61,40 @@ def negative_log_likelihood(
     return -flow(x_init, t_init, t_final, condition).log_prob(x_final)
 
 
+def consistency_losses(
+    flow: Transition,
+    bridge: Bridge,
+    x_init: State,
+    t_init: Scalar,
+    t_mid: Scalar,
+    t_final: Scalar,
+    condition: Condition = None,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Scalar, Scalar]:
+    """The 1->2 and the 2->1 loss, each on one sample; the laws from x_s serve both."""
+    keys = jax.random.split(key, 4)
+    one_step = flow(x_init, t_init, t_final, condition)
+    first_step = flow(x_init, t_init, t_mid, condition)
+
+    def second_step(x_mid: State) -> Distribution:
+        return flow(x_mid, t_mid, t_final, condition)
+
+    def between(x_final: State) -> Distribution:
+        return bridge(x_init, x_final, t_init, t_mid, t_final, condition)
+
+    x_final, log_one_step = one_step.sample_and_log_prob(keys[0])
+    x_mid, log_between = between(x_final).sample_and_log_prob(keys[1])
+    log_two_steps = first_step.log_prob(x_mid) + second_step(x_mid).log_prob(x_final)
+    one_to_two = log_one_step + log_between - log_two_steps
+
+    x_mid, log_first = first_step.sample_and_log_prob(keys[2])
+    x_final, log_second = second_step(x_mid).sample_and_log_prob(keys[3])
+    log_bridged = one_step.log_prob(x_final) + between(x_final).log_prob(x_mid)
+    two_to_one = log_first + log_second - log_bridged
+    return one_to_two, two_to_one
+
+
 def one_to_two_loss(
     flow: Transition,
     bridge: Bridge,
@@ -72,15 +106,10 @@ def one_to_two_loss(
     *,
     key: PRNGKeyArray,
 ) -> Scalar:
-    """The 1->2 loss on one sample."""
-    step_key, bridge_key = jax.random.split(key)
-    one_step = flow(x_init, t_init, t_final, condition)
-    x_final, log_one_step = one_step.sample_and_log_prob(step_key)
-    between = bridge(x_init, x_final, t_init, t_mid, t_final, condition)
-    x_mid, log_bridge = between.sample_and_log_prob(bridge_key)
-    log_first = flow(x_init, t_init, t_mid, condition).log_prob(x_mid)
-    log_second = flow(x_mid, t_mid, t_final, condition).log_prob(x_final)
-    return log_one_step + log_bridge - log_first - log_second
+    """The 1->2 loss on one sample; compiled, nothing else is computed."""
+    return consistency_losses(
+        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
+    )[0]
 
 
 def two_to_one_loss(
@@ -94,13 +123,10 @@ def two_to_one_loss(
     *,
     key: PRNGKeyArray,
 ) -> Scalar:
-    """The 2->1 loss on one sample."""
-    first_key, second_key = jax.random.split(key)
-    x_mid, log_first = flow(x_init, t_init, t_mid, condition).sample_and_log_prob(first_key)
-    x_final, log_second = flow(x_mid, t_mid, t_final, condition).sample_and_log_prob(second_key)
-    log_one_step = flow(x_init, t_init, t_final, condition).log_prob(x_final)
-    between = bridge(x_init, x_final, t_init, t_mid, t_final, condition)
-    return log_first + log_second - log_one_step - between.log_prob(x_mid)
+    """The 2->1 loss on one sample; compiled, nothing else is computed."""
+    return consistency_losses(
+        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
+    )[1]
 
 
 def combined_loss(
@@ -118,12 +144,11 @@ def combined_loss(
     key: PRNGKeyArray,
 ) -> Scalar:
     """Negative log-likelihood plus both consistency losses, weighted."""
-    keys = jax.random.split(key)
-    times = (t_init, t_mid, t_final)
+    one_to_two, two_to_one = consistency_losses(
+        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
+    )
     return (
         negative_log_likelihood(flow, x_init, x_final, t_init, t_final, condition)
-        + one_to_two_weight
-        * one_to_two_loss(flow, bridge, x_init, *times, condition, key=keys[0])
-        + two_to_one_weight
-        * two_to_one_loss(flow, bridge, x_init, *times, condition, key=keys[1])
+        + one_to_two_weight * one_to_two
+        + two_to_one_weight * two_to_one
     )

@@ -5,38 +5,21 @@ the same push is the same numbers. Everything here is a function of one state, t
 condition, in physical units.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import CONTROL_DT, DMPConfig
-from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_RECTANGLES
+from nsf_pipeline.model.contact import clearance, rotate, seen_from
+
+PUSH_STEPS = 3
+"""Steps of the nominal push from one point of the path to the next."""
 
 # The environment's PD control of the agent, per s^2 and per s.
 CONTROL_STIFFNESS = 100.0
 CONTROL_DAMPING = 20.0
-
-Point = Float[Array, "*batch 2"]
-
-
-def rotate(points: Point, angle: Float[Array, ""]) -> Point:
-    """Points turned by an angle in rad about the origin."""
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    x, y = points[..., 0], points[..., 1]
-    return jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
-
-
-def signed_distance(points: Point) -> Float[Array, "*batch"]:
-    """px from the T's outline, in the block's frame; negative inside."""
-    low, high = T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:]
-    offset = jnp.abs(points[..., None, :] - (low + high) / 2) - (high - low) / 2
-    beyond = jnp.maximum(offset, 0.0)
-    # The root is kept away from 0, where its slope is not finite.
-    outside = jnp.sqrt(jnp.sum(beyond**2, axis=-1) + 1e-6)
-    inside = jnp.minimum(jnp.max(offset, axis=-1), 0.0)
-    return jnp.min(outside + inside, axis=-1)
-
 
 def desired_path(
     condition: Float[Array, " condition"], times: Float[Array, " points"], config: DMPConfig
@@ -98,6 +81,7 @@ def features(
     velocity: Float[Array, "2"] | None,
     block: Float[Array, "3"],
     path: Float[Array, "points 2"],
+    push: Float[Array, " push"],
     duration: Float[Array, ""],
     block_bounds: Float[np.ndarray, "2 2"],
 ) -> Float[Array, " features"]:
@@ -108,25 +92,22 @@ def features(
         velocity: px/s, of the agent; None where the state does not hold it.
         block: px, px, rad.
         path: px, where the agent is headed.
+        push: what the nominal push says, of order one.
         duration: s, of the policy.
         block_bounds: least and greatest block position in the training data, px.
     """
-
-    def seen(points: Array) -> Array:
-        return rotate(points - block[:2], -block[2])
-
     low, high = block_bounds
-    agent_seen, path_seen = seen(agent), seen(path)
-    clearance = signed_distance(agent_seen) - AGENT_RADIUS
-    path_clearance = signed_distance(path_seen) - AGENT_RADIUS
+    gap = clearance(block, agent)
+    gaps = jax.vmap(clearance, (None, 0))(block, path)
     parts = [
-        agent_seen / 100.0,
-        path_seen.ravel() / 100.0,
+        seen_from(block, agent) / 100.0,
+        seen_from(block, path).ravel() / 100.0,
         # Sharp where it matters, at contact, and flat where it does not.
-        jnp.tanh(clearance[None] / 10.0),
-        jnp.tanh(path_clearance / 10.0),
-        clearance[None] / 100.0,
-        jnp.min(path_clearance)[None] / 30.0,
+        jnp.tanh(gap[None] / 10.0),
+        jnp.tanh(gaps / 10.0),
+        gap[None] / 100.0,
+        jnp.min(gaps)[None] / 30.0,
+        push,
         2.0 * (block[:2] - low) / (high - low) - 1.0,
         jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), duration]),
     ]
@@ -135,6 +116,9 @@ def features(
     return jnp.concatenate(parts)
 
 
-def feature_dim(path_points: int, with_velocity: bool) -> int:
-    """Length of what `features` returns."""
-    return 10 + 3 * path_points + 2 * with_velocity
+def push_features(
+    block: Float[Array, "3"], end: Float[Array, "3"], depths: Float[Array, " points"]
+) -> Float[Array, " push"]:
+    """The nominal push as the networks see it: where to, and how narrowly, step by step."""
+    moved = jnp.append(rotate(end[:2] - block[:2], -block[2]) / 50.0, end[2] - block[2])
+    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(jnp.max(depths)[None] / 3.0)])

@@ -21,7 +21,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
-from nsf_pipeline.model.features import desired_path, feature_dim, features, nominal_path, rotate
+from nsf_pipeline.model.contact import nominal_push, rotate
+from nsf_pipeline.model.features import (
+    PUSH_STEPS,
+    desired_path,
+    features,
+    nominal_path,
+    push_features,
+)
 
 STATE_NAMES = {
     7: (
@@ -72,28 +79,41 @@ class View(eqx.Module):
 
     def __call__(
         self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
-    ) -> tuple[State, Float[Array, " features"]]:
-        """The nominal displacement (px, px/s, rad), and the features."""
+    ) -> tuple[Float[Array, "knots dim"], Float[Array, " features"]]:
+        """Nominal displacements (px, px/s, rad) at even times from s to t, and the features."""
         agent, block, points = x_init[:2], x_init[-3:], self.config.path_points
         velocity = x_init[2:4] if self.config.state_dim == 7 else None
-        displacement = jnp.zeros_like(x_init)
         duration = condition[0]
+        bounds = np.array(self.normaliser.block_bounds, np.float32)
         if self.config.autonomous:
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
-            path = desired_path(condition, times, self.dmp)
-        else:
-            # Where the state hides the velocity, rest is the guess.
-            initial = jnp.zeros(2) if velocity is None else velocity
-            knots, velocities = nominal_path(
-                agent, initial, t_init, t_final, condition, points, self.dmp
-            )
-            path = knots[1:]
-            displacement = displacement.at[:2].set(knots[-1] - agent)
-            if velocity is not None:
-                displacement = displacement.at[2:4].set(velocities[-1] - velocity)
-        bounds = np.array(self.normaliser.block_bounds, np.float32)
-        return displacement, features(agent, velocity, block, path, duration, bounds)
+            path, push = desired_path(condition, times, self.dmp), jnp.zeros(0)
+            still = jnp.zeros((2, self.config.state_dim))
+            return still, features(agent, velocity, block, path, push, duration, bounds)
+        # Where the state hides the velocity, rest is the guess.
+        initial = jnp.zeros(2) if velocity is None else velocity
+        knots, velocities = nominal_path(
+            agent, initial, t_init, t_final, condition, PUSH_STEPS * points, self.dmp
+        )
+        poses, depths = nominal_push(knots, block)
+        parts = [knots, poses] if velocity is None else [knots, velocities, poses]
+        path = knots[PUSH_STEPS::PUSH_STEPS]
+        # The deepest of each point's steps.
+        push = push_features(block, poses[-1], depths.reshape(points, PUSH_STEPS).max(axis=1))
+        seen = features(agent, velocity, block, path, push, duration, bounds)
+        return jnp.concatenate(parts, axis=1) - x_init, seen
+
+    @property
+    def feature_dim(self) -> int:
+        """How many features there are."""
+        config = self.config
+        state, condition = (
+            jax.ShapeDtypeStruct((size,), jnp.float32)
+            for size in (config.state_dim, 7 + 2 * self.dmp.n_basis)
+        )
+        time = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.eval_shape(self.__call__, state, time, time, condition)[1].shape[0]
 
 
 class BlockFrameLaw(eqx.Module):
@@ -142,10 +162,10 @@ class PushTTransition(eqx.Module):
         self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
-        displacement, seen = self.view(x_init, t_init, t_final, condition)
+        displacements, seen = self.view(x_init, t_init, t_final, condition)
         residual = self.flow(jnp.zeros_like(x_init), 0.0, (t_final - t_init) / TIME_UNIT, seen)
         scale = self.view.normaliser.scale
-        return BlockFrameLaw(residual, x_init + displacement, x_init[-1], scale)
+        return BlockFrameLaw(residual, x_init + displacements[-1], x_init[-1], scale)
 
 
 class PushTBridge(eqx.Module):
@@ -164,10 +184,11 @@ class PushTBridge(eqx.Module):
         condition: Condition,
     ) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
-        to_mid, _ = self.view(x_init, t_init, t_mid, condition)
-        to_final, seen = self.view(x_init, t_init, t_final, condition)
+        displacements, seen = self.view(x_init, t_init, t_final, condition)
+        share = (t_mid - t_init) / (t_final - t_init)
+        to_mid = interpolate(displacements, share)
         scale = np.array(self.view.normaliser.scale, np.float32)
-        end = turn(x_final - x_init - to_final, -x_init[-1]) / scale
+        end = turn(x_final - x_init - displacements[-1], -x_init[-1]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         residual = self.flow(jnp.zeros_like(x_init), end, 0.0, mid, final, seen)
         return BlockFrameLaw(residual, x_init + to_mid, x_init[-1], self.view.normaliser.scale)
@@ -259,7 +280,7 @@ def build_model(
     flow_key, bridge_key = jax.random.split(key)
     sizes = {
         "state_dim": config.state_dim,
-        "condition_dim": feature_dim(config.path_points, config.state_dim == 7),
+        "condition_dim": view.feature_dim,
         # The features tell s, where the law may know it.
         "autonomous": True,
         "min_std": MIN_STD,
@@ -311,7 +332,7 @@ def fit_normaliser(
     view = View(config, dmp, unit)
 
     def residual(start: State, end: State, s: Scalar, t: Scalar, c: Condition) -> State:
-        return end - start - view(start, s, t, c)[0]
+        return end - start - view(start, s, t, c)[0][-1]
 
     residuals = np.asarray(jax.vmap(residual)(x_init, x_final, t_init, t_final, condition))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
@@ -319,6 +340,15 @@ def fit_normaliser(
     for plane in range((config.state_dim - 1) // 2):
         size[2 * plane : 2 * plane + 2] = np.sqrt(np.mean(size[2 * plane : 2 * plane + 2] ** 2))
     return unit._replace(scale=tuple(float(max(s, 1e-3)) for s in size))
+
+
+def interpolate(knots: Float[Array, "knots dim"], share: Scalar) -> State:
+    """Values between knots, linearly; the first at share 0 and the last at share 1."""
+    last = knots.shape[0] - 1
+    place = share * last
+    lower = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last - 1)
+    weight = place - lower
+    return (1.0 - weight) * knots[lower] + weight * knots[lower + 1]
 
 
 def turn(state: State, angle: Scalar) -> State:

@@ -6,6 +6,12 @@ import numpy.typing as npt
 T_RECTANGLES = np.array([(-60.0, 0.0, 60.0, 30.0), (-15.0, 30.0, 15.0, 120.0)])
 """Bar and stem of the T in the block's frame: x_min, y_min, x_max, y_max in px."""
 
+T_CENTRE = T_RECTANGLES.reshape(2, 2, 2).mean(axis=(0, 1))
+"""Centre of mass of the T in its frame, px: gym-pusht gives both rectangles the same mass."""
+
+T_INERTIA = 3000.0
+"""Moment of inertia of the T over its mass, px^2, as gym-pusht sets it."""
+
 GOAL_POSE = np.array([256.0, 256.0, np.pi / 4])
 """Goal of the block: x, y in px, angle in rad."""
 

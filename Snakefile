@@ -1,0 +1,38 @@
+# The chain: policies -> rollouts -> dataset -> train -> evaluate, and videos beside it.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+# Jobs run `python -m nsf_pipeline` with this interpreter and this checkout, wherever they run.
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+configfile: ROOT / "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/policies.smk"
+include: "workflow/rules/rollouts.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/videos.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        model="results/model.eqx",
+        metrics="results/training/metrics.csv",
+        horizons="results/evaluation/horizons.csv",
+        videos=VIDEOS,

@@ -1,0 +1,255 @@
+"""The verbs of `python -m nsf_pipeline`: one per job of the workflow, and some for hands.
+
+Each imports what it needs when it runs, so that jobs start fast and simulate without JAX.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from nsf_pipeline.config import CONTROL_DT, Config, json_schema, load_config
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; a user's mistake becomes one line on standard error and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        if "config" in options:
+            options.config = load_config(options.config)
+        options.run(options)
+    except KeyboardInterrupt:
+        print("nsf_pipeline: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, RuntimeError) as error:
+        if not _is_users(error):
+            raise
+        print(f"nsf_pipeline: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the message alone tells the user what to do; other errors keep their traceback."""
+    names = {"ConfigError", "StoreError", "ModelFileError", "TrainingError", "EvaluationError"}
+    return type(error).__name__ in names
+
+
+def _policies(options: argparse.Namespace) -> None:
+    _write_policies(options.config, options.first, options.stop, options.output)
+
+
+def _write_policies(config: Config, first: int, stop: int, output: Path) -> None:
+    from nsf_pipeline.data import store
+    from nsf_pipeline.data.policies import sample_policies
+    from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+
+    started = time.monotonic()
+    attributes = {
+        "fingerprint": stage_fingerprint("policies", config),
+        "config": stage_settings("policies", config),
+        "versions": versions(),
+    }
+    store.write(output, "policies", sample_policies(config, first, stop), attributes)
+    _say(output, f"policies {first} to {stop - 1}", started)
+
+
+def _rollouts(options: argparse.Namespace) -> None:
+    _write_rollouts(options.config, options.policies, options.output)
+
+
+def _write_rollouts(config: Config, policies: Path, output: Path) -> None:
+    from nsf_pipeline.data import store
+    from nsf_pipeline.data.rollouts import simulate
+    from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+
+    started = time.monotonic()
+    attributes = {
+        "dt": CONTROL_DT,
+        "fingerprint": stage_fingerprint("rollouts", config),
+        "config": stage_settings("rollouts", config),
+        "versions": versions(),
+    }
+    rollouts = simulate(config, store.read(policies, "policies"))
+    store.write(output, "rollouts", rollouts, attributes)
+    count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
+    seconds = time.monotonic() - started
+    _say(
+        output,
+        f"{count} trajectories, {steps} steps, {rollouts['success'].mean():.1%} successes, "
+        f"{count / seconds:.0f} trajectories/s",
+        started,
+    )
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    config: Config = options.config
+    _write_dataset(config, options.rollouts, options.output, options.metadata)
+
+
+def _write_dataset(config: Config, folder: Path, output: Path, metadata: Path) -> None:
+    from nsf_pipeline.data.merge import merge
+    from nsf_pipeline.provenance import stage_fingerprint, versions
+
+    started = time.monotonic()
+    shards = [folder / f"{shard:05d}.h5" for shard in range(config.num_shards)]
+    found = merge(
+        shards,
+        config,
+        rollouts_fingerprint=stage_fingerprint("rollouts", config),
+        attributes={
+            "fingerprint": stage_fingerprint("dataset", config),
+            "versions": versions(),
+        },
+        output=output,
+        metadata_output=metadata,
+    )
+    splits = ", ".join(f"{count} {name}" for name, count in found["splits"].items())
+    _say(
+        output,
+        f"{found['num_trajectories']} trajectories ({splits}), {found['num_steps']} steps, the "
+        f"block moves in {found['contact_fraction']:.1%} of them, "
+        f"{found['success_rate']:.2%} successes",
+        started,
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    _limit_threads(options.threads)
+    from nsf_pipeline.training import train_pusht
+
+    train_pusht(options.config, options.dataset, options.output, options.metrics)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    _limit_threads(options.threads)
+    from nsf_pipeline.evaluation import evaluate_pusht
+
+    evaluate_pusht(options.config, options.model, options.dataset, options.output)
+
+
+def _video(options: argparse.Namespace) -> None:
+    from nsf_pipeline.data.recording import record_trajectory
+
+    started = time.monotonic()
+    record_trajectory(options.rollouts, options.trajectory, options.output)
+    _say(options.output, f"trajectory {options.trajectory}", started)
+
+
+def _generate_data(options: argparse.Namespace) -> None:
+    config, folder = options.config, options.output
+    with ProcessPoolExecutor(options.jobs) as pool:
+        jobs = [
+            pool.submit(_generate_shard, config, shard, folder) for shard in range(config.num_shards)
+        ]
+        for job in jobs:
+            try:
+                job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    dataset = folder / "dataset.h5"
+    _write_dataset(config, folder / "rollouts", dataset, folder / "dataset.meta.json")
+
+
+def _generate_shard(config: Config, shard: int, folder: Path) -> None:
+    policies = folder / "policies" / f"{shard:05d}.h5"
+    _write_policies(config, *config.shard_range(shard), policies)
+    _write_rollouts(config, policies, folder / "rollouts" / f"{shard:05d}.h5")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    print(json_schema(), end="")
+
+
+def _say(output: Path, what: str, started: float) -> None:
+    print(f"{output}: {what}, {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _limit_threads(threads: int | None) -> None:
+    # Read when JAX starts, so this comes before its import.
+    if threads is not None:
+        os.environ["NPROC"] = str(threads)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nsf_pipeline",
+        description="A conditional Neural Stochastic Flow on PushT: data, training, evaluation.",
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, run: object, what: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=what, description=what)
+        added.set_defaults(run=run)
+        return added
+
+    def with_config(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--config",
+            type=str,
+            default="config.yaml",
+            metavar="YAML",
+            help="settings: a YAML file, or JSON text as the workflow gives it (config.yaml)",
+        )
+        return added
+
+    def with_paths(added: argparse.ArgumentParser, **paths: str) -> argparse.ArgumentParser:
+        for name, what in paths.items():
+            added.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=what)
+        return added
+
+    def with_threads(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (all)")
+        return added
+
+    added = with_config(verb("generate-data", _generate_data, "Make a data set, without Snakemake."))
+    added.add_argument("--output", type=Path, default=Path("results"), help="folder (results)")
+    added.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (all)")
+
+    added = with_config(verb("train", _train, "Train the model on a data set."))
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument("--output", type=Path, default=Path("results/model.eqx"))
+    added.add_argument("--metrics", type=Path, default=Path("results/training/metrics.csv"))
+    with_threads(added)
+
+    added = with_config(verb("evaluate", _evaluate, "Score a model on the test split."))
+    added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument("--output", type=Path, default=Path("results/evaluation"), help="folder")
+    with_threads(added)
+
+    added = with_config(verb("policies", _policies, "Sample a shard of policies."))
+    added.add_argument("--first", type=int, required=True, help="first trajectory")
+    added.add_argument("--stop", type=_positive, required=True, help="one past the last")
+    with_paths(added, output="policy shard to write")
+
+    added = with_config(verb("rollouts", _rollouts, "Run a shard of policies in the simulator."))
+    with_paths(added, policies="policy shard", output="rollout shard to write")
+
+    added = with_config(verb("dataset", _dataset, "Merge rollout shards into one data set."))
+    with_paths(
+        added,
+        rollouts="folder of the rollout shards",
+        output="data set to write",
+        metadata="metadata to write",
+    )
+
+    added = verb("video", _video, "Record a trajectory by replaying it.")
+    with_paths(added, rollouts="rollout shard", output="MP4 to write")
+    added.add_argument("--trajectory", type=int, required=True, help="which")
+
+    verb("schema", _schema, "Print the JSON schema of config.yaml.")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return number

@@ -1,0 +1,31 @@
+# What the rules share: the checked settings, and what makes a job stale.
+import json
+
+from nsf_pipeline.config import ConfigError, parse_config
+from nsf_pipeline.provenance import source_digest, stage_settings
+
+try:
+    SETTINGS = parse_config(config, "config")
+except ConfigError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
+VIDEOS = [
+    f"results/videos/{trajectory:07d}.mp4" for trajectory in range(SETTINGS.videos.num_videos)
+]
+
+
+wildcard_constraints:
+    shard=r"\d{5}",
+    trajectory=r"\d{7}",
+
+
+def settings_of(stage):
+    """The settings that a stage and those before it read: they are a job's `--config`."""
+    return json.dumps(stage_settings(stage, SETTINGS))
+
+
+def code_of(stage):
+    """Hash of the modules that a stage runs: a job is stale when it changes."""
+    return source_digest(stage)
