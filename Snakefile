@@ -10,8 +10,9 @@ min_version("9.20")
 # Jobs run `python -m nsf_pipeline` with this interpreter and this checkout, wherever they run.
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+paths = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
+for name, path in paths.items():
+    os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
 
 configfile: ROOT / "config.yaml"

@@ -14,6 +14,7 @@ The attractor g + f is taken as linear between the integration's knots, and each
 knot is then exact. The functions take NumPy or JAX arrays, one policy or any number of them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from nsf_pipeline.config import DMPConfig
 
 Array = Any  # NumPy's or JAX's: this module must run without JAX
+Scan = Callable[..., Any]  # with the signature of `jax.lax.scan`
 FIXED_SCALE = 256.0
 """px; the forcing's scale where it is not the goal's offset."""
 
@@ -115,13 +117,16 @@ def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
     return shape * FIXED_SCALE
 
 
-def integrate(params: DMPParams, config: DMPConfig, xp: Any = np) -> Path:
+def integrate(
+    params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | None = None
+) -> Path:
     """Desired paths of one policy or many, as one array computation.
 
     Args:
         params: the policies.
         config: what they share.
         xp: `numpy` or `jax.numpy`.
+        scan: the loop over knots: `jax.lax.scan` for JAX, a plain loop if None.
     """
     attractor = params.goal[..., None, :] + forcing(params, config, xp)
     position, velocity = follow(
@@ -132,6 +137,7 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np) -> Path:
         params.damping,
         1.0 / config.integration_steps,
         xp,
+        scan,
     )
     return Path(params.duration, xp.moveaxis(position, 0, -2), xp.moveaxis(velocity, 0, -2))
 
@@ -168,6 +174,7 @@ def follow(
     damping: Array,
     step: Array,
     xp: Any = np,
+    scan: Scan | None = None,
 ) -> tuple[Array, Array]:
     """Solve y'' = K (r - y) - D y' for an attractor r that is linear between knots.
 
@@ -179,32 +186,35 @@ def follow(
         damping: (...) D.
         step: (...) time from knot to knot.
         xp: `numpy` or `jax.numpy`.
+        scan: as for `integrate`.
 
     Returns:
         y and y' at every knot, each (knots, ..., 2).
     """
     stiffness, damping, step = (xp.asarray(value)[..., None] for value in (stiffness, damping, step))
-    (yy, yv), (vy, vv) = power = _propagator(stiffness, damping, step, xp)
+    (yy, yv), (vy, vv) = _propagator(stiffness, damping, step, xp)
     # On a straight piece y = r - (D / K) r', y' = r' solves the equation; what is left of the
     # state decays by the propagator. So z_(k+1) = P z_k + u_k with
     slope = (attractor[1:] - attractor[:-1]) / step
     lag = damping / stiffness * slope
     start, end = attractor[:-1] - lag, attractor[1:] - lag
-    y = xp.concatenate([position[None], end - yy * start - yv * slope])
-    v = xp.concatenate([velocity[None], slope - vy * start - vv * slope])
-    # All knots at once, by doubling: after round i each sums its last 2^i terms.
-    reach, knots = 1, attractor.shape[0]
-    while reach < knots:
-        (yy, yv), (vy, vv) = power
-        earlier_y, earlier_v = y[:-reach], v[:-reach]
-        y = xp.concatenate([y[:reach], y[reach:] + yy * earlier_y + yv * earlier_v])
-        v = xp.concatenate([v[:reach], v[reach:] + vy * earlier_y + vv * earlier_v])
-        power = (
-            (yy * yy + yv * vy, yv * (yy + vv)),
-            (vy * (yy + vv), vy * yv + vv * vv),
-        )
-        reach *= 2
-    return y, v
+    changes = (end - yy * start - yv * slope, slope - vy * start - vv * slope)
+
+    def advance(state: tuple[Array, Array], change: tuple[Array, Array]) -> tuple[Any, Any]:
+        (y, v), (dy, dv) = state, change
+        state = (yy * y + yv * v + dy, vy * y + vv * v + dv)
+        return state, state
+
+    _, (ys, vs) = (scan or _loop)(advance, (position, velocity), changes)
+    return xp.concatenate([position[None], ys]), xp.concatenate([velocity[None], vs])
+
+
+def _loop(step: Callable[..., Any], state: Any, inputs: tuple[np.ndarray, ...]) -> tuple[Any, Any]:
+    outputs = []
+    for values in zip(*inputs, strict=True):
+        state, output = step(state, values)
+        outputs.append(output)
+    return state, tuple(map(np.stack, zip(*outputs, strict=True)))
 
 
 def _propagator(stiffness: Array, damping: Array, step: Array, xp: Any) -> tuple[Any, Any]:

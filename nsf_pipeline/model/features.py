@@ -26,7 +26,7 @@ def desired_path(
 ) -> Float[Array, "points 2"]:
     """px: where the DMP wants the agent to be at some times."""
     params = dmp.DMPParams.from_vector(condition)
-    path = dmp.integrate(params, config, jnp)
+    path = dmp.integrate(params, config, jnp, jax.lax.scan)
     return dmp.evaluate(path, times, config, jnp)
 
 
@@ -69,6 +69,7 @@ def nominal_path(
         jnp.float32(CONTROL_DAMPING),
         jnp.where(moving, step, 1.0),
         jnp,
+        jax.lax.scan,
     )
     return (
         jnp.where(moving, positions, position),

@@ -29,3 +29,8 @@ def settings_of(stage):
 def code_of(stage):
     """Hash of the modules that a stage runs: a job is stale when it changes."""
     return source_digest(stage)
+
+
+def shard_of(wildcards):
+    """The rollout shard that holds a trajectory."""
+    return f"results/rollouts/{int(wildcards.trajectory) // SETTINGS.shard_size:05d}.h5"

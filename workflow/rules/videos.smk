@@ -1,8 +1,3 @@
-def shard_of(wildcards):
-    """The rollout shard that holds a trajectory."""
-    return f"results/rollouts/{int(wildcards.trajectory) // SETTINGS.shard_size:05d}.h5"
-
-
 rule videos:
     input:
         rollouts=shard_of,
