@@ -145,7 +145,8 @@ def _generate_data(options: argparse.Namespace) -> None:
     config, folder = options.config, options.output
     with ProcessPoolExecutor(options.jobs) as pool:
         jobs = [
-            pool.submit(_generate_shard, config, shard, folder) for shard in range(config.num_shards)
+            pool.submit(_generate_shard, config, shard, folder)
+            for shard in range(config.num_shards)
         ]
         for job in jobs:
             try:
@@ -208,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (all)")
         return added
 
-    added = with_config(verb("generate-data", _generate_data, "Make a data set, without Snakemake."))
+    added = with_config(
+        verb("generate-data", _generate_data, "Make a data set, without Snakemake.")
+    )
     added.add_argument("--output", type=Path, default=Path("results"), help="folder (results)")
     added.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (all)")
 

@@ -193,9 +193,12 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """The comparison with the test split."""
 
-    horizons: Annotated[
-        tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)
-    ] = (0.1, 0.5, 1.0, 2.0)
+    horizons: Annotated[tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)] = (
+        0.1,
+        0.5,
+        1.0,
+        2.0,
+    )
     """s; multiples of the control step."""
     num_states: int = Field(default=2000, ge=2)
     """Start states per horizon, at most as many as the test split has."""

@@ -6,8 +6,8 @@ In the policy's own time u = t / duration in [0, 1], with the phase x(u) = exp(-
     f(x) = x * (sum_i psi_i(x) w_i) / (sum_i psi_i(x)) * s
     psi_i(x) = exp(-h_i (x - c_i)^2)
 
-with stiffness K, damping D, goal g, weights w and the forcing's scale s: goal - start, coordinate by
-coordinate, or a fixed length (Ijspeert et al. 2013, doi:10.1162/NECO_a_00393; K multiplies the
+with stiffness K, damping D, goal g, weights w and the forcing's scale s: goal - start, coordinate
+by coordinate, or a fixed length (Ijspeert et al. 2013, doi:10.1162/NECO_a_00393; K multiplies the
 forcing as in Pastor et al. 2009, so that a weight displaces the attractor whatever the stiffness).
 
 The attractor g + f is taken as linear between the integration's knots, and each step from knot to
@@ -117,9 +117,7 @@ def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
     return shape * FIXED_SCALE
 
 
-def integrate(
-    params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | None = None
-) -> Path:
+def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | None = None) -> Path:
     """Desired paths of one policy or many, as one array computation.
 
     Args:
@@ -191,7 +189,9 @@ def follow(
     Returns:
         y and y' at every knot, each (knots, ..., 2).
     """
-    stiffness, damping, step = (xp.asarray(value)[..., None] for value in (stiffness, damping, step))
+    stiffness, damping, step = (
+        xp.asarray(value)[..., None] for value in (stiffness, damping, step)
+    )
     (yy, yv), (vy, vv) = _propagator(stiffness, damping, step, xp)
     # On a straight piece y = r - (D / K) r', y' = r' solves the equation; what is left of the
     # state decays by the propagator. So z_(k+1) = P z_k + u_k with
@@ -228,7 +228,9 @@ def _propagator(stiffness: Array, damping: Array, step: Array, xp: Any) -> tuple
     root = xp.sqrt(xp.maximum(xp.abs(square), 1e-12))
     critical = xp.abs(square) < 1e-6
     over = (square > 0) & ~critical
-    c = xp.where(critical, 1 + square / 2, xp.where(over, (1 + xp.exp(-2 * root)) / 2, xp.cos(root)))
+    c = xp.where(
+        critical, 1 + square / 2, xp.where(over, (1 + xp.exp(-2 * root)) / 2, xp.cos(root))
+    )
     s = xp.where(over, -xp.expm1(-2 * root) / 2, xp.sin(root)) / root
     s = xp.where(critical, 1 + square / 6, s) * step
     decay = xp.exp(xp.where(over, root, 0) - half * step)

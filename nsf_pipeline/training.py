@@ -112,10 +112,9 @@ def fit(
     optimiser = make_optimiser(config)
     trainable, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)
 
-    def loss(
-        trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray
-    ) -> tuple[Array, Losses]:
-        terms = batch_losses(*eqx.combine(trainable, fixed), batch, config, key=key)
+    def loss(trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray) -> tuple[Array, Losses]:
+        flow, bridge = eqx.combine(trainable, fixed)
+        terms = batch_losses(flow, bridge, batch, config, key=key)
         total = (
             terms.nll
             + config.one_to_two_weight * terms.one_to_two
@@ -150,7 +149,9 @@ def fit(
         flow, _ = eqx.combine(trainable, fixed)
         return jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
 
-    held_out = validation and validation.sample(validation_key, config.validation_size)
+    held_out = None
+    if validation is not None:
+        held_out = validation.sample(validation_key, config.validation_size)
     zero = dict.fromkeys(("loss", *Losses._fields, "gradient_norm", "clipped"), jnp.zeros(()))
     state = optimiser.init(trainable)
     progress = Progress(trainable, state, jnp.zeros((), jnp.int32), zero)
@@ -245,9 +246,8 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         for split in (TRAIN, VALIDATION)
     )
     build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
-    normaliser = fit_normaliser(
-        config.model, config.dmp, *training.sample(scale_key, NORMALISER_SIZE)
-    )
+    batch = training.sample(scale_key, NORMALISER_SIZE)
+    normaliser = fit_normaliser(config.model, config.dmp, batch)
     model = build_model(config.model, config.dmp, normaliser, key=build_key)
     count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
     device = jax.devices()[0]
@@ -291,4 +291,6 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         }
         save_model(output, PushTModel(transition, bridge), attributes)
     run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
-    print(f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}", flush=True)
+    print(
+        f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}", flush=True
+    )

@@ -141,9 +141,7 @@ def test_a_linear_attractor_is_followed_exactly(ratio):
         pull = stiffness * (start + u * slope - state[:2])
         return np.concatenate([state[2:], pull - damping * state[2:]])
 
-    exact = solve_ivp(
-        derivative, (0, 1), [1, 1, -7, 2], "DOP853", times, rtol=1e-12, atol=1e-12
-    ).y
+    exact = solve_ivp(derivative, (0, 1), [1, 1, -7, 2], "DOP853", times, rtol=1e-12, atol=1e-12).y
     np.testing.assert_allclose(np.hstack([position, velocity]), exact.T, atol=1e-8)
 
 

@@ -32,7 +32,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     coverage = geometry.coverage(states[:, 1:, 4:7])
     step = np.arange(steps)
     succeeds = (coverage > geometry.SUCCESS_THRESHOLD) & (step < planned[:, None])
-    success = succeeds.any(axis=1)
+    success = np.any(succeeds, axis=1)
     length = np.where(success, succeeds.argmax(axis=1) + 1, planned)
     taken = step < length[:, None]
     reached = np.arange(steps + 1) <= length[:, None]

@@ -126,7 +126,10 @@ def create(path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[
         is_plain = isinstance(value, str | int | float)
         file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
     for name, field in SCHEMAS[kind].items():
-        shape = (sizes["n"], *(sizes[axis] if isinstance(axis, str) else axis for axis in field.axes))
+        shape = (
+            sizes["n"],
+            *(sizes[axis] if isinstance(axis, str) else axis for axis in field.axes),
+        )
         dataset = file.create_dataset(
             name,
             shape,

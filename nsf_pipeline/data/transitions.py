@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from nsf_pipeline.config import CONTROL_DT
 from nsf_pipeline.data import store
 
+
 class TransitionBatch(NamedTuple):
     """Transitions along the first axis.
 

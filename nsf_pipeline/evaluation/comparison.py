@@ -94,20 +94,22 @@ def predict(
 
     @eqx.filter_jit
     def chunk(model: PushTModel, states: States, keys: Array) -> tuple[Array, Array]:
-        def one(start: Array, end: Array, s: Array, t: Array, c: Array, key: Array) -> Array:
-            draws = model.sample(key, start, s, t, c, num_samples)
-            return draws, model.log_prob(end, start, s, t, c)
+        def one(state: States, key: Array) -> tuple[Array, Array]:
+            start, end, s, t, condition = map(jnp.asarray, state)
+            draws = model.sample(key, start, s, t, condition, num_samples)
+            return draws, model.log_prob(end, start, s, t, condition)
 
-        return jax.vmap(one)(*states, keys)
+        return jax.vmap(one)(states, keys)
 
     keys = jax.random.split(key, len(states))
     results = []
     for first in range(0, len(states), CHUNK):
         # The last chunk is filled up with its own last state, so that one compilation serves all.
         rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
-        part = States(*(jnp.asarray(values[rows]) for values in states))
+        part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
         results.append([np.asarray(values) for values in chunk(model, part, keys[rows])])
-    draws, log_density = (np.concatenate(parts)[: len(states)] for parts in zip(*results))
+    parts = zip(*results, strict=True)
+    draws, log_density = (np.concatenate(part)[: len(states)] for part in parts)
     return draws, log_density
 
 

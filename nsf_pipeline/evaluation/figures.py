@@ -8,8 +8,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon
 
 from nsf_pipeline.data.store import replacing
 from nsf_pipeline.evaluation.states import States
@@ -83,26 +83,18 @@ def _most_moved(states: States) -> np.ndarray:
 
 
 def _scene(axis: Axes, draws: np.ndarray, states: States, row: int) -> None:
-    def shape(pose: np.ndarray, **style: object) -> None:
-        axis.add_collection(PolyCollection(list(t_outline(pose)), **style))
-
-    shape(states.x_init[row, -3:], facecolor="none", edgecolor=START, linewidth=1.2)
     for draw in draws[:DRAWN]:
-        shape(draw[-3:], facecolor=PREDICTED, edgecolor="none", alpha=1.5 / DRAWN)
-        axis.add_patch(plt.Circle(draw[:2], 3.0, color=PREDICTED, alpha=0.3, linewidth=0))
-    shape(states.x_final[row, -3:], facecolor="none", edgecolor=TRUE, linewidth=1.6)
-    axis.add_patch(
-        plt.Circle(states.x_init[row, :2], AGENT_RADIUS, fill=False, color=START, linewidth=1.2)
-    )
-    axis.add_patch(
-        plt.Circle(states.x_final[row, :2], AGENT_RADIUS, fill=False, color=TRUE, linewidth=1.6)
-    )
+        axis.add_patch(Polygon(t_outline(draw[-3:]), color=PREDICTED, alpha=1.5 / DRAWN, lw=0))
+        axis.add_patch(Circle((draw[0], draw[1]), 3.0, color=PREDICTED, alpha=0.3, lw=0))
+    for state, color in [(states.x_init[row], START), (states.x_final[row], TRUE)]:
+        axis.add_patch(Polygon(t_outline(state[-3:]), fill=False, color=color, lw=1.6))
+        axis.add_patch(Circle((state[0], state[1]), AGENT_RADIUS, fill=False, color=color, lw=1.6))
     axis.set(xlim=(0, 512), ylim=(512, 0), xticks=[], yticks=[])
     axis.set_aspect("equal")
 
 
 def t_outline(pose: np.ndarray) -> np.ndarray:
-    """(1, 8, 2) px: the outline of the block at a pose (x, y, angle)."""
+    """(8, 2) px: the outline of the block at a pose (x, y, angle)."""
     (left, top, right, middle), (stem_left, _, stem_right, bottom) = T_RECTANGLES
     corners = np.array(
         [
@@ -117,4 +109,4 @@ def t_outline(pose: np.ndarray) -> np.ndarray:
         ]
     )
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    return (pose[:2] + corners @ np.array([[cos, sin], [-sin, cos]]))[None]
+    return pose[:2] + corners @ np.array([[cos, sin], [-sin, cos]])

@@ -20,9 +20,9 @@ COLUMNS = (
 def with_skill(rows: list[dict[str, object]], reference: str) -> pd.DataFrame:
     """The table of some rows, with skill = 1 - CRPS over the reference model's."""
     table = pd.DataFrame(rows)
-    keys = ["horizon_s", "group"]
-    of_reference = table[table["model"] == reference].set_index(keys)["crps"]
-    table["skill"] = 1.0 - table["crps"] / table.set_index(keys).index.map(of_reference)
+    of_reference = table.loc[table["model"] == reference, ["horizon_s", "group", "crps"]]
+    matched = table.merge(of_reference, on=["horizon_s", "group"], suffixes=("", "_reference"))
+    table["skill"] = 1.0 - matched["crps"] / matched["crps_reference"]
     return table[list(COLUMNS)]
 
 
@@ -40,9 +40,7 @@ def as_markdown(table: pd.DataFrame, model: str, reference: str, notes: list[str
         reference: what they are held against.
         notes: lines that follow.
     """
-    keys = ["group", "horizon_s"]
-    ours = table[table["model"] == model].set_index(keys)
-    theirs = table[table["model"] == reference].set_index(keys)
+    cells = {(r["model"], r["group"], r["horizon_s"]): r for r in table.to_dict("records")}
     horizons = sorted({float(horizon) for horizon in table["horizon_s"]})
     lines = [
         "# Prediction on the test split",
@@ -53,7 +51,7 @@ def as_markdown(table: pd.DataFrame, model: str, reference: str, notes: list[str
     ]
     for name, group in GROUPS.items():
         for horizon in horizons:
-            row, other = ours.loc[(name, horizon)], theirs.loc[(name, horizon)]
+            row, other = (cells[side, name, horizon] for side in (model, reference))
             label = f"{name.replace('_', ' ')} ({group.unit})"
             lines.append(
                 f"| {label} | {horizon:g} | {row['crps']:.3g} | {other['crps']:.3g} | "
@@ -67,6 +65,6 @@ def as_markdown(table: pd.DataFrame, model: str, reference: str, notes: list[str
     ]
     first = next(iter(GROUPS))
     for horizon in horizons:
-        nll, other_nll = (side.loc[(first, horizon)]["nll"] for side in (ours, theirs))
+        nll, other_nll = (cells[side, first, horizon]["nll"] for side in (model, reference))
         lines.append(f"| {horizon:g} | {nll:.2f} | {other_nll:.2f} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])

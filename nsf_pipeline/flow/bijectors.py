@@ -6,7 +6,6 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
@@ -122,8 +121,10 @@ class ContinuousAffineCoupling(eqx.Module):
         log_scale, shift = self._log_scale_and_shift(y, delta, context)
         return (y - shift) * jnp.exp(-log_scale), -jnp.sum(log_scale)
 
-    def _log_scale_and_shift(self, state: Array, delta: Array, context: Array) -> tuple[Array, Array]:
-        moved = np.array(self.moved, np.float32)
+    def _log_scale_and_shift(
+        self, state: Array, delta: Array, context: Array
+    ) -> tuple[Array, Array]:
+        moved = jnp.array(self.moved, state.dtype)
         kept_state = state * (1.0 - moved)
         raw, shift = jnp.split(self.conditioner(kept_state, context), 2)
         log_scale = SCALE_FUNCTIONS[self.scale_function](delta * raw)

@@ -11,7 +11,7 @@ t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
 Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so at least 0 on average.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -27,7 +27,7 @@ class Transition(Protocol):
     """p(x_t | x_s, s, t, c)."""
 
     def __call__(
-        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any, /
     ) -> Distribution:
         """The law of the state at t_final."""
         ...
@@ -43,7 +43,8 @@ class Bridge(Protocol):
         t_init: Scalar,
         t_mid: Scalar,
         t_final: Scalar,
-        condition: Condition,
+        condition: Any,
+        /,
     ) -> Distribution:
         """The law of the state at t_mid."""
         ...
@@ -107,9 +108,7 @@ def one_to_two_loss(
     key: PRNGKeyArray,
 ) -> Scalar:
     """The 1->2 loss on one sample; compiled, nothing else is computed."""
-    return consistency_losses(
-        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
-    )[0]
+    return consistency_losses(flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key)[0]
 
 
 def two_to_one_loss(
@@ -124,9 +123,7 @@ def two_to_one_loss(
     key: PRNGKeyArray,
 ) -> Scalar:
     """The 2->1 loss on one sample; compiled, nothing else is computed."""
-    return consistency_losses(
-        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
-    )[1]
+    return consistency_losses(flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key)[1]
 
 
 def combined_loss(

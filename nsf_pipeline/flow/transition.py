@@ -36,7 +36,10 @@ class ConditionalGaussianTransition(eqx.Module):
         self.min_std = min_std
 
     def __call__(
-        self, x_init: Float[Array, " dim"], delta: Float[Array, ""], context: Float[Array, " context"]
+        self,
+        x_init: Float[Array, " dim"],
+        delta: Float[Array, ""],
+        context: Float[Array, " context"],
     ) -> MultivariateNormalDiag:
         """The law of z after the time `delta`."""
         drift, std = drift_and_std(self.head(context), self.min_std)

@@ -21,6 +21,7 @@ PUSH_STEPS = 3
 CONTROL_STIFFNESS = 100.0
 CONTROL_DAMPING = 20.0
 
+
 def desired_path(
     condition: Float[Array, " condition"], times: Float[Array, " points"], config: DMPConfig
 ) -> Float[Array, "points 2"]:

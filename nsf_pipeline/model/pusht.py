@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
 from nsf_pipeline.model.contact import nominal_push, rotate
@@ -146,10 +147,10 @@ class BlockFrameLaw(eqx.Module):
 
     def residual_of(self, x: State) -> State:
         """e of a state."""
-        return turn(x - self.origin, -self.angle) / np.array(self.scale, np.float32)
+        return turn(x - self.origin, -self.angle) / jnp.array(self.scale)
 
     def _state(self, residual: State) -> State:
-        return self.origin + turn(np.array(self.scale, np.float32) * residual, self.angle)
+        return self.origin + turn(jnp.array(self.scale) * residual, self.angle)
 
 
 class PushTTransition(eqx.Module):
@@ -187,7 +188,7 @@ class PushTBridge(eqx.Module):
         displacements, seen = self.view(x_init, t_init, t_final, condition)
         share = (t_mid - t_init) / (t_final - t_init)
         to_mid = interpolate(displacements, share)
-        scale = np.array(self.view.normaliser.scale, np.float32)
+        scale = jnp.array(self.view.normaliser.scale)
         end = turn(x_final - x_init - displacements[-1], -x_init[-1]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         residual = self.flow(jnp.zeros_like(x_init), end, 0.0, mid, final, seen)
@@ -253,11 +254,13 @@ class PushTModel(eqx.Module):
         law = self._law(state, t_init, t_final, condition)
         return law.log_prob(self._checked("next_state", next_state, len(self.state_names)))
 
-    def _law(self, state: Array, t_init: Array, t_final: Array, condition: Array) -> BlockFrameLaw:
-        times = (jnp.asarray(t, jnp.float32) for t in (t_init, t_final))
+    def _law(
+        self, state: Array, t_init: Scalar | float, t_final: Scalar | float, condition: Array
+    ) -> BlockFrameLaw:
         return self.transition(
             self._checked("state", state, len(self.state_names)),
-            *times,
+            jnp.asarray(t_init, jnp.float32),
+            jnp.asarray(t_final, jnp.float32),
             self._checked("condition", condition, self.condition_dim),
         )
 
@@ -278,16 +281,12 @@ def build_model(
     """An untrained model."""
     view = View(config, dmp, normaliser)
     flow_key, bridge_key = jax.random.split(key)
-    sizes = {
-        "state_dim": config.state_dim,
-        "condition_dim": view.feature_dim,
-        # The features tell s, where the law may know it.
-        "autonomous": True,
-        "min_std": MIN_STD,
-    }
     agent_dim = config.state_dim - 3
     flow = ConditionalNeuralStochasticFlow(
-        **sizes,
+        config.state_dim,
+        view.feature_dim,
+        autonomous=True,  # the features tell s, where the law may know it
+        min_std=MIN_STD,
         hidden_size=config.flow.hidden_size,
         depth=config.flow.depth,
         num_flow_layers=config.flow.num_flow_layers,
@@ -302,7 +301,10 @@ def build_model(
         key=flow_key,
     )
     bridge = ConditionalAuxiliaryFlow(
-        **sizes,
+        config.state_dim,
+        view.feature_dim,
+        autonomous=True,
+        min_std=MIN_STD,
         hidden_size=config.bridge.hidden_size,
         depth=config.bridge.depth,
         num_flow_layers=config.bridge.num_flow_layers,
@@ -313,28 +315,22 @@ def build_model(
     return PushTModel(PushTTransition(flow, view), PushTBridge(bridge, view))
 
 
-def fit_normaliser(
-    config: ModelConfig,
-    dmp: DMPConfig,
-    x_init: Float[Array, "batch dim"],
-    x_final: Float[Array, "batch dim"],
-    t_init: Float[Array, " batch"],
-    t_final: Float[Array, " batch"],
-    condition: Float[Array, "batch condition"],
-) -> Normaliser:
+def fit_normaliser(config: ModelConfig, dmp: DMPConfig, transitions: TransitionBatch) -> Normaliser:
     """The normaliser of some training transitions: their bounds, and root mean square residuals."""
-    block = np.asarray(x_init[:, -3:-1], np.float64)
-    low, high = block.min(axis=0), np.maximum(block.max(axis=0), block.min(axis=0) + 1.0)
-    bounds = ((low[0], low[1]), (high[0], high[1]))
-    unit = Normaliser(
-        tuple(tuple(float(x) for x in bound) for bound in bounds), (1.0,) * config.state_dim
-    )
+    block = np.asarray(transitions.x_init[:, -3:-1], np.float64)
+    low = block.min(axis=0).tolist()
+    high = np.maximum(block.max(axis=0), block.min(axis=0) + 1.0).tolist()
+    unit = Normaliser(((low[0], low[1]), (high[0], high[1])), (1.0,) * config.state_dim)
     view = View(config, dmp, unit)
 
-    def residual(start: State, end: State, s: Scalar, t: Scalar, c: Condition) -> State:
-        return end - start - view(start, s, t, c)[0][-1]
+    @jax.jit
+    @jax.vmap
+    def residual(batch: TransitionBatch) -> State:
+        start, end, s, t, condition = batch
+        assert condition is not None
+        return end - start - view(start, s, t, condition)[0][-1]
 
-    residuals = np.asarray(jax.vmap(residual)(x_init, x_final, t_init, t_final, condition))
+    residuals = np.asarray(residual(transitions))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
     # The frame turns, so both coordinates of a plane share one size.
     for plane in range((config.state_dim - 1) // 2):
