@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from nsf_pipeline.config import CONTROL_DT, Config, json_schema, load_config
+from nsf_pipeline.errors import UserError
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -26,18 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nsf_pipeline: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, RuntimeError) as error:
-        if not _is_users(error):
-            raise
+    except UserError as error:
         print(f"nsf_pipeline: {error}", file=sys.stderr)
         return FAILED
     return 0
-
-
-def _is_users(error: Exception) -> bool:
-    """Whether the message alone tells the user what to do; other errors keep their traceback."""
-    names = {"ConfigError", "StoreError", "ModelFileError", "TrainingError", "EvaluationError"}
-    return type(error).__name__ in names
 
 
 def _policies(options: argparse.Namespace) -> None:

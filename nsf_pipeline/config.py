@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nsf_pipeline.errors import UserError
+
 CONTROL_DT = 0.1
 """Seconds per control step of PushT: fixed by the environment."""
 
@@ -21,7 +23,7 @@ MAX_SHARDS = 100_000
 """What five digits can name."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A setting is unknown, of the wrong type, out of range or contradicts another."""
 
 
@@ -160,6 +162,8 @@ class TrainingConfig(Section):
     """Transitions per step."""
     max_gap: float = Field(default=3.6, ge=CONTROL_DT)
     """s; longest t - s that is trained on."""
+    block_blur: float = Field(default=1.0, ge=0.0, le=100.0)
+    """px per root second; Brownian motion added to the block, which gives its law a density."""
     learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
     """Peak rate of Adam."""
     final_learning_rate: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from nsf_pipeline.config import Config, TrainingConfig
 from nsf_pipeline.data.merge import TRAIN, VALIDATION
-from nsf_pipeline.data.store import replacing
 from nsf_pipeline.data.transitions import TransitionBatch, Transitions, load_trajectories
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import replacing
 from nsf_pipeline.flow.losses import (
     Bridge,
     Transition,
@@ -49,7 +50,7 @@ METRICS = (
 """Columns of metrics.csv: means since the row before; nats; clipped is a share of steps."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training diverged."""
 
 
@@ -235,13 +236,15 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         metrics: where the history goes, row by row, as CSV.
 
     Raises:
-        StoreError: the data set cannot be read, or a file cannot be written.
+        FileError: the data set cannot be read, or a file cannot be written.
         TrainingError: a loss is not finite.
     """
     started = time.monotonic()
     training, held_out = (
         Transitions.build(
-            load_trajectories(dataset, split, config.model.state_dim), config.training.max_gap
+            load_trajectories(dataset, split, config.model.state_dim),
+            config.training.max_gap,
+            block_blur=config.training.block_blur,
         )
         for split in (TRAIN, VALIDATION)
     )

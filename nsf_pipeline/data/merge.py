@@ -15,6 +15,7 @@ import numpy as np
 from nsf_pipeline.config import CONTROL_DT, Config, DatasetConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.files import replacing
 
 TRAIN, VALIDATION, TEST = range(3)
 SPLITS = ("train", "validation", "test")
@@ -55,7 +56,7 @@ def merge(
         "C": statistics.condition_dim,
     }
     text = json.dumps(metadata, indent=2, sort_keys=True) + "\n"
-    with store.replacing(output) as beside, store.replacing(metadata_output) as metadata_beside:
+    with replacing(output) as beside, replacing(metadata_output) as metadata_beside:
         metadata_beside.write_text(text, encoding="utf-8")
         with store.create(beside, "dataset", sizes, attributes | {"metadata": text}) as file:
             for index, path in enumerate(shards):

@@ -5,7 +5,6 @@ that whatever stands under its name is whole; identical content gives identical 
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,15 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from nsf_pipeline.files import FileError, replacing
+
 SCHEMA_VERSION = 1
 # gzip after byte shuffling; one chunk holds this many trajectories.
 CHUNK_TRAJECTORIES = 64
 
 
-class StoreError(ValueError):
-    """A file is missing, damaged, or not what was expected there."""
+class StoreError(FileError):
+    """An HDF5 file is missing, damaged, or not what was expected there."""
 
 
 class Field(NamedTuple):
@@ -90,26 +91,6 @@ DATASET: dict[str, Field] = {
 SCHEMAS = {"policies": POLICIES, "rollouts": ROLLOUTS, "dataset": DATASET}
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, renamed to it if all goes well and removed if not.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise StoreError(f"{path}: cannot write it: {reason}; nothing was changed") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def create(path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]) -> Any:
     """A new HDF5 file of a kind with its arrays allocated.
 
@@ -150,7 +131,7 @@ def write(
     """Write a whole file of a kind.
 
     Raises:
-        StoreError: the file cannot be written; what stood there before still does.
+        FileError: the file cannot be written; what stood there before still does.
         ValueError: an array is missing, unknown or of the wrong shape: an error of this package.
     """
     sizes = _sizes(kind, arrays)

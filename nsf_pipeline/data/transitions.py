@@ -13,6 +13,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from nsf_pipeline.config import CONTROL_DT
 from nsf_pipeline.data import store
 
+BLUR_LEVER = 60.0
+"""px; a typical distance of the T's outline from its centre."""
+
 
 class TransitionBatch(NamedTuple):
     """Transitions along the first axis.
@@ -58,13 +61,25 @@ class Transitions(eqx.Module):
     trajectory: Int[Array, " starts"]
     step: Int[Array, " starts"]
     longest_gap: Int[Array, " starts"]
+    blur: Float[Array, " dim"]
     dt: float = eqx.field(static=True)
 
     @classmethod
     def build(
-        cls, trajectories: Trajectories, max_gap: float, dt: float = CONTROL_DT
+        cls,
+        trajectories: Trajectories,
+        max_gap: float,
+        dt: float = CONTROL_DT,
+        block_blur: float = 0.0,
     ) -> "Transitions":
-        """Index all starts of some trajectories, for gaps up to `max_gap` seconds."""
+        """Index all starts of some trajectories.
+
+        Args:
+            trajectories: to draw from.
+            max_gap: s, the longest gap.
+            dt: s per control step.
+            block_blur: px per root second; see `blur_of`.
+        """
         rows, steps = np.nonzero(
             np.arange(trajectories.states.shape[1] - 1) < trajectories.length[:, None]
         )
@@ -75,6 +90,7 @@ class Transitions(eqx.Module):
             trajectory=jnp.asarray(rows, jnp.int32),
             step=jnp.asarray(steps, jnp.int32),
             longest_gap=jnp.asarray(np.minimum(remaining, int(max_gap / dt + 1e-9)), jnp.int32),
+            blur=blur_of(block_blur, trajectories.states.shape[-1]),
             dt=dt,
         )
 
@@ -83,20 +99,35 @@ class Transitions(eqx.Module):
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
         """Draw transitions, with replacement; jit-able for a static batch size."""
-        start_key, gap_key = jax.random.split(key)
+        start_key, gap_key, blur_key = jax.random.split(key, 3)
         start = jax.random.randint(start_key, (batch_size,), 0, len(self))
         row, step, longest = self.trajectory[start], self.step[start], self.longest_gap[start]
         # floor((longest + 1)^u) is log-uniform on 1 .. longest, up to rounding.
         u = jax.random.uniform(gap_key, (batch_size,))
         gap = jnp.floor((longest + 1.0) ** u).astype(jnp.int32)
-        later = step + jnp.clip(gap, 1, longest)
+        gap = jnp.clip(gap, 1, longest)
+        later = step + gap
+        std = jnp.sqrt(self.dt * gap)[:, None] * self.blur
+        noise = jax.random.normal(blur_key, (batch_size, len(self.blur)))
         return TransitionBatch(
             x_init=self.states[row, step],
-            x_final=self.states[row, later],
+            x_final=self.states[row, later] + std * noise,
             t_init=self.dt * step.astype(jnp.float32),
             t_final=self.dt * later.astype(jnp.float32),
             condition=self.condition[row],
         )
+
+
+def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
+    """Standard deviations per root second of a Brownian motion added to the block alone.
+
+    An untouched block does not move at all, so the true law has no density there, and likelihood
+    would reward ever sharper spikes over honest tails. Blurred, the law has a density and is still
+    one of a Markov process. The angle's share moves the T's outline about as far.
+    """
+    blur = np.zeros(state_dim, np.float32)
+    blur[-3:] = block_blur, block_blur, block_blur / BLUR_LEVER
+    return jnp.asarray(blur)
 
 
 def load_trajectories(path: Path, split: int, state_dim: int) -> Trajectories:

@@ -11,7 +11,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TEST, TRAIN
-from nsf_pipeline.data.store import replacing
 from nsf_pipeline.data.transitions import Trajectories, load_trajectories
 from nsf_pipeline.evaluation import figures, tables
 from nsf_pipeline.evaluation.metrics import (
@@ -22,6 +21,7 @@ from nsf_pipeline.evaluation.metrics import (
     score_point,
 )
 from nsf_pipeline.evaluation.states import States, choose_states
+from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.provenance import versions
 
@@ -41,9 +41,8 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
         folder: where the reports go.
 
     Raises:
-        ModelFileError: the model cannot be read.
-        StoreError: the data set cannot be read, or a report not written.
-        ValueError: no test trajectory is as long as a horizon.
+        FileError: the model or data set cannot be read, or a report not written.
+        UserError: no test trajectory is as long as a horizon.
     """
     started = time.monotonic()
     model = load_model(model_path)
@@ -61,7 +60,7 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
             model, states, config.evaluation.num_samples, key=jax.random.fold_in(key, index)
         )
         if not np.isfinite(draws).all():
-            raise ValueError(f"{model_path}: draws {horizon:g} s ahead are not finite; train again")
+            raise FileError(f"{model_path}: draws {horizon:g} s ahead are not finite; train again")
         std = persistence_std(train, horizon)
         error = states.x_final - states.x_init
         for name, group in GROUPS.items():

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
-from nsf_pipeline.data.store import replacing
 from nsf_pipeline.evaluation.states import States
+from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_RECTANGLES
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
@@ -55,7 +55,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG.
 
     Raises:
-        StoreError: the file cannot be written.
+        FileError: the file cannot be written.
     """
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=110, metadata={"Software": None})

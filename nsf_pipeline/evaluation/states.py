@@ -6,6 +6,7 @@ import numpy as np
 
 from nsf_pipeline.config import CONTROL_DT
 from nsf_pipeline.data.transitions import Trajectories
+from nsf_pipeline.errors import UserError
 
 
 class States(NamedTuple):
@@ -41,13 +42,13 @@ def choose_states(
         random: decides which.
 
     Raises:
-        ValueError: no trajectory is that long.
+        UserError: no trajectory is that long.
     """
     gap = round(horizon / CONTROL_DT)
     last_start = trajectories.length[:, None] - gap
     rows, steps = np.nonzero(np.arange(trajectories.states.shape[1]) <= last_start)
     if not len(rows):
-        raise ValueError(
+        raise UserError(
             f"no trajectory of this split lasts {horizon:g} s; lower evaluation.horizons or raise "
             "num_trajectories"
         )

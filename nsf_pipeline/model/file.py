@@ -15,7 +15,7 @@ import jax
 from pydantic import ValidationError
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.data.store import replacing
+from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model.pusht import Normaliser, PushTModel, build_model
 
 FORMAT = "nsf_pipeline model"
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
 
 
-class ModelFileError(ValueError):
+class ModelFileError(FileError):
     """A model's file is missing, damaged, foreign, or of a newer version."""
 
 
@@ -36,7 +36,7 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
         attributes: kept in the header: fingerprint and versions, say.
 
     Raises:
-        StoreError: the file cannot be written.
+        FileError: the file cannot be written.
     """
     view = model.transition.view
     leaves = io.BytesIO()

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
 from nsf_pipeline.model.contact import nominal_push, rotate
@@ -315,9 +314,17 @@ def build_model(
     return PushTModel(PushTTransition(flow, view), PushTBridge(bridge, view))
 
 
-def fit_normaliser(config: ModelConfig, dmp: DMPConfig, transitions: TransitionBatch) -> Normaliser:
-    """The normaliser of some training transitions: their bounds, and root mean square residuals."""
-    block = np.asarray(transitions.x_init[:, -3:-1], np.float64)
+def fit_normaliser(
+    config: ModelConfig, dmp: DMPConfig, transitions: tuple[Array | None, ...]
+) -> Normaliser:
+    """The normaliser of some training transitions: bounds, and root mean square residuals.
+
+    Args:
+        config: the model's.
+        dmp: what all policies share.
+        transitions: x_init, x_final, t_init, t_final and condition, with the batch in front.
+    """
+    block = np.asarray(transitions[0], np.float64)[:, -3:-1]
     low = block.min(axis=0).tolist()
     high = np.maximum(block.max(axis=0), block.min(axis=0) + 1.0).tolist()
     unit = Normaliser(((low[0], low[1]), (high[0], high[1])), (1.0,) * config.state_dim)
@@ -325,12 +332,10 @@ def fit_normaliser(config: ModelConfig, dmp: DMPConfig, transitions: TransitionB
 
     @jax.jit
     @jax.vmap
-    def residual(batch: TransitionBatch) -> State:
-        start, end, s, t, condition = batch
-        assert condition is not None
+    def residual(start: State, end: State, s: Scalar, t: Scalar, condition: Condition) -> State:
         return end - start - view(start, s, t, condition)[0][-1]
 
-    residuals = np.asarray(residual(transitions))
+    residuals = np.asarray(residual(*transitions))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
     # The frame turns, so both coordinates of a plane share one size.
     for plane in range((config.state_dim - 1) // 2):

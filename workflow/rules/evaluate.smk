@@ -14,20 +14,20 @@ rule evaluate:
             caption="../report/block_positions.rst",
             category="Evaluation",
         ),
-    params:
-        config=settings_of("evaluate"),
-        code=code_of("evaluate"),
-        folder=lambda wildcards, output: Path(output.table).parent,
     log:
         "results/logs/evaluate.log",
     benchmark:
         "results/benchmarks/evaluate.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     threads: 16
     resources:
         mem_mb=8000,
         runtime=60,
-    conda:
-        "../../envs/pipeline.yaml"
+    params:
+        config=settings_of("evaluate"),
+        code=code_of("evaluate"),
+        folder=lambda wildcards, output: Path(output.table).parent,
     shell:
         "python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
         "--dataset {input.dataset:q} --output {params.folder:q} --threads {threads} "

@@ -5,19 +5,19 @@ rule train:
     output:
         model="results/model.eqx",
         metrics="results/training/metrics.csv",
-    params:
-        config=settings_of("train"),
-        code=code_of("train"),
     log:
         "results/logs/train.log",
     benchmark:
         "results/benchmarks/train.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     threads: 16
     resources:
         mem_mb=8000,
         runtime=240,
-    conda:
-        "../../envs/pipeline.yaml"
+    params:
+        config=settings_of("train"),
+        code=code_of("train"),
     shell:
         "python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
         "--output {output.model:q} --metrics {output.metrics:q} --threads {threads} "

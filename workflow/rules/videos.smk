@@ -7,19 +7,19 @@ rule videos:
             caption="../report/videos.rst",
             category="Videos",
         ),
-    params:
-        code=code_of("videos"),
-        trajectory=lambda wildcards: int(wildcards.trajectory),
     log:
         "results/logs/videos/{trajectory}.log",
     benchmark:
         "results/benchmarks/videos/{trajectory}.tsv"
+    conda:
+        "../../envs/simulation.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../envs/simulation.yaml"
+    params:
+        code=code_of("videos"),
+        trajectory=lambda wildcards: int(wildcards.trajectory),
     shell:
         "python -m nsf_pipeline video --rollouts {input.rollouts:q} "
         "--trajectory {params.trajectory} --output {output.video:q} 2>&1 | tee {log:q}"
