@@ -6,6 +6,7 @@ schema generated from these types; a test keeps the three in step.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -371,6 +372,13 @@ def json_schema() -> str:
     return json.dumps(Config.model_json_schema(), indent=2) + "\n"
 
 
+_PLAIN_WORDS = {
+    "a valid array": "a list",
+    "an object": "settings by name",
+    "Field required": "one more number",
+}
+
+
 def _describe(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":
@@ -386,7 +394,8 @@ def _describe(error: Any) -> str:
             hint = " (YAML reads a number like 1e-3 as text: write 1.0e-3, without quotes)"
         except ValueError:
             pass
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
+    expected = _PLAIN_WORDS.get(expected, expected)
     return f"{where}: expected {expected}, got {came}{hint}"
 
 

@@ -23,10 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        os.replace(beside, path)
+        try:
+            yield beside
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -54,6 +54,7 @@ class TrainingError(UserError):
     """Training diverged."""
 
 
+@runtime_checkable
 class TransitionSource(Protocol):
     """Where batches come from."""
 

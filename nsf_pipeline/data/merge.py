@@ -169,9 +169,10 @@ def _scaled(
 
 def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int]) -> None:
     again = "delete it and run the workflow again"
-    if file.attrs["fingerprint"] != fingerprint:
+    found = file.attrs.get("fingerprint")
+    if found != fingerprint:
         raise store.StoreError(
-            f"{path}: made by other settings or code (fingerprint {file.attrs['fingerprint']}, "
+            f"{path}: made by other settings or code (fingerprint {found}, "
             f"now {fingerprint}); {again}, or remake all of them with: "
             "snakemake --cores all --forcerun policies rollouts"
         )

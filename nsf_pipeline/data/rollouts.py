@@ -3,7 +3,7 @@
 import numpy as np
 
 from nsf_pipeline import dmp
-from nsf_pipeline.config import CONTROL_DT, Config
+from nsf_pipeline.config import CONTROL_DT, Config, num_steps
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator, observations
@@ -16,7 +16,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     which the block covers enough of the goal, as the environment's episodes do.
     """
     count, steps = len(policies["trajectory"]), config.max_steps
-    planned = np.ceil(policies["duration"] / CONTROL_DT - 1e-9).astype(int)
+    planned = np.array([num_steps(duration) for duration in policies["duration"].tolist()])
     targets = desired_positions(policies["condition"], config)
     states = np.zeros((count, steps + 1, 7))
     actions = np.zeros((count, steps, 2), np.float32)
@@ -27,7 +27,10 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
         # The environment's actions are float32 within its workspace: what is stored replays.
         actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
-        simulator.reset(int(policies["seed"][row]))
+        if policies["from_reset"][row]:
+            simulator.reset(int(policies["seed"][row]))
+        else:
+            simulator.enter(policies["initial_state"][row])
         states[row, : length + 1] = simulator.rollout(actions[row, :length].astype(np.float64))
     coverage = geometry.coverage(states[:, 1:, 4:7])
     step = np.arange(steps)

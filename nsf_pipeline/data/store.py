@@ -1,14 +1,17 @@
 """Every HDF5 file of the pipeline: its schema, writing and reading.
 
 A schema is a table of arrays. Files are written beside their place and renamed when complete, so
-that whatever stands under its name is whole; identical content gives identical bytes.
+that whatever stands under its name is whole; identical content gives identical bytes. Ahead of
+HDF5's own bytes, in the user block that the format provides, stands a hash of them: a damaged file
+is told before the HDF5 library reads it, which it may do for ever.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -18,6 +21,8 @@ from nsf_pipeline.files import FileError, replacing
 SCHEMA_VERSION = 1
 # gzip after byte shuffling; one chunk holds this many trajectories.
 CHUNK_TRAJECTORIES = 64
+USER_BLOCK = 512  # bytes; the format's least
+SEAL = b"nsf_pipeline sha256 "
 
 
 class StoreError(FileError):
@@ -91,8 +96,11 @@ DATASET: dict[str, Field] = {
 SCHEMAS = {"policies": POLICIES, "rollouts": ROLLOUTS, "dataset": DATASET}
 
 
-def create(path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]) -> Any:
-    """A new HDF5 file of a kind with its arrays allocated.
+@contextmanager
+def create(
+    path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]
+) -> Iterator[Any]:
+    """A new HDF5 file of a kind with its arrays allocated, open until the block ends.
 
     Args:
         path: where.
@@ -100,29 +108,32 @@ def create(path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[
         sizes: "n" and the length of each named axis.
         attributes: stored beside the schema's version; mappings become JSON.
     """
-    file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
-    file.attrs["schema"] = kind
-    file.attrs["schema_version"] = SCHEMA_VERSION
-    for name, value in sorted(attributes.items()):
-        is_plain = isinstance(value, str | int | float)
-        file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
-    for name, field in SCHEMAS[kind].items():
-        shape = (
-            sizes["n"],
-            *(sizes[axis] if isinstance(axis, str) else axis for axis in field.axes),
-        )
-        dataset = file.create_dataset(
-            name,
-            shape,
-            field.dtype,
-            chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
-            compression="gzip" if field.axes else None,
-            compression_opts=1 if field.axes else None,
-            shuffle=bool(field.axes),
-        )
-        dataset.attrs["unit"] = field.unit
-        dataset.attrs["meaning"] = field.meaning
-    return file
+    options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
+    with h5py.File(path, "w", locking=False, **options) as file:
+        file.attrs["schema"] = kind
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        for name, value in sorted(attributes.items()):
+            is_plain = isinstance(value, str | int | float)
+            file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
+        for name, field in SCHEMAS[kind].items():
+            axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
+            shape = (sizes["n"], *axes)
+            dataset = file.create_dataset(
+                name,
+                shape,
+                field.dtype,
+                chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
+                compression="gzip" if field.axes else None,
+                compression_opts=1 if field.axes else None,
+                shuffle=bool(field.axes),
+            )
+            dataset.attrs["unit"] = field.unit
+            dataset.attrs["meaning"] = field.meaning
+        yield file
+    with open(path, "r+b") as raw:
+        seal = _seal(raw)
+        raw.seek(0)
+        raw.write(seal)
 
 
 def write(
@@ -142,13 +153,17 @@ def write(
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[Any]:
-    """An open file of a kind, its schema checked.
+    """An open file of a kind, its seal and schema checked; one made elsewhere needs no seal.
 
     Raises:
         StoreError: missing, damaged, of another kind or of another version.
     """
     path = Path(path)
     try:
+        with open(path, "rb") as raw:
+            head = raw.read(len(SEAL) + 64)
+            if head.startswith(SEAL) and head != _seal(raw):
+                raise OSError("truncated or damaged: its content does not match its checksum")
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {kind}") from None
@@ -206,12 +221,20 @@ def unscale(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
+def _seal(raw: BinaryIO) -> bytes:
+    raw.seek(USER_BLOCK)
+    return SEAL + hashlib.file_digest(raw, "sha256").hexdigest().encode()
+
+
 def _sizes(kind: str, arrays: Any) -> dict[str, int]:
+    unknown = sorted(set(arrays) - set(SCHEMAS[kind]))
+    if unknown:
+        raise ValueError(f"{kind} has no array '{unknown[0]}'")
     sizes: dict[str, int] = {}
     for name, field in SCHEMAS[kind].items():
         if name not in arrays:
             raise ValueError(f"expected an array '{name}' in {kind}, found none")
-        shape = arrays[name].shape
+        shape = getattr(arrays[name], "shape", ())
         axes = ("n", *field.axes)
         expected = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in axes)
         fits = len(shape) == len(axes) and all(

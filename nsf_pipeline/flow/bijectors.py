@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Activation = Callable[[Array], Array]
-LOG_SCALE_BOUND = 3.0
+LOG_SCALE_BOUND = 1.5
 """Bound of the log-scale of one `tanh_exp` coupling."""
 
 
@@ -66,7 +66,7 @@ class ContinuousAffineCoupling(eqx.Module):
 
     for the time d and the context c: the identity, exactly, at d = 0. The scale is bounded:
 
-    - `tanh_exp`: log-scale = b tanh(d * raw / b) with b = 3;
+    - `tanh_exp`: log-scale = b tanh(d * raw / b) with b = 1.5;
     - `exp`: log-scale = d * raw, held within [-8, 8];
     - `softplus`: scale = softplus(d * raw + 1) / softplus(1).
 

@@ -1,6 +1,6 @@
 """Distributions with exact densities: one draw at a time, batched by `jax.vmap`."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nsf_pipeline.flow.bijectors import ContinuousAffineCoupling
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What every distribution here offers."""
 

@@ -11,7 +11,7 @@ t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
 Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so at least 0 on average.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -23,6 +23,7 @@ State = Float[Array, " dim"]
 Condition = Float[Array, " condition"] | None
 
 
+@runtime_checkable
 class Transition(Protocol):
     """p(x_t | x_s, s, t, c)."""
 
@@ -33,6 +34,7 @@ class Transition(Protocol):
         ...
 
 
+@runtime_checkable
 class Bridge(Protocol):
     """b(x_m | x_s, x_t, s, m, t, c)."""
 

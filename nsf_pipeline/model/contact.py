@@ -1,23 +1,35 @@
 """Contact: how far the agent is from the T, and where its nominal path would push it.
 
-Every substep PushT's block starts at rest (the space damps all motion), the agent is not pushed
-back, and nothing rubs. So where the agent's circle goes deeper by d along the contact's normal n,
-with the lever arm l = r x n about the centre of mass, the block yields by the impulse
+Every substep PushT's block starts at rest (the space damps all motion), nothing rubs, and neither
+the agent nor the walls give way. So where one of these overlaps the block by d in the direction u
+that would part them, with the lever arm l = r x u about the centre of mass, the block yields by
 
-    j = d / (1 / m + l^2 / I),    moving by -j n / m and turning by -j l / I.
+    j = d / (1 / m + l^2 / I),    moving by j u / m and turning by j l / I.
 
-Carried along the agent's noiseless path, this is the push to expect; walls and noise are left to
-the flow.
+Carried along the agent's noiseless path, this is the push to expect; noise is left to the flow.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_CENTRE, T_INERTIA, T_RECTANGLES
+from nsf_pipeline.pusht.geometry import (
+    AGENT_RADIUS,
+    OVERLAP_DECAY,
+    T_CENTRE,
+    T_INERTIA,
+    T_RECTANGLES,
+    WALLS,
+)
 
 Point = Float[Array, "*batch 2"]
 Pose = Float[Array, "3"]
+SWEEPS = 2
+"""Times that the contacts of one step are resolved, in turn."""
+
+_CENTRES = (T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2
+_HALF_SIZES = (T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2
+_CORNERS = T_RECTANGLES[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2) - T_CENTRE
 
 
 def rotate(points: Point, angle: Float[Array, ""]) -> Point:
@@ -34,15 +46,14 @@ def seen_from(pose: Pose, points: Point) -> Point:
 
 def distance_and_normal(point: Float[Array, "2"]) -> tuple[Float[Array, ""], Float[Array, "2"]]:
     """Signed distance (px) from the T's outline, in its frame, and the direction away from it."""
-    low, high = T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:]
-    offset = point - (low + high) / 2
+    offset = point - _CENTRES
     side = jnp.where(offset < 0, -1.0, 1.0)
-    beyond = jnp.abs(offset) - (high - low) / 2
+    beyond = jnp.abs(offset) - _HALF_SIZES
     outside = jnp.maximum(beyond, 0.0)
     squared = jnp.sum(outside**2, axis=-1)
-    # The root is kept from 0, where its slope is not finite.
-    reach = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
     is_outside = squared > 0
+    # The root is kept from 0, where its slope is not finite.
+    reach = jnp.sqrt(jnp.where(is_outside, squared, 1.0))
     nearest_side = jnp.where(beyond[:, :1] > beyond[:, 1:], jnp.eye(2)[0], jnp.eye(2)[1])
     distances = jnp.where(is_outside, reach, jnp.max(beyond, axis=-1))
     normals = side * jnp.where(is_outside[:, None], outside / reach[:, None], nearest_side)
@@ -55,34 +66,79 @@ def clearance(pose: Pose, agent: Float[Array, "2"]) -> Float[Array, ""]:
     return distance_and_normal(seen_from(pose, agent))[0] - AGENT_RADIUS
 
 
-def nominal_push(path: Float[Array, "knots 2"], pose: Pose) -> tuple[Array, Array]:
+def nominal_push(
+    path: Float[Array, "knots 2"], pose: Pose, step: Float[Array, ""]
+) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"]]:
     """Where the block goes as the agent follows a path.
 
-    The agent is kept from going deeper than it is at first, so a path that stays moves nothing.
+    What overlaps at first is parted slowly, as Chipmunk does: where no time passes, nothing moves.
 
     Args:
         path: (knots, 2) px, the agent's positions.
         pose: px, px, rad; of the block at the path's start.
+        step: s, from knot to knot.
 
     Returns:
         Poses (knots, 3), and how deep each step took the agent before the block yielded, px
         (knots - 1); negative where it did not touch.
     """
-    tolerated = jnp.maximum(-clearance(pose, path[0]), 0.0)
+    centre = pose[:2] + rotate(jnp.asarray(T_CENTRE, jnp.float32), pose[2])
+    body = jnp.append(centre, pose[2])
+    tolerated = jnp.append(_agent_overlap(body, path[0])[0], _wall_overlaps(body)[0])
+    tolerated = jnp.maximum(tolerated, 0.0)
 
-    def step(pose: Array, agent: Array) -> tuple[Array, tuple[Array, Array]]:
-        local = seen_from(pose, agent)
-        distance, normal = distance_and_normal(local)
-        depth = AGENT_RADIUS - distance - tolerated
-        arm = local - normal * distance - T_CENTRE
-        lever = arm[0] * normal[1] - arm[1] * normal[0]
-        impulse = jnp.maximum(depth, 0.0) / (1.0 + lever**2 / T_INERTIA)
-        angle = pose[2] - impulse * lever / T_INERTIA
-        centre = pose[:2] + rotate(T_CENTRE - impulse * normal, pose[2])
-        origin = centre - rotate(jnp.asarray(T_CENTRE, jnp.float32), angle)
-        # Untouched, the block keeps its pose to the last bit.
-        pose = jnp.where(depth > 0, jnp.append(origin, angle), pose)
-        return pose, (pose, depth)
+    def advance(body: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        agent, tolerated = now
+        first_depth = None
+        for _ in range(SWEEPS):
+            depth, arm, direction = _agent_overlap(body, agent)
+            depth -= tolerated[0]
+            first_depth = depth if first_depth is None else first_depth
+            body = _part(body, depth, arm, direction)
+            for axis in range(2):
+                depths, arms, directions = _wall_overlaps(body)
+                excess = depths - tolerated[1:]
+                wall = jnp.where(excess[axis] > excess[axis + 2], axis, axis + 2)
+                body = _part(body, excess[wall], arms[wall], directions[wall])
+        return body, (body, first_depth)
 
-    _, (poses, depths) = jax.lax.scan(step, pose, path[1:])
+    decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
+    _, (bodies, depths) = jax.lax.scan(advance, body, (path[1:], decay[:, None] * tolerated))
+    origins = bodies[:, :2] - jax.vmap(rotate, (None, 0))(jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2])
+    poses = jnp.concatenate([origins, bodies[:, 2:]], axis=1)
+    # Untouched, the block keeps its pose to the last bit.
+    poses = jnp.where((bodies == body).all(axis=1, keepdims=True), pose, poses)
     return jnp.concatenate([pose[None], poses]), depths
+
+
+def _agent_overlap(body: Array, agent: Array) -> tuple[Array, Array, Array]:
+    """Depth (px), arm from the centre of mass to the contact, and where to the block yields."""
+    local = rotate(agent - body[:2], -body[2]) + T_CENTRE
+    distance, normal = distance_and_normal(local)
+    arm = rotate(local - normal * distance - T_CENTRE, body[2])
+    return AGENT_RADIUS - distance, arm, -rotate(normal, body[2])
+
+
+def _wall_overlaps(body: Array) -> tuple[Array, Array, Array]:
+    """The same for the walls at low x, low y, high x, high y: (4), (4, 2), (4, 2)."""
+    arms = rotate(jnp.asarray(_CORNERS, jnp.float32), body[2])
+    low, high = jnp.argmin(arms, axis=0), jnp.argmax(arms, axis=0)
+    arms = arms[jnp.concatenate([low, high])]
+    corners = arms + body[:2]
+    depths = jnp.stack(
+        [
+            WALLS[0] - corners[0, 0],
+            WALLS[0] - corners[1, 1],
+            corners[2, 0] - WALLS[1],
+            corners[3, 1] - WALLS[1],
+        ]
+    )
+    return depths, arms, jnp.concatenate([jnp.eye(2), -jnp.eye(2)])
+
+
+def _part(body: Array, depth: Array, arm: Array, direction: Array) -> Array:
+    """The body after yielding to one overlap; itself, bit for bit, where there is none."""
+    lever = arm[0] * direction[1] - arm[1] * direction[0]
+    impulse = depth / (1.0 + lever**2 / T_INERTIA)
+    change = jnp.append(impulse * direction, impulse * lever / T_INERTIA)
+    return jnp.where(depth > 0, body + change, body)

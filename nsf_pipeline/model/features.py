@@ -14,7 +14,7 @@ from nsf_pipeline import dmp
 from nsf_pipeline.config import CONTROL_DT, DMPConfig
 from nsf_pipeline.model.contact import clearance, rotate, seen_from
 
-PUSH_STEPS = 3
+PUSH_STEPS = 4
 """Steps of the nominal push from one point of the path to the next."""
 
 # The environment's PD control of the agent, per s^2 and per s.

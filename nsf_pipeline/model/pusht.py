@@ -50,7 +50,7 @@ ACTIVATIONS = {
 }
 TIME_UNIT = 0.5
 """s; the flow's unit of time, so that gaps are of order one."""
-MIN_STD = 0.01
+MIN_STD = 0.02
 """Least noise of the base law, in units of the scale and per root of TIME_UNIT."""
 
 Scalar = Float[Array, ""]
@@ -96,7 +96,7 @@ class View(eqx.Module):
         knots, velocities = nominal_path(
             agent, initial, t_init, t_final, condition, PUSH_STEPS * points, self.dmp
         )
-        poses, depths = nominal_push(knots, block)
+        poses, depths = nominal_push(knots, block, (t_final - t_init) / (PUSH_STEPS * points))
         parts = [knots, poses] if velocity is None else [knots, velocities, poses]
         path = knots[PUSH_STEPS::PUSH_STEPS]
         # The deepest of each point's steps.

@@ -12,6 +12,12 @@ T_CENTRE = T_RECTANGLES.reshape(2, 2, 2).mean(axis=(0, 1))
 T_INERTIA = 3000.0
 """Moment of inertia of the T over its mass, px^2, as gym-pusht sets it."""
 
+WALLS = (7.0, 504.0)
+"""Least and greatest coordinate within the walls, px."""
+
+OVERLAP_DECAY = 0.001797
+"""Share of an overlap that Chipmunk leaves after one second: a space's default collision bias."""
+
 GOAL_POSE = np.array([256.0, 256.0, np.pi / 4])
 """Goal of the block: x, y in px, angle in rad."""
 

@@ -1,0 +1,66 @@
+"""The smoke workflow, run once for all tests that read what it makes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SMOKE = ROOT / "tests" / "smoke.yaml"
+
+
+class SmokeRun:
+    """A folder that the smoke workflow ran in."""
+
+    def __init__(self, folder, settings, printed):
+        self.folder, self.settings, self.printed = folder, settings, printed
+        self.results = folder / "results"
+
+    def snakemake(self, *arguments, snakefile=ROOT / "Snakefile", configfiles=(SMOKE,)):
+        return run_snakemake(
+            self.folder, "--configfile", *configfiles, *arguments, snakefile=snakefile
+        )
+
+
+def run_snakemake(folder, *arguments, snakefile=ROOT / "Snakefile"):
+    """`snakemake` in a folder, with nothing of this environment that would change what it does."""
+    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
+    return run(*command, "--cores", "2", *arguments)
+
+
+def run_verb(*arguments, **environment):
+    """`python -m nsf_pipeline`."""
+    return run(sys.executable, "-m", "nsf_pipeline", *arguments, **environment)
+
+
+def run(*command, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    return subprocess.run(
+        [str(part) for part in command],
+        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def merged(settings, changes):
+    """Settings with some replaced, section by section."""
+    both = settings | changes
+    for name in settings.keys() & changes.keys():
+        if isinstance(changes[name], dict):
+            both[name] = merged(settings[name], changes[name])
+    return both
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run_snakemake(folder, "--configfile", SMOKE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    defaults, changes = (yaml.safe_load(path.read_text()) for path in (ROOT / "config.yaml", SMOKE))
+    settings = folder / "settings.yaml"
+    settings.write_text(yaml.safe_dump(merged(defaults, changes)))
+    return SmokeRun(folder, settings, done.stdout)

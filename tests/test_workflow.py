@@ -1,0 +1,391 @@
+"""The workflow: the whole chain run small, what reruns when, and what it refuses."""
+
+import json
+import re
+import shutil
+
+import h5py
+import imageio_ffmpeg
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, SMOKE, run_snakemake, run_verb
+
+from nsf_pipeline import load_model
+from nsf_pipeline.config import Config, json_schema
+from nsf_pipeline.model.file import model_header
+
+CHANGES = yaml.safe_load(SMOKE.read_text())
+COUNT, SHARD = CHANGES["num_trajectories"], CHANGES["shard_size"]
+SHARDS = [f"{shard:05d}" for shard in range(COUNT // SHARD)]
+STEPS, BASIS = 36, 6
+CONDITION = 7 + 2 * BASIS
+SPLITS = ("train", "validation", "test")
+HORIZONS = (0.1, 0.5, 1.0, 2.0)
+GROUPS = ("agent", "block_position", "block_angle")
+EVALUATION = {
+    f"results/evaluation/{name}" for name in ("horizons.csv", "horizons.md", "block_positions.png")
+}
+TRAINING = {"results/model.eqx", "results/training/metrics.csv"}
+DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
+FROM_TRAINING = TRAINING | EVALUATION
+FROM_DATASET = DATASET | FROM_TRAINING
+
+# What the contract says of each file: axes after the trajectory's, and the type.
+CARRIED_OVER = {
+    "trajectory": ((), "i8"),
+    "seed": ((), "i8"),
+    "initial_state": ((7,), "f8"),
+    "from_reset": ((), "?"),
+    "condition": ((CONDITION,), "f8"),
+}
+POLICIES = CARRIED_OVER | {
+    "duration": ((), "f8"),
+    "start": ((2,), "f8"),
+    "goal": ((2,), "f8"),
+    "weights": ((2, BASIS), "f8"),
+    "stiffness": ((), "f8"),
+    "damping": ((), "f8"),
+}
+ROLLOUTS = CARRIED_OVER | {
+    "observations": ((STEPS + 1, 5), "f4"),
+    "agent_velocity": ((STEPS + 1, 2), "f4"),
+    "block_angle": ((STEPS + 1,), "f4"),
+    "targets": ((STEPS, 2), "f4"),
+    "actions": ((STEPS, 2), "f4"),
+    "rewards": ((STEPS,), "f4"),
+    "coverage": ((STEPS,), "f4"),
+    "observation_mask": ((STEPS + 1,), "?"),
+    "action_mask": ((STEPS,), "?"),
+    "state_times": ((STEPS + 1,), "f4"),
+    "action_times": ((STEPS,), "f4"),
+    "length": ((), "i4"),
+    "success": ((), "?"),
+}
+
+
+def arrays_of(path):
+    with h5py.File(path) as file:
+        return {name: values[...] for name, values in file.items()}, dict(file.attrs)
+
+
+def remade(done):
+    """The files that a dry run would make."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = re.findall(r"^    output: (.*)$", done.stdout, re.MULTILINE)
+    assert lines or "Nothing to be done" in done.stdout
+    return {path for line in lines for path in line.split(", ")}
+
+
+def assert_schema(arrays, schema, count):
+    found = {name: (values.shape, values.dtype) for name, values in arrays.items()}
+    assert found == {
+        name: ((count, *axes), np.dtype(kind)) for name, (axes, kind) in schema.items()
+    }
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_shards_hold_what_the_contract_says(smoke, shard):
+    policies, _ = arrays_of(smoke.results / f"policies/{shard}.h5")
+    rollouts, attributes = arrays_of(smoke.results / f"rollouts/{shard}.h5")
+    assert_schema(policies, POLICIES, SHARD)
+    assert_schema(rollouts, ROLLOUTS, SHARD)
+    assert attributes.keys() >= {"schema_version", "dt", "fingerprint", "config", "versions"}
+    first = int(shard) * SHARD
+    np.testing.assert_array_equal(rollouts["trajectory"], np.arange(first, first + SHARD))
+    for name in CARRIED_OVER:
+        np.testing.assert_array_equal(policies[name], rollouts[name])
+    np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, :2])
+    np.testing.assert_array_equal(rollouts["action_mask"].sum(axis=1), rollouts["length"])
+    np.testing.assert_array_equal(rollouts["observation_mask"].sum(axis=1), rollouts["length"] + 1)
+
+
+def test_dataset_holds_the_shards(smoke):
+    dataset, attributes = arrays_of(smoke.results / "dataset.h5")
+    metadata = json.loads((smoke.results / "dataset.meta.json").read_text())
+    scaled = {name: (axes, "f8") for name, (axes, _) in ROLLOUTS.items() if name in metadata["min"]}
+    assert_schema(dataset, ROLLOUTS | scaled | {"split": ((), "u1")}, COUNT)
+    shards = [arrays_of(smoke.results / f"rollouts/{shard}.h5")[0] for shard in SHARDS]
+    train = dataset["split"] == 0
+    masks = {"observations": "observation_mask", "targets": "action_mask"}
+    masks |= {"agent_velocity": "observation_mask", "block_angle": "observation_mask"}
+    masks |= {"actions": "action_mask"}
+    assert scaled.keys() == masks.keys() | {"initial_state", "condition"}
+    for name in ROLLOUTS:
+        physical = np.concatenate([shard[name] for shard in shards])
+        if name not in scaled:
+            np.testing.assert_array_equal(dataset[name], physical)
+            continue
+        rows = dataset[masks[name]] if name in masks else np.ones(COUNT, bool)
+        low, high = (np.array(metadata[bound][name]) for bound in ("min", "max"))
+        of_train = physical[train][rows[train]]
+        np.testing.assert_array_equal(low, of_train.min(axis=0))
+        np.testing.assert_array_equal(high, of_train.max(axis=0))
+        back = low + (dataset[name] + 1) / 2 * np.where(high > low, high - low, 1.0)
+        np.testing.assert_allclose(back[rows], physical[rows], rtol=1e-6, atol=1e-9)
+    assert metadata["num_trajectories"] == COUNT
+    assert metadata["dt"] == 0.1
+    sizes = [metadata[f"{name}_dim"] for name in ("observation", "action", "condition")]
+    assert sizes == [5, 2, CONDITION]
+    assert metadata["success_rate"] == dataset["success"].mean()
+    counts = [metadata["splits"][name] for name in SPLITS]
+    np.testing.assert_array_equal(counts, np.bincount(dataset["split"], minlength=3))
+    assert 0 < metadata["contact_fraction"] < 1
+    assert metadata["fingerprint"] == attributes["fingerprint"]
+    assert metadata["versions"].keys() >= {"python", "gym-pusht", "pymunk", "numpy"}
+
+
+def test_model_says_what_it_is(smoke):
+    model = load_model(smoke.results / "model.eqx")
+    header = model_header(smoke.results / "model.eqx")
+    assert len(model.state_names) == 7
+    assert model.condition_dim == CONDITION
+    assert header["config"]["model"]["path_points"] == CHANGES["model"]["path_points"]
+    metrics = pd.read_csv(smoke.results / "training/metrics.csv")
+    best = metrics.loc[metrics["validation_nll"].idxmin()]
+    assert header["step"] == best["step"]
+    assert header["validation_nll"] == pytest.approx(best["validation_nll"])
+    assert len(header["fingerprint"]) == 16
+
+
+def test_metrics_are_a_row_per_validation(smoke):
+    metrics = pd.read_csv(smoke.results / "training/metrics.csv")
+    settings = CHANGES["training"]
+    every = settings["validate_every"]
+    assert metrics["step"].tolist() == list(range(every, settings["steps"] + 1, every))
+    assert np.isfinite(metrics).all(axis=None)
+    assert metrics["nll"].is_monotonic_decreasing
+
+
+def test_horizons_table_is_whole_and_sane(smoke):
+    table = pd.read_csv(smoke.results / "evaluation/horizons.csv")
+    columns = "model,horizon_s,group,crps,skill,coverage_50,coverage_90,nll,n_states"
+    assert ",".join(table.columns) == columns
+    table = table.set_index(["model", "horizon_s", "group"]).sort_index()
+    assert set(table.index) == {
+        (model, horizon, group)
+        for model in ("flow", "persistence")
+        for horizon in HORIZONS
+        for group in GROUPS
+    }
+    flow, persistence = table.loc["flow"], table.loc["persistence"]
+    assert (persistence["crps"] > 0).all()
+    np.testing.assert_allclose(flow["skill"], 1 - flow["crps"] / persistence["crps"], atol=2e-5)
+    assert (persistence["skill"] == 0).all()
+    shares = table[["coverage_50", "coverage_90"]]
+    assert ((shares >= 0) & (shares <= 1)).all(axis=None)
+    assert (table["coverage_50"] <= table["coverage_90"]).all()
+    assert np.isfinite(table["nll"]).all()
+    assert (table.groupby(level=["model", "horizon_s"])["nll"].nunique() == 1).all()
+    assert (flow["nll"] < persistence["nll"]).all()
+    assert (flow.xs("agent", level="group")["skill"] > 0.5).all()
+    assert (table["n_states"] == CHANGES["evaluation"]["num_states"]).all()
+
+
+def test_reports_are_for_people(smoke):
+    text = (smoke.results / "evaluation/horizons.md").read_text()
+    table = pd.read_csv(smoke.results / "evaluation/horizons.csv")
+    for row in table[table["model"] == "flow"].itertuples():
+        start = rf"\| {row.group.replace('_', ' ')} \(\w+\) \| {row.horizon_s:g} "
+        assert re.search(rf"{start}\| {row.crps:.3g} \|", text), row
+    assert (smoke.results / "evaluation/block_positions.png").read_bytes()[1:4] == b"PNG"
+    video = smoke.results / "videos/0000000.mp4"
+    rollouts, _ = arrays_of(smoke.results / "rollouts/00000.h5")
+    assert imageio_ffmpeg.count_frames_and_secs(video)[0] == rollouts["length"][0] + 1
+
+
+LOGS = {
+    "policies/00001": "policies 60 to 119",
+    "rollouts/00001": "60 trajectories, ",
+    "dataset": "240 trajectories (",
+    "train": "step 300 of 300",
+    "evaluate": "# Prediction on the test split",
+    "videos/0000000": "trajectory 0",
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_logs_hold_what_jobs_printed(smoke, log):
+    text = (smoke.results / f"logs/{log}.log").read_text()
+    assert LOGS[log] in text
+    assert text in smoke.printed or log.startswith(("policies", "rollouts"))  # these interleave
+    assert (smoke.results / f"benchmarks/{log}.tsv").exists()
+
+
+def test_a_finished_run_has_nothing_to_do(smoke):
+    assert remade(smoke.snakemake("-n")) == set()
+
+
+def test_generate_data_writes_the_same_bytes(smoke, tmp_path):
+    done = run_verb(
+        "generate-data", "--config", smoke.settings, "--output", tmp_path, "--jobs", "2"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    names = {f"{kind}/{shard}.h5" for kind in ("policies", "rollouts") for shard in SHARDS}
+    assert {str(path) for path in made} == names | {"dataset.h5", "dataset.meta.json"}
+    for path in made:
+        assert (tmp_path / path).read_bytes() == (smoke.results / path).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("lost", "also"),
+    {
+        "one rollout shard": ("results/rollouts/00001.h5", FROM_DATASET),
+        "the shard of a video": (
+            "results/rollouts/00000.h5",
+            FROM_DATASET | {"results/videos/0000000.mp4"},
+        ),
+        "the model": ("results/model.eqx", FROM_TRAINING),
+    }.values(),
+    ids=["one rollout shard", "the shard of a video", "the model"],
+)
+def test_a_lost_file_is_remade_with_what_follows(smoke, tmp_path, lost, also):
+    path, aside = smoke.folder / lost, tmp_path / "aside"
+    shutil.move(path, aside)
+    try:
+        found = remade(smoke.snakemake("-n"))
+    finally:
+        shutil.move(aside, path)
+    assert found == {lost} | also
+
+
+SHARD_FILES = {
+    f"results/{kind}/{shard}.h5" for kind in ("policies", "rollouts") for shard in SHARDS
+}
+CHANGED = {
+    "one more shard": (
+        {"num_trajectories": COUNT + SHARD},
+        {f"results/{kind}/00004.h5" for kind in ("policies", "rollouts")} | FROM_DATASET,
+    ),
+    "simulation": (
+        {"simulation": {"action_noise_std": 4.0}},
+        {path for path in SHARD_FILES if "rollouts" in path}
+        | FROM_DATASET
+        | {"results/videos/0000000.mp4"},
+    ),
+    "training": ({"training": {"steps": 301}}, FROM_TRAINING),
+    "evaluation": ({"evaluation": {"num_samples": 33}}, EVALUATION),
+    "videos": ({"videos": {"num_videos": 2}}, {"results/videos/0000001.mp4"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_setting_reruns_the_stages_that_read_it(smoke, tmp_path, change):
+    settings, expected = CHANGED[change]
+    file = tmp_path / "changes.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    assert remade(smoke.snakemake("-n", configfiles=(SMOKE, file))) == expected
+
+
+def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
+    found = remade(smoke.snakemake("-n", "--config", f"num_trajectories={COUNT + SHARD}"))
+    assert found == CHANGED["one more shard"][1]
+
+
+EDITED = {
+    "none, only new times": (None, set()),
+    "loss": ("training.py", FROM_TRAINING),
+    "tables": ("evaluation/tables.py", EVALUATION),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED)
+def test_edited_code_reruns_the_stages_that_run_it(smoke, tmp_path, edit):
+    module, expected = EDITED[edit]
+    for name in ("nsf_pipeline", "workflow", "envs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored, copy_function=shutil.copyfile)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    if module:
+        path = tmp_path / "nsf_pipeline" / module
+        path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert remade(smoke.snakemake("-n", snakefile=tmp_path / "Snakefile")) == expected
+
+
+REFUSED = {
+    "unknown": (
+        {"training": {"stepz": 5}},
+        "config: training.stepz: unknown setting; did you mean steps?",
+    ),
+    "wrong type": (
+        {"training": {"steps": "many"}},
+        'config: training.steps: expected a valid integer, got "many"',
+    ),
+    "out of range": ({"seed": -1}, "config: seed: expected greater than or equal to 0, got -1"),
+    "horizon too long": (
+        {"evaluation": {"horizons": [5.0]}},
+        "config: evaluation.horizons = 5 s is longer than any trajectory",
+    ),
+    "more in a shard than there are": (
+        {"shard_size": 1000},
+        "config: shard_size = 1000 is more than num_trajectories = 240",
+    ),
+    "batch larger than the data": (
+        {"training": {"batch_size": 10_000_000}},
+        "config: training.batch_size = 10000000 is larger than the data",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_settings_are_one_line(tmp_path, case):
+    settings, message = REFUSED[case]
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    done = run_snakemake(tmp_path, "--configfile", SMOKE, file)
+    assert done.returncode == 1
+    *notes, line = done.stderr.splitlines()
+    assert line.startswith(message)
+    assert all(note.startswith("Config file") for note in notes)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_report_shows_tables_pictures_and_videos(smoke, tmp_path):
+    report = tmp_path / "report.html"
+    done = smoke.snakemake("--report", report)
+    assert done.returncode == 0, done.stderr
+    text = report.read_text()
+    for name in ("horizons.csv", "block_positions.png", "0000000.mp4"):
+        assert name in text
+
+
+def leaves(settings, path=()):
+    """Every setting's path."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_config_yaml_shows_every_default():
+    shown = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert Config.model_validate_json(json.dumps(shown)) == Config()
+    assert list(leaves(shown)) == list(leaves(Config().model_dump()))
+
+
+def test_config_yaml_explains_every_setting():
+    path, explained = [], set()
+    for line in (ROOT / "config.yaml").read_text().splitlines():
+        match = re.match(r"( *)(\w+): *([^#]*?) *(#.*)?$", line)
+        if match:
+            indent, name, value, comment = match.groups()
+            path[len(indent) // 2 :] = [name]
+            if value and comment:
+                explained.add(tuple(path))
+    # The bridge's settings are the flow's, explained there.
+    of_flow = [setting for setting in explained if setting[:2] == ("model", "flow")]
+    explained |= {("model", "bridge", name) for *_, name in of_flow}
+    assert set(leaves(Config().model_dump())) == explained
+
+
+def test_schema_is_generated():
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), (
+        "run: python -m nsf_pipeline schema > workflow/schemas/config.schema.json"
+    )
+    done = run_verb("schema")
+    assert (done.returncode, done.stdout) == (0, json_schema())
