@@ -33,6 +33,9 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
+        # Named here too, so that a lost shard is made again though the data set still stands.
+        policies=expand("results/policies/{shard}.h5", shard=SHARDS),
+        rollouts=expand("results/rollouts/{shard}.h5", shard=SHARDS),
         model="results/model.eqx",
         metrics="results/training/metrics.csv",
         horizons="results/evaluation/horizons.csv",

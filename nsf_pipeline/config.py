@@ -7,7 +7,7 @@ schema generated from these types; a test keeps the three in step.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,7 +172,7 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(default=500, ge=0)
     """Steps of linear warm-up."""
     clip_norm: float = Field(default=1.0, gt=0.0)
-    """Gradients are clipped to this global norm."""
+    """The likelihood's gradient is clipped to this global norm, the others' to their share."""
     one_to_two_weight: float = Field(default=0.1, ge=0.0)
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.1, ge=0.0)
@@ -268,7 +268,7 @@ def num_steps(duration: float) -> int:
     return max(1, math.ceil(duration / CONTROL_DT - 1e-9))
 
 
-def parse_config(settings: Mapping[str, Any], source: str = "config") -> Config:
+def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
     """All settings of a run as read from YAML or JSON, checked one by one and together.
 
     Raises:
@@ -280,7 +280,7 @@ def parse_config(settings: Mapping[str, Any], source: str = "config") -> Config:
     return config
 
 
-def parse_settings(settings: Mapping[str, Any], source: str = "config") -> Config:
+def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Config:
     """Some settings, each checked for itself: what one stage reads, the others being left out.
 
     Raises:
@@ -302,9 +302,12 @@ def load_config(source: str | Path) -> Config:
     Raises:
         ConfigError: one line, naming the file or setting, what was expected and what came.
     """
-    text, name, parse = str(source), str(source), parse_config
+    text, name = str(source), str(source)
+    read: Callable[[str], Any] = yaml.safe_load
+    parse = parse_config
     if text.lstrip().startswith("{"):
-        name, parse = "--config", parse_settings
+        # YAML would read JSON's 1e-05 as text.
+        name, read, parse = "--config", json.loads, parse_settings
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
@@ -312,9 +315,11 @@ def load_config(source: str | Path) -> Config:
             reason = error.strerror if isinstance(error, OSError) else "not a text file"
             raise ConfigError(f"{name}: cannot read the settings: {reason}") from None
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+        settings = read(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        language = "YAML" if isinstance(error, yaml.YAMLError) else "JSON"
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{name}: not valid {language}: {reason}") from None
     if settings is None:
         settings = {}
     if not isinstance(settings, Mapping):

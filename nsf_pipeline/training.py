@@ -114,15 +114,18 @@ def fit(
     optimiser = make_optimiser(config)
     trainable, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)
 
-    def loss(trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray) -> tuple[Array, Losses]:
+    weights = config.one_to_two_weight, config.two_to_one_weight
+
+    def likelihood(trainable: PyTree, batch: TransitionBatch) -> Array:
+        flow, _ = eqx.combine(trainable, fixed)
+        return jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
+
+    def consistency(
+        trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray
+    ) -> tuple[Array, tuple[Array, Array]]:
         flow, bridge = eqx.combine(trainable, fixed)
-        terms = batch_losses(flow, bridge, batch, config, key=key)
-        total = (
-            terms.nll
-            + config.one_to_two_weight * terms.one_to_two
-            + config.two_to_one_weight * terms.two_to_one
-        )
-        return total, terms
+        pair = batch_consistency(flow, bridge, batch, config, key=key)
+        return weights[0] * pair[0] + weights[1] * pair[1], pair
 
     # The data are an argument: closed over, they would be compiled in as a constant.
     @eqx.filter_jit
@@ -132,12 +135,19 @@ def fit(
         def one_step(_: Array, progress: Progress) -> Progress:
             sample_key, loss_key = jax.random.split(jax.random.fold_in(batch_key, progress.step))
             batch = transitions.sample(sample_key, config.batch_size)
-            (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(
-                progress.trainable, batch, loss_key
-            )
+            nll, gradients = jax.value_and_grad(likelihood)(progress.trainable, batch)
+            gradients, norm = clip(gradients, config.clip_norm)
+            total, pair = jnp.zeros(()), (jnp.zeros(()), jnp.zeros(()))
+            if any(weights):
+                (total, pair), more = jax.value_and_grad(consistency, has_aux=True)(
+                    progress.trainable, batch, loss_key
+                )
+                # Clipped by itself: its samples can meet the law where it is steepest, and one
+                # such would drown a whole batch's likelihood.
+                more, _ = clip(more, sum(weights) * config.clip_norm)
+                gradients = jax.tree.map(jnp.add, gradients, more)
             updates, state = optimiser.update(gradients, progress.optimiser, progress.trainable)
-            norm = optax.global_norm(gradients)
-            values = {"loss": total, **terms._asdict(), "gradient_norm": norm}
+            values = {"loss": nll + total, **Losses(nll, *pair)._asdict(), "gradient_norm": norm}
             values["clipped"] = (norm > config.clip_norm).astype(jnp.float32)
             sums = {name: progress.sums[name] + value for name, value in values.items()}
             return Progress(
@@ -146,11 +156,7 @@ def fit(
 
         return jax.lax.fori_loop(0, steps, one_step, progress)
 
-    @eqx.filter_jit
-    def validate(trainable: PyTree, batch: TransitionBatch) -> Array:
-        flow, _ = eqx.combine(trainable, fixed)
-        return jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
-
+    validate = eqx.filter_jit(likelihood)
     held_out = None
     if validation is not None:
         held_out = validation.sample(validation_key, config.validation_size)
@@ -186,7 +192,7 @@ def fit(
 
 
 def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
-    """Adam with clipped gradients, linear warm-up and cosine decay."""
+    """Adam with linear warm-up and cosine decay."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0 if config.warmup_steps else config.learning_rate,
         peak_value=config.learning_rate,
@@ -194,33 +200,37 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
         decay_steps=config.steps,
         end_value=config.final_learning_rate * config.learning_rate,
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule))
+    return optax.adam(schedule)
 
 
-def batch_losses(
+def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
+    """Gradients shortened to a global norm of at most `limit`, and the norm that they had."""
+    norm = optax.global_norm(gradients)
+    factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda gradient: factor * gradient, gradients), norm
+
+
+def batch_consistency(
     flow: Transition,
     bridge: Bridge,
     batch: TransitionBatch,
     config: TrainingConfig,
     *,
     key: PRNGKeyArray,
-) -> Losses:
-    """Means over a batch; where both weights are 0 the consistency losses are not computed."""
-    nll = jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
-    if config.one_to_two_weight == config.two_to_one_weight == 0.0:
-        return Losses(nll, jnp.zeros(()), jnp.zeros(()))
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The 1->2 and 2->1 losses, means over the first `consistency_fraction` of a batch."""
     count = max(1, round(config.consistency_fraction * config.batch_size))
     part: TransitionBatch = jax.tree.map(lambda values: values[:count], batch)
     mid_key, key = jax.random.split(key)
     share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
     t_mid = part.t_init + share * (part.t_final - part.t_init)
 
-    def consistency(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def one(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
         times = (batch.t_init, t_mid, batch.t_final)
         return consistency_losses(flow, bridge, batch.x_init, *times, batch.condition, key=key)
 
-    one_to_two, two_to_one = jax.vmap(consistency)(part, t_mid, jax.random.split(key, count))
-    return Losses(nll, jnp.mean(one_to_two), jnp.mean(two_to_one))
+    one_to_two, two_to_one = jax.vmap(one)(part, t_mid, jax.random.split(key, count))
+    return jnp.mean(one_to_two), jnp.mean(two_to_one)
 
 
 def _over_batch(loss: Callable[..., Array], flow: Transition, batch: TransitionBatch) -> Array:

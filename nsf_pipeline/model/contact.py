@@ -89,12 +89,10 @@ def nominal_push(
 
     def advance(body: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         agent, tolerated = now
-        first_depth = None
+        first_depth = _agent_overlap(body, agent)[0] - tolerated[0]
         for _ in range(SWEEPS):
             depth, arm, direction = _agent_overlap(body, agent)
-            depth -= tolerated[0]
-            first_depth = depth if first_depth is None else first_depth
-            body = _part(body, depth, arm, direction)
+            body = _part(body, depth - tolerated[0], arm, direction)
             for axis in range(2):
                 depths, arms, directions = _wall_overlaps(body)
                 excess = depths - tolerated[1:]
@@ -104,7 +102,9 @@ def nominal_push(
 
     decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
     _, (bodies, depths) = jax.lax.scan(advance, body, (path[1:], decay[:, None] * tolerated))
-    origins = bodies[:, :2] - jax.vmap(rotate, (None, 0))(jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2])
+    origins = bodies[:, :2] - jax.vmap(rotate, (None, 0))(
+        jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2]
+    )
     poses = jnp.concatenate([origins, bodies[:, 2:]], axis=1)
     # Untouched, the block keeps its pose to the last bit.
     poses = jnp.where((bodies == body).all(axis=1, keepdims=True), pose, poses)

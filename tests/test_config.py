@@ -1,0 +1,191 @@
+"""Settings: what is refused, in which words, and what goes through."""
+
+import json
+
+import pytest
+
+from nsf_pipeline.config import Config, ConfigError, load_config, num_steps
+
+UNKNOWN = "unknown setting; did you mean"
+# What a settings file holds, and what its one line of error says.
+REFUSED = {
+    "unknown section": ("trainig: {}", f"trainig: {UNKNOWN} training?"),
+    "unknown setting": ("training: {bath_size: 3}", f"training.bath_size: {UNKNOWN} batch_size?"),
+    "unknown setting, deep": ("model: {flow: {dept: 3}}", f"model.flow.dept: {UNKNOWN} depth?"),
+    "nothing like it": ("videos: {zzz: 3}", "videos.zzz: unknown setting; expected one of num_"),
+    "a number as name": ("1: 2", "1: unknown setting; expected one of seed, num_trajectories"),
+    "text for a number": ("seed: many", 'seed: expected a valid integer, got "many"'),
+    "fraction for a count": ("training: {steps: 1.5}", "training.steps: expected a valid integer"),
+    "truth for a number": ("training: {steps: true}", "a valid integer, got true"),
+    "number for a truth": ("model: {autonomous: 1}", "model.autonomous: expected a valid boolean"),
+    "section left empty": ("training:", "training: expected settings by name, got null"),
+    "number for a section": ("training: 3", "training: expected settings by name, got 3"),
+    "number for a range": ("policies: {duration: 3}", "policies.duration: expected a list, got 3"),
+    "half a range": ("policies: {duration: [1.0]}", "expected one more number, got [1.0]"),
+    "long range": ("policies: {weights: [1, 2, 3]}", "expected at most 2 items"),
+    "empty list": ("evaluation: {horizons: []}", "evaluation.horizons: expected at least 1 item"),
+    "empty text": ("training: {wandb: {project: ''}}", "expected at least 1 character"),
+    "a date": ("seed: 2020-01-01", "not plain settings"),
+    "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
+    "unknown name": (
+        "model: {bridge: {activation: relu}}",
+        "model.bridge.activation: expected 'silu', 'tanh', 'gelu' or 'softplus', got \"relu\"",
+    ),
+    "number read as text": (
+        "training: {learning_rate: 1e-3}",
+        'training.learning_rate: expected a valid number, got "1e-3" (YAML reads a number like '
+        "1e-3 as text: write 1.0e-3, without quotes)",
+    ),
+    "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
+    "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
+    "too small": ("num_trajectories: 0", "num_trajectories: expected greater than or equal to 1"),
+    "too large": ("dataset: {test_fraction: 2}", "expected less than or equal to 1, got 2"),
+    "past 64 bits": (f"seed: {2**63}", f"seed: expected less than {2**63}, got {2**63}"),
+    "outside the table": ("policies: {goal_x: [-1, 400]}", "goal_x.0: expected greater than or eq"),
+    "reversed range": (
+        "policies: {duration: [3, 1]}",
+        "policies.duration: the lower bound 3.0 exceeds the upper bound 1.0",
+    ),
+    "reversed workspace": ("dmp: {workspace: [400, 100]}", "dmp.workspace: the lower bound 400.0"),
+    "no train split": (
+        "dataset: {validation_fraction: 0.5, test_fraction: 0.5}",
+        "validation_fraction + test_fraction = 1 leaves nothing to train on",
+    ),
+    "endless warm-up": (
+        "training: {steps: 100, warmup_steps: 100}",
+        "training: warmup_steps = 100 must be less than steps = 100",
+    ),
+    "between control steps": (
+        "evaluation: {horizons: [0.15]}",
+        "horizons: 0.15 s is not a multiple of the control step 0.1 s",
+    ),
+    "the same horizon twice": ("evaluation: {horizons: [0.1, 0.1]}", "names one twice"),
+    "horizon too long": (
+        "evaluation: {horizons: [0.1, 4.0]}",
+        "evaluation.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
+    ),
+    "gap too long": (
+        "training: {max_gap: 3.7}",
+        "training.max_gap = 3.7 s is longer than any trajectory",
+    ),
+    "short trajectories": (
+        "{policies: {duration: [0.5, 1.0]}, training: {max_gap: 1.0}}",
+        "evaluation.horizons = 2 s is longer than any trajectory: policies.duration ends at 1 s",
+    ),
+    "batch larger than the data": (
+        "{num_trajectories: 10, shard_size: 5}",
+        "training.batch_size = 512 is larger than the data: num_trajectories = 10 gives about 80",
+    ),
+    "shard larger than the data": (
+        "{num_trajectories: 500, shard_size: 501}",
+        "shard_size = 501 is more than num_trajectories = 500",
+    ),
+    "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
+    "too many videos": (
+        "{num_trajectories: 100, shard_size: 10, videos: {num_videos: 101}}",
+        "videos.num_videos = 101 is more than num_trajectories = 100",
+    ),
+    "goals outside the workspace": (
+        "policies: {goal_y: [20, 400]}",
+        "policies.goal_y = [20.0, 400.0] px leaves dmp.workspace = [25, 487]",
+    ),
+    "workspace within the goals": ("dmp: {workspace: [100, 400]}", "policies.goal_x = [40.0, 472"),
+    "a list": ("[1, 2]", "expected settings by name, got list"),
+    "plain text": ("hello", "expected settings by name, got str"),
+    "broken YAML": ("training: {steps: 3", "not valid YAML: while parsing a flow mapping"),
+    "a tab": ("training:\n\tsteps: 3", "not valid YAML: while scanning"),
+}
+
+
+def message_of(source):
+    with pytest.raises(ConfigError) as caught:
+        load_config(source)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_error_is_one_line_that_names_file_and_setting(case, tmp_path):
+    text, expected = REFUSED[case]
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    message = message_of(path)
+    assert message.startswith(f"{path}: ")
+    assert expected in message
+
+
+def test_all_wrong_settings_are_named_together(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("{sed: 1, num_trajectories: 0, training: {steps: many}}")
+    message = message_of(path)
+    for name in ("sed: unknown", "num_trajectories: expected", "training.steps: expected"):
+        assert name in message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    missing, folder, binary = (tmp_path / name for name in ("missing.yaml", "folder", "binary"))
+    folder.mkdir()
+    binary.write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
+    for path, reason in [
+        (missing, "No such file or directory"),
+        (folder, "Is a directory"),
+        (binary, "not a text file"),
+    ]:
+        assert message_of(path) == f"{path}: cannot read the settings: {reason}"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "# nothing but a comment\n"])
+def test_what_is_left_out_has_its_default(text, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    assert load_config(path) == Config()
+    assert load_config(str(path)) == Config()
+
+
+def test_settings_survive_as_json_text():
+    config = Config()
+    changed = config.model_copy(
+        update={
+            "seed": 2**63 - 1,
+            "policies": config.policies.model_copy(update={"weights": (-1 / 3, 1e-300)}),
+        }
+    )
+    for original in (config, changed):
+        assert load_config(original.model_dump_json()) == original
+        assert load_config(json.dumps(original.model_dump(mode="json"), indent=1)) == original
+
+
+def test_json_text_of_one_stage_is_checked_for_itself():
+    # Taken with the defaults of the settings left out, these would contradict them.
+    assert load_config('{"policies": {"duration": [0.5, 1.0]}}').max_steps == 10
+    assert (
+        message_of('{"seed": -1}') == "--config: seed: expected greater than or equal to 0, got -1"
+    )
+    assert message_of('{"seed": ').startswith("--config: not valid JSON: Expecting value")
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [(1e-12, 1), (0.05, 1), (0.1, 1), (0.1 + 1e-6, 2), (0.3, 3), (0.1 + 0.2, 3), (3.6, 36)],
+)
+def test_control_steps_cover_the_duration(duration, steps):
+    assert num_steps(duration) == steps
+
+
+@pytest.mark.parametrize(
+    ("num_trajectories", "shard_size", "last"),
+    [(10, 5, (5, 10)), (11, 5, (10, 11)), (4, 5, (0, 4)), (1, 1, (0, 1))],
+)
+def test_shards_divide_all_trajectories(num_trajectories, shard_size, last):
+    config = Config(num_trajectories=num_trajectories, shard_size=shard_size)
+    ranges = [config.shard_range(shard) for shard in range(config.num_shards)]
+    assert ranges[-1] == last
+    assert [i for first, stop in ranges for i in range(first, stop)] == list(
+        range(num_trajectories)
+    )

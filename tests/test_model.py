@@ -1,0 +1,393 @@
+"""The PushT model: its law in physical units, what its networks see, and its file."""
+
+import functools
+import io
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shapely import Point
+from shapely.geometry import box
+from shapely.ops import unary_union
+
+from nsf_pipeline.config import Config, DMPConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.rollouts import desired_positions, simulate
+from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
+from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
+from nsf_pipeline.model.features import nominal_path
+from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
+from nsf_pipeline.model.pusht import STATE_NAMES
+from nsf_pipeline.pusht import geometry, simulator
+
+DMP = DMPConfig()
+NETWORK = NetworkConfig(hidden_size=8, depth=1, num_flow_layers=3)
+KEY = jax.random.key(0)
+SCALES = {7: (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1), 5: (8.0, 8.0, 5.0, 5.0, 0.1)}
+# Agent beside the block, moving; in the middle of a policy that goes through the block.
+STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
+WEIGHTS = np.linspace(-0.5, 0.5, 12)
+CONDITION = np.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0], np.float32)
+VARIANTS = [(7, False), (7, True), (5, False), (5, True)]
+
+
+@functools.cache
+def model_of(state_dim=7, autonomous=False):
+    """A model with every parameter random."""
+    config = ModelConfig(
+        state_dim=state_dim, autonomous=autonomous, path_points=3, flow=NETWORK, bridge=NETWORK
+    )
+    normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[state_dim])
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: (
+            jnp.asarray(random.normal(0.0, 0.2, leaf.shape), leaf.dtype)
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+            else leaf
+        ),
+        eqx.filter_eval_shape(build_model, config, DMP, normaliser, key=KEY),
+    )
+
+
+def state_of(state_dim):
+    return jnp.asarray(STATE if state_dim == 7 else np.delete(STATE, [2, 3]))
+
+
+@functools.partial(eqx.filter_jit)
+def sample(model, key, state, s, t, condition=CONDITION, count=256):
+    return model.sample(key, state, s, t, condition, count)
+
+
+@functools.partial(eqx.filter_jit)
+def log_probs(model, states, state, s, t, condition=CONDITION):
+    return jax.vmap(lambda end: model.log_prob(end, state, s, t, condition))(states)
+
+
+@pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
+def test_draws_and_densities_are_in_physical_units(state_dim, autonomous):
+    model, state = model_of(state_dim, autonomous), state_of(state_dim)
+    draws = sample(model, KEY, state, 0.5, 0.9)
+    assert draws.shape == (256, state_dim)
+    assert model.state_names == STATE_NAMES[state_dim]
+    assert jnp.isfinite(draws).all()
+    spread = np.asarray(draws).std(axis=0) / SCALES[state_dim]
+    assert ((spread > 0.05) & (spread < 20.0)).all()
+    again = sample(model, KEY, state, 0.5, 0.9)
+    np.testing.assert_array_equal(draws, again)
+    near = log_probs(model, draws, state, 0.5, 0.9)
+    far = log_probs(model, draws + 1e3, state, 0.5, 0.9)
+    assert jnp.isfinite(near).all()
+    assert (near > far).all()
+
+
+@pytest.mark.parametrize("state_dim", [7, 5])
+def test_log_prob_is_the_density_of_draws(state_dim):
+    """Over 7 dimensions a grid is out of reach: weigh draws of a Gaussian by the density instead.
+
+    A density's expectation of p / q under q is its integral, 1.
+    """
+    model, state = model_of(state_dim), state_of(state_dim)
+    draws = np.asarray(sample(model, KEY, state, 0.5, 0.9, count=20_000), np.float64)
+    mean, covariance = draws.mean(axis=0), 2.0 * np.cov(draws.T)
+    random = np.random.default_rng(0)
+    wide = random.multivariate_normal(mean, covariance, 20_000)
+    offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
+    log_q = -0.5 * (offset**2).sum(axis=0) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+    log_p = np.asarray(log_probs(model, jnp.asarray(wide, jnp.float32), state, 0.5, 0.9))
+    weight = np.exp(log_p - log_q)
+    error = weight.std() / np.sqrt(len(weight))
+    assert error < 0.05
+    assert abs(weight.mean() - 1.0) < 5 * error
+    moved = (weight[:, None] * (wide - mean)).mean(axis=0)
+    assert (np.abs(moved) < 0.25 * draws.std(axis=0)).all()
+
+
+@pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
+def test_no_time_gives_the_state_itself(state_dim, autonomous):
+    """Also where the agent lies inside the block, or the block in a wall."""
+    model, random = model_of(state_dim, autonomous), np.random.default_rng(0)
+    states = random.uniform(20.0, 490.0, (64, 7)).astype(np.float32)
+    states[:, 6] = random.uniform(0.0, 2 * np.pi, 64)
+    states[:32, :2] = states[:32, 4:6] + random.normal(0.0, 30.0, (32, 2))
+    states = states if state_dim == 7 else np.delete(states, [2, 3], axis=1)
+
+    @jax.jit
+    @jax.vmap
+    def still(state):
+        return model.sample(KEY, state, 0.7, 0.7, CONDITION, 2)
+
+    drawn = still(jnp.asarray(states))
+    np.testing.assert_array_equal(drawn, np.repeat(states[:, None], 2, axis=1))
+
+
+@pytest.mark.parametrize("autonomous", [False, True])
+def test_a_full_turn_shifts_the_law_by_a_full_turn(autonomous):
+    model, state = model_of(7, autonomous), state_of(7)
+    turned = state.at[6].add(2 * np.pi)
+    draws, shifted = (sample(model, KEY, x, 0.5, 0.9) for x in (state, turned))
+    np.testing.assert_allclose(shifted[:, :6], draws[:, :6], atol=0.01)
+    np.testing.assert_allclose(shifted[:, 6] - draws[:, 6], 2 * np.pi, atol=1e-4)
+    densities = log_probs(model, draws, state, 0.5, 0.9)
+    same = log_probs(model, draws.at[:, 6].add(2 * np.pi), turned, 0.5, 0.9)
+    np.testing.assert_allclose(same, densities, atol=0.02)
+
+
+@pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
+def test_law_depends_on_s_unless_autonomous(state_dim, autonomous):
+    model, state = model_of(state_dim, autonomous), state_of(state_dim)
+    early, late = (sample(model, KEY, state, s, s + 0.5) for s in (0.5, 1.0))
+    assert bool((early == late).all()) == autonomous
+
+
+@pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
+def test_slopes_are_finite_and_batches_agree(state_dim, autonomous):
+    model = model_of(state_dim, autonomous)
+    states = state_of(state_dim) + 5.0 * np.random.default_rng(0).normal(size=(4, state_dim))
+    states = states.astype(jnp.float32)
+    ends = states + 1.0
+
+    @eqx.filter_jit
+    def slopes(model, states, ends, t):
+        loss = lambda m: jax.vmap(m.log_prob, (0, 0, None, None, None))(  # noqa: E731
+            ends, states, 0.5, t, CONDITION
+        ).sum()
+        return eqx.filter_value_and_grad(loss)(model)
+
+    total, found = slopes(model, states, ends, 0.9)
+    singly = [
+        log_probs(model, end[None], x, 0.5, 0.9)[0] for x, end in zip(states, ends, strict=True)
+    ]
+    assert total == pytest.approx(float(sum(singly)), rel=1e-3)
+    transition = jax.tree.leaves(found.transition)
+    assert transition
+    assert all(jnp.isfinite(leaf).all() for leaf in transition)
+    assert all((leaf != 0).any() for leaf in transition)
+
+
+def test_slopes_by_state_time_and_condition_are_finite():
+    """Planning differentiates through the law: at contact, within the block and at rest too."""
+    model = model_of()
+
+    @jax.jit
+    @jax.vmap
+    def slopes(state):
+        mean = lambda *inputs: model.sample(KEY, *inputs, 4).mean()  # noqa: E731
+        return jax.grad(mean, (0, 1, 2, 3))(state, 0.5, 0.9, jnp.asarray(CONDITION))
+
+    centre = np.array([260.0, 230.0])
+    states = np.stack([STATE] * 4)
+    states[1, :2], states[2, :2], states[3, 2:4] = centre, centre + [0.0, -15.0], 0.0
+    for slope in slopes(jnp.asarray(states)):
+        assert jnp.isfinite(slope).all()
+        assert (slope != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    {
+        "batched state": ({"state": np.zeros((3, 7))}, r"state of shape \(7,\), got \(3, 7\)"),
+        "short state": ({"state": np.zeros(5)}, r"state of shape \(7,\), got \(5,\)"),
+        "condition": ({"condition": np.zeros(8)}, r"condition of shape \(19,\), got \(8,\)"),
+    }.values(),
+    ids=["batched state", "short state", "condition"],
+)
+def test_wrong_shapes_are_named(changes, message):
+    arguments = {"state": STATE, "t_init": 0.5, "t_final": 0.9, "condition": CONDITION} | changes
+    unchecked = type(model_of())._checked
+    name = next(iter(changes))
+    size = {"state": 7, "condition": 19}[name]
+    with pytest.raises(ValueError, match=message):
+        unchecked(name, jnp.asarray(arguments[name]), size)
+
+
+# The file.
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.eqx"
+    save_model(path, model_of(), {"fingerprint": "abc", "versions": {"jax": jax.__version__}})
+    return path
+
+
+def test_a_model_comes_back_bit_for_bit(saved):
+    model, loaded = model_of(), load_model(saved)
+    assert eqx.tree_equal(model, loaded)
+    np.testing.assert_array_equal(
+        sample(model, KEY, state_of(7), 0.5, 0.9), sample(loaded, KEY, state_of(7), 0.5, 0.9)
+    )
+    header = model_header(saved)
+    assert header["fingerprint"] == "abc"
+    assert header["normaliser"]["scale"] == list(SCALES[7])
+    assert json.loads(saved.read_bytes().split(b"\n", 1)[0]) == header
+
+
+def reheaded(content, **changes):
+    """The file's content with its header changed."""
+    line, leaves = content.split(b"\n", 1)
+    return json.dumps(json.loads(line) | changes).encode() + b"\n" + leaves
+
+
+def pickled(content):
+    """A file that would run code, were it read with pickle; its hash is right."""
+    import hashlib
+
+    leaves = io.BytesIO()
+    np.save(leaves, np.array([{"an": "object"}], object), allow_pickle=True)
+    digest = hashlib.sha256(leaves.getvalue()).hexdigest()
+    line = reheaded(content, sha256=digest).split(b"\n", 1)[0]
+    return line + b"\n" + leaves.getvalue()
+
+
+def wider(content):
+    config = json.loads(content.split(b"\n", 1)[0])["config"]
+    config["model"]["flow"]["hidden_size"] = 16
+    return reheaded(content, config=config)
+
+
+DAMAGED = {
+    "truncated": (lambda content: content[:-10], "damaged"),
+    "cut in its header": (lambda content: content[:100], "not a model"),
+    "edited": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "damaged"),
+    "empty": (lambda content: b"", "not a model"),
+    "foreign": (lambda content: b"\x89HDF\r\n\x1a\n" + content, "not a model"),
+    "another format": (lambda content: reheaded(content, format="other"), "not a model"),
+    "newer": (
+        lambda content: reheaded(content, format_version=FORMAT_VERSION + 1),
+        f"format version {FORMAT_VERSION + 1}, .* reads version {FORMAT_VERSION}",
+    ),
+    "header of another model": (wider, "header does not describe its arrays"),
+    "header without settings": (lambda content: reheaded(content, config={}), "header"),
+    "header of wrong settings": (lambda content: reheaded(content, config=[1]), "header"),
+    "normaliser of another size": (
+        lambda content: reheaded(
+            content, normaliser={"block_bounds": [[0, 0], [1, 1]], "scale": [1.0]}
+        ),
+        "header",
+    ),
+    "pickled": (pickled, "header does not describe its arrays"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_named_in_one_line(saved, tmp_path, case):
+    damage, message = DAMAGED[case]
+    path = tmp_path / "model.eqx"
+    path.write_bytes(damage(saved.read_bytes()))
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelFileError, match="none.eqx: cannot read it: No such file"):
+        load_model(tmp_path / "none.eqx")
+
+
+def test_format_is_the_files_first_word(saved):
+    assert saved.read_bytes().startswith(json.dumps({"format": FORMAT})[:-1].encode())
+
+
+# What the networks see, against the simulator and against shapely.
+
+
+@pytest.fixture(scope="module")
+def sim():
+    return simulator.Simulator()
+
+
+def test_constants_are_the_environments(sim):
+    block = sim._env.block
+    np.testing.assert_allclose(tuple(block.center_of_gravity), geometry.T_CENTRE)
+    assert block.moment / block.mass == pytest.approx(geometry.T_INERTIA)
+    assert sim._env.space.collision_bias == pytest.approx(geometry.OVERLAP_DECAY, rel=1e-3)
+    assert STATE_NAMES[7] == simulator.STATE_NAMES
+    assert set(STATE_NAMES[5]) == set(STATE_NAMES[7]) - {"agent_velocity_x", "agent_velocity_y"}
+
+
+def test_distance_is_shapelys():
+    rectangles = [box(*rectangle) for rectangle in geometry.T_RECTANGLES]
+    points = np.random.default_rng(0).uniform([-150, -90], [150, 210], (400, 2))
+    distances, normals = jax.jit(jax.vmap(distance_and_normal))(jnp.asarray(points, jnp.float32))
+    for point, distance in zip(points, distances, strict=True):
+        place = Point(*point)
+        depths = [part.exterior.distance(place) for part in rectangles if part.contains(place)]
+        expected = -max(depths) if depths else unary_union(rectangles).distance(place)
+        assert float(distance) == pytest.approx(expected, abs=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, rtol=1e-5)
+    beyond = jnp.asarray(points - np.asarray(distances)[:, None] * np.asarray(normals))
+    on_outline, _ = jax.vmap(distance_and_normal)(beyond.astype(jnp.float32))
+    assert np.quantile(np.abs(on_outline), 0.9) < 1e-2
+
+
+def test_clearance_turns_and_moves_with_the_scene():
+    random = np.random.default_rng(0)
+    agent, block = random.uniform(100, 400, 2), random.uniform(150, 350, 2)
+    angle, shift = 1.1, np.array([20.0, -35.0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    here = clearance(jnp.array([*block, 0.3]), jnp.asarray(agent, jnp.float32))
+    there = clearance(
+        jnp.array([*(turn @ block + shift), 0.3 + angle]),
+        jnp.asarray(turn @ agent + shift, jnp.float32),
+    )
+    assert float(here) == pytest.approx(float(there), abs=1e-3)
+    assert float(clearance(jnp.array([100.0, 100.0, 0.0]), jnp.array([100.0, 85.0]))) == 0.0
+
+
+@pytest.fixture(scope="module")
+def noiseless():
+    """Rollouts without noise, as (states, targets, lengths, conditions)."""
+    config = Config.model_validate_json('{"simulation": {"action_noise_std": 0.0}}')
+    policies = sample_policies(config, 0, 120)
+    rollouts = simulate(config, policies)
+    velocity, angle = rollouts["agent_velocity"], rollouts["block_angle"][..., None]
+    observations = rollouts["observations"]
+    states = np.concatenate(
+        [observations[..., :2], velocity, observations[..., 2:4], angle], axis=-1
+    )
+    np.testing.assert_allclose(
+        desired_positions(policies["condition"], config)[0, :8],
+        rollouts["targets"][0, :8],
+        rtol=1e-6,
+    )
+    return states.astype(np.float32), rollouts["length"], policies["condition"].astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+@functools.partial(jax.vmap, in_axes=(0, None, 0, 0, None))
+def nominal(state, s, t, condition, points):
+    knots, velocities = nominal_path(state[:2], state[2:4], s, t, condition, points, DMP)
+    poses, depths = nominal_push(knots, state[4:], (t - s) / points)
+    return knots[-1], velocities[-1], poses[-1], depths.max()
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_nominal_motion_is_the_simulators_without_noise(noiseless, start):
+    states, lengths, conditions = noiseless
+    rows = np.flatnonzero(lengths >= start + 5)
+    begin, end = states[rows, start], states[rows, lengths[rows]]
+    times = (0.1 * start, 0.1 * lengths[rows].astype(np.float32))
+    agent, velocity, pose, depth = map(np.asarray, nominal(begin, *times, conditions[rows], 48))
+    assert np.abs(agent - end[:, :2]).max() < AGENT_TOLERANCE
+    assert np.abs(velocity - end[:, 2:4]).max() < VELOCITY_TOLERANCE
+
+    moved = np.linalg.norm(end[:, 4:6] - begin[:, 4:6], axis=1)
+    missed = np.linalg.norm(pose[:, :2] - end[:, 4:6], axis=1)
+    pushed = moved > 5.0
+    assert pushed.sum() > 30
+    assert np.median(missed[pushed] / moved[pushed]) < PUSH_TOLERANCE
+    assert missed[pushed].mean() < 0.35 * moved[pushed].mean()
+    turned, off = (np.abs(pose[:, 2] - begin[:, 6])[pushed], np.abs(pose[:, 2] - end[:, 6])[pushed])
+    assert np.median(off) < 0.35 * np.median(turned)
+
+    untouched = depth < 0
+    assert untouched.sum() > 10
+    np.testing.assert_array_equal(pose[untouched], begin[untouched, 4:])
+    assert (moved[depth < -5.0] == 0).all()
+
+
+AGENT_TOLERANCE, VELOCITY_TOLERANCE, PUSH_TOLERANCE = 2.0, 10.0, 0.1
