@@ -157,13 +157,13 @@ class WandbConfig(Section):
 class TrainingConfig(Section):
     """Optimisation."""
 
-    steps: int = Field(default=12_000, ge=1)
+    steps: int = Field(default=16_000, ge=1)
     """Optimisation steps."""
     batch_size: int = Field(default=512, ge=1)
     """Transitions per step."""
     max_gap: float = Field(default=3.6, ge=CONTROL_DT)
     """s; longest t - s that is trained on."""
-    block_blur: float = Field(default=1.0, ge=0.0, le=100.0)
+    block_blur: float = Field(default=0.5, ge=0.0, le=100.0)
     """px per root second; Brownian motion added to the block, which gives its law a density."""
     learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
     """Peak rate of Adam."""
@@ -177,9 +177,9 @@ class TrainingConfig(Section):
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.1, ge=0.0)
     """Weight of the 2->1 flow-consistency loss."""
-    consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0625
     """Share of each batch that the consistency losses are estimated on."""
-    validate_every: int = Field(default=500, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
     """Steps between validations; each writes a row of metrics.csv."""
     validation_size: int = Field(default=16_384, ge=1)
     """Transitions per validation; the same ones each time."""

@@ -1,7 +1,7 @@
 """Weights & Biases, as a guest: nothing that it does can stop or change a run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class WandbRun:
         if self.mode != "disabled":
             self._guarded(lambda: self._start(config.project, folder, settings))
 
-    def log(self, row: dict[str, float], step: int) -> None:
+    def log(self, row: Mapping[str, int | float], step: int) -> None:
         """Log one row of metrics."""
         if self._run is not None:
             self._guarded(lambda: self._run.log(row, step=step))

@@ -29,7 +29,7 @@ from nsf_pipeline.tracking import WandbRun
 
 FlowT = TypeVar("FlowT", bound=Transition)
 BridgeT = TypeVar("BridgeT", bound=Bridge)
-Row = dict[str, float]
+Row = dict[str, int | float]
 MID_RANGE = (0.1, 0.9)
 """Where between s and t the consistency losses look, as shares of the gap."""
 
@@ -205,7 +205,7 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
 
 def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
     """Gradients shortened to a global norm of at most `limit`, and the norm that they had."""
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
     return jax.tree.map(lambda gradient: factor * gradient, gradients), norm
 

@@ -1,5 +1,7 @@
 """The DMP against movement-primitives, SciPy and its own promises."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,7 +126,7 @@ def test_more_steps_converge_to_the_solution(ratio):
     # Second order: each doubling divides the error by four.
     assert errors[0] < 1.0
     assert errors[-1] < 0.005
-    assert all(finer < coarser / 3 for coarser, finer in zip(errors, errors[1:], strict=False))
+    assert all(finer < coarser / 3 for coarser, finer in pairwise(errors))
 
 
 @pytest.mark.parametrize("ratio", [0.0, *RATIOS.values(), 1 - 1e-6, 1 + 1e-6, 1 - 1e-3, 1 + 1e-3])

@@ -16,6 +16,7 @@ from shapely.ops import unary_union
 from nsf_pipeline.config import Config, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import desired_positions, simulate
+from nsf_pipeline.evaluation.figures import t_outline
 from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.features import nominal_path
@@ -30,7 +31,7 @@ SCALES = {7: (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1), 5: (8.0, 8.0, 5.0, 5.0, 0.1)
 # Agent beside the block, moving; in the middle of a policy that goes through the block.
 STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
 WEIGHTS = np.linspace(-0.5, 0.5, 12)
-CONDITION = np.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0], np.float32)
+CONDITION = jnp.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0], jnp.float32)
 VARIANTS = [(7, False), (7, True), (5, False), (5, True)]
 
 
@@ -56,29 +57,39 @@ def state_of(state_dim):
     return jnp.asarray(STATE if state_dim == 7 else np.delete(STATE, [2, 3]))
 
 
-@functools.partial(eqx.filter_jit)
-def sample(model, key, state, s, t, condition=CONDITION, count=256):
-    return model.sample(key, state, s, t, condition, count)
+COUNT = 8192
 
 
-@functools.partial(eqx.filter_jit)
-def log_probs(model, states, state, s, t, condition=CONDITION):
-    return jax.vmap(lambda end: model.log_prob(end, state, s, t, condition))(states)
+@eqx.filter_jit
+def draw_and_score(model, state, times, ends):
+    """Draws, and the log-densities of some ends: one compilation for all tests of a variant."""
+    draws = model.sample(KEY, state, *times, CONDITION, COUNT)
+    score = jax.vmap(lambda end: model.log_prob(end, state, *times, CONDITION))
+    return draws, score(ends)
+
+
+def sample(model, state, s=0.5, t=0.9):
+    return draw_and_score(model, state, jnp.array([s, t]), jnp.zeros((COUNT, len(state))))[0]
+
+
+def log_probs(model, ends, state, s=0.5, t=0.9):
+    ends = jnp.asarray(ends, jnp.float32)
+    return draw_and_score(model, state, jnp.array([s, t]), ends)[1]
 
 
 @pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
 def test_draws_and_densities_are_in_physical_units(state_dim, autonomous):
     model, state = model_of(state_dim, autonomous), state_of(state_dim)
-    draws = sample(model, KEY, state, 0.5, 0.9)
-    assert draws.shape == (256, state_dim)
+    draws = sample(model, state)
+    assert draws.shape == (COUNT, state_dim)
     assert model.state_names == STATE_NAMES[state_dim]
     assert jnp.isfinite(draws).all()
     spread = np.asarray(draws).std(axis=0) / SCALES[state_dim]
     assert ((spread > 0.05) & (spread < 20.0)).all()
-    again = sample(model, KEY, state, 0.5, 0.9)
+    again = sample(model, state)
     np.testing.assert_array_equal(draws, again)
-    near = log_probs(model, draws, state, 0.5, 0.9)
-    far = log_probs(model, draws + 1e3, state, 0.5, 0.9)
+    near = log_probs(model, draws, state)
+    far = log_probs(model, draws + 1e3, state)
     assert jnp.isfinite(near).all()
     assert (near > far).all()
 
@@ -90,13 +101,13 @@ def test_log_prob_is_the_density_of_draws(state_dim):
     A density's expectation of p / q under q is its integral, 1.
     """
     model, state = model_of(state_dim), state_of(state_dim)
-    draws = np.asarray(sample(model, KEY, state, 0.5, 0.9, count=20_000), np.float64)
+    draws = np.asarray(sample(model, state), np.float64)
     mean, covariance = draws.mean(axis=0), 2.0 * np.cov(draws.T)
     random = np.random.default_rng(0)
-    wide = random.multivariate_normal(mean, covariance, 20_000)
+    wide = random.multivariate_normal(mean, covariance, COUNT)
     offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
     log_q = -0.5 * (offset**2).sum(axis=0) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
-    log_p = np.asarray(log_probs(model, jnp.asarray(wide, jnp.float32), state, 0.5, 0.9))
+    log_p = np.asarray(log_probs(model, wide, state))
     weight = np.exp(log_p - log_q)
     error = weight.std() / np.sqrt(len(weight))
     assert error < 0.05
@@ -127,44 +138,44 @@ def test_no_time_gives_the_state_itself(state_dim, autonomous):
 def test_a_full_turn_shifts_the_law_by_a_full_turn(autonomous):
     model, state = model_of(7, autonomous), state_of(7)
     turned = state.at[6].add(2 * np.pi)
-    draws, shifted = (sample(model, KEY, x, 0.5, 0.9) for x in (state, turned))
+    draws, shifted = (sample(model, x) for x in (state, turned))
     np.testing.assert_allclose(shifted[:, :6], draws[:, :6], atol=0.01)
     np.testing.assert_allclose(shifted[:, 6] - draws[:, 6], 2 * np.pi, atol=1e-4)
-    densities = log_probs(model, draws, state, 0.5, 0.9)
-    same = log_probs(model, draws.at[:, 6].add(2 * np.pi), turned, 0.5, 0.9)
+    densities = log_probs(model, draws, state)
+    same = log_probs(model, draws.at[:, 6].add(2 * np.pi), turned)
     np.testing.assert_allclose(same, densities, atol=0.02)
 
 
 @pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
 def test_law_depends_on_s_unless_autonomous(state_dim, autonomous):
     model, state = model_of(state_dim, autonomous), state_of(state_dim)
-    early, late = (sample(model, KEY, state, s, s + 0.5) for s in (0.5, 1.0))
+    early, late = (sample(model, state, s, s + 0.5) for s in (0.5, 1.0))
     assert bool((early == late).all()) == autonomous
 
 
-@pytest.mark.parametrize(("state_dim", "autonomous"), VARIANTS)
+@pytest.mark.parametrize(("state_dim", "autonomous"), [(7, False), (5, True)])
 def test_slopes_are_finite_and_batches_agree(state_dim, autonomous):
-    model = model_of(state_dim, autonomous)
-    states = state_of(state_dim) + 5.0 * np.random.default_rng(0).normal(size=(4, state_dim))
-    states = states.astype(jnp.float32)
+    model, state = model_of(state_dim, autonomous), state_of(state_dim)
+    offsets = np.random.default_rng(0).normal(size=(4, state_dim))
+    states = (state + 5.0 * offsets).astype(jnp.float32)
     ends = states + 1.0
 
     @eqx.filter_jit
-    def slopes(model, states, ends, t):
-        loss = lambda m: jax.vmap(m.log_prob, (0, 0, None, None, None))(  # noqa: E731
-            ends, states, 0.5, t, CONDITION
-        ).sum()
-        return eqx.filter_value_and_grad(loss)(model)
+    def slopes(model):
+        def total(model):
+            batched = jax.vmap(model.log_prob, (0, 0, None, None, None))
+            densities = batched(ends, states, 0.5, 0.9, CONDITION)
+            return densities.sum(), densities
 
-    total, found = slopes(model, states, ends, 0.9)
-    singly = [
-        log_probs(model, end[None], x, 0.5, 0.9)[0] for x, end in zip(states, ends, strict=True)
-    ]
-    assert total == pytest.approx(float(sum(singly)), rel=1e-3)
-    transition = jax.tree.leaves(found.transition)
-    assert transition
-    assert all(jnp.isfinite(leaf).all() for leaf in transition)
-    assert all((leaf != 0).any() for leaf in transition)
+        return eqx.filter_value_and_grad(total, has_aux=True)(model)
+
+    (_, densities), found = slopes(model)
+    alone = log_probs(model, jnp.tile(ends[1], (COUNT, 1)), states[1])[0]
+    assert float(densities[1]) == pytest.approx(float(alone), rel=1e-3)
+    assert jax.tree.leaves(found.transition)
+    for leaf in jax.tree.leaves(found.transition):
+        assert jnp.isfinite(leaf).all()
+        assert (leaf != 0).any()
 
 
 def test_slopes_by_state_time_and_condition_are_finite():
@@ -174,12 +185,12 @@ def test_slopes_by_state_time_and_condition_are_finite():
     @jax.jit
     @jax.vmap
     def slopes(state):
-        mean = lambda *inputs: model.sample(KEY, *inputs, 4).mean()  # noqa: E731
-        return jax.grad(mean, (0, 1, 2, 3))(state, 0.5, 0.9, jnp.asarray(CONDITION))
+        mean = lambda *inputs: model.sample(KEY, *inputs, 2).mean()  # noqa: E731
+        return jax.grad(mean, (0, 1, 2, 3))(state, 0.5, 0.9, CONDITION)
 
     centre = np.array([260.0, 230.0])
     states = np.stack([STATE] * 4)
-    states[1, :2], states[2, :2], states[3, 2:4] = centre, centre + [0.0, -15.0], 0.0
+    states[1, :2], states[2, :2], states[3, 2:4] = centre, centre - np.array([0.0, 15.0]), 0.0
     for slope in slopes(jnp.asarray(states)):
         assert jnp.isfinite(slope).all()
         assert (slope != 0).any()
@@ -216,9 +227,7 @@ def saved(tmp_path_factory):
 def test_a_model_comes_back_bit_for_bit(saved):
     model, loaded = model_of(), load_model(saved)
     assert eqx.tree_equal(model, loaded)
-    np.testing.assert_array_equal(
-        sample(model, KEY, state_of(7), 0.5, 0.9), sample(loaded, KEY, state_of(7), 0.5, 0.9)
-    )
+    np.testing.assert_array_equal(sample(model, state_of(7)), sample(loaded, state_of(7)))
     header = model_header(saved)
     assert header["fingerprint"] == "abc"
     assert header["normaliser"]["scale"] == list(SCALES[7])
@@ -284,7 +293,7 @@ def test_a_damaged_file_is_named_in_one_line(saved, tmp_path, case):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match="none.eqx: cannot read it: No such file"):
+    with pytest.raises(ModelFileError, match=r"none\.eqx: cannot read it: No such file"):
         load_model(tmp_path / "none.eqx")
 
 
@@ -372,22 +381,21 @@ def test_nominal_motion_is_the_simulators_without_noise(noiseless, start):
     begin, end = states[rows, start], states[rows, lengths[rows]]
     times = (0.1 * start, 0.1 * lengths[rows].astype(np.float32))
     agent, velocity, pose, depth = map(np.asarray, nominal(begin, *times, conditions[rows], 48))
-    assert np.abs(agent - end[:, :2]).max() < AGENT_TOLERANCE
-    assert np.abs(velocity - end[:, 2:4]).max() < VELOCITY_TOLERANCE
+    assert np.abs(agent - end[:, :2]).max() < 0.5  # px; 0.35 measured
+    assert np.abs(velocity - end[:, 2:4]).max() < 3.0  # px/s; 1.9 measured
 
     moved = np.linalg.norm(end[:, 4:6] - begin[:, 4:6], axis=1)
     missed = np.linalg.norm(pose[:, :2] - end[:, 4:6], axis=1)
     pushed = moved > 5.0
     assert pushed.sum() > 30
-    assert np.median(missed[pushed] / moved[pushed]) < PUSH_TOLERANCE
-    assert missed[pushed].mean() < 0.35 * moved[pushed].mean()
+    assert np.median(missed[pushed] / moved[pushed]) < 0.05  # 0.026 measured
+    assert missed[pushed].mean() < 0.25 * moved[pushed].mean()  # 0.14 measured
     turned, off = (np.abs(pose[:, 2] - begin[:, 6])[pushed], np.abs(pose[:, 2] - end[:, 6])[pushed])
-    assert np.median(off) < 0.35 * np.median(turned)
+    assert np.median(off) < 0.1 * np.median(turned)  # 0.05 measured
 
-    untouched = depth < 0
+    outlines = np.stack([t_outline(block) for block in begin[:, 4:]])
+    off_walls = (outlines > geometry.WALLS[0]) & (outlines < geometry.WALLS[1])
+    untouched = (depth < -3.0) & off_walls.all(axis=(1, 2))
     assert untouched.sum() > 10
     np.testing.assert_array_equal(pose[untouched], begin[untouched, 4:])
-    assert (moved[depth < -5.0] == 0).all()
-
-
-AGENT_TOLERANCE, VELOCITY_TOLERANCE, PUSH_TOLERANCE = 2.0, 10.0, 0.1
+    np.testing.assert_array_equal(end[untouched, 4:], begin[untouched, 4:])

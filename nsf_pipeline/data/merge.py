@@ -70,7 +70,9 @@ def merge(
     return metadata
 
 
-def split_of(seed: int, trajectories: Iterable[int], config: DatasetConfig) -> np.ndarray:
+def split_of(
+    seed: int, trajectories: Iterable[int] | np.ndarray, config: DatasetConfig
+) -> np.ndarray:
     """(n) 0 train, 1 validation, 2 test, from (seed, trajectory) alone."""
     uniform = np.array([generator(seed, int(i), Stream.SPLIT).random() for i in trajectories])
     held_out = config.validation_fraction + config.test_fraction
@@ -84,8 +86,8 @@ def split_of(seed: int, trajectories: Iterable[int], config: DatasetConfig) -> n
 class Statistics:
     """What is gathered shard by shard."""
 
-    low: dict[str, np.ndarray] = field(default_factory=dict)
-    high: dict[str, np.ndarray] = field(default_factory=dict)
+    low: dict[str, store.Bound] = field(default_factory=dict)
+    high: dict[str, store.Bound] = field(default_factory=dict)
     final_coverage: list[np.ndarray] = field(default_factory=list)
     splits: np.ndarray = field(default_factory=lambda: np.zeros(len(SPLITS), np.int64))
     successes: int = 0
@@ -110,7 +112,7 @@ class Statistics:
         self.steps += int(rollouts["action_mask"].sum())
         self.condition_dim = rollouts["condition"].shape[1]
 
-    def bounds(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def bounds(self) -> tuple[dict[str, store.Bound], dict[str, store.Bound]]:
         """Least and greatest value per array and dimension over the train split.
 
         Raises:
@@ -160,7 +162,7 @@ def _valid(name: str, rollouts: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _scaled(
-    name: str, rollouts: dict[str, np.ndarray], low: np.ndarray, high: np.ndarray
+    name: str, rollouts: dict[str, np.ndarray], low: store.Bound, high: store.Bound
 ) -> np.ndarray:
     valid = _valid(name, rollouts)
     values = store.scale(rollouts[name], low, high)

@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -202,26 +203,30 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
 
 
-def bounds_range(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+Bound = np.ndarray | np.floating
+"""Least or greatest values: an array, or a number where trajectories hold one per step."""
+
+
+def bounds_range(low: Bound, high: Bound) -> np.ndarray:
     """high - low, and 1 where a dimension is constant."""
     return np.where(high > low, high - low, 1.0)
 
 
-def scale(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def scale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     """Physical values to [-1, 1], float64: 2 (v - low) / (high - low) - 1."""
     return 2.0 * (np.asarray(values, np.float64) - low) / bounds_range(low, high) - 1.0
 
 
-def unscale(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     """The inverse of `scale`: low + (v + 1) / 2 (high - low), rounded at the 12th decimal.
 
     Cast to float32, it gives what was stored before scaling, bit for bit (for magnitudes from
-    2e-5 up, and for 0; the rounding is what brings a 0 back).
+    2e-5 to 2000, and for 0; the rounding is what brings a 0 back).
     """
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
-def _seal(raw: BinaryIO) -> bytes:
+def _seal(raw: BufferedIOBase) -> bytes:
     raw.seek(USER_BLOCK)
     return SEAL + hashlib.file_digest(raw, "sha256").hexdigest().encode()
 

@@ -90,26 +90,30 @@ def predict(
     model: PushTModel, states: States, num_samples: int, *, key: PRNGKeyArray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws (n, num_samples, state_dim), and the log-density (n) of what happened, in nats."""
-
-    @eqx.filter_jit
-    def chunk(model: PushTModel, states: States, keys: Array) -> tuple[Array, Array]:
-        def one(state: States, key: Array) -> tuple[Array, Array]:
-            start, end, s, t, condition = map(jnp.asarray, state)
-            draws = model.sample(key, start, s, t, condition, num_samples)
-            return draws, model.log_prob(end, start, s, t, condition)
-
-        return jax.vmap(one)(states, keys)
-
     keys = jax.random.split(key, len(states))
     results = []
     for first in range(0, len(states), CHUNK):
         # The last chunk is filled up with its own last state, so that one compilation serves all.
         rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
         part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
-        results.append([np.asarray(values) for values in chunk(model, part, keys[rows])])
+        results.append(
+            [np.asarray(values) for values in _predict(model, part, keys[rows], num_samples)]
+        )
     parts = zip(*results, strict=True)
     draws, log_density = (np.concatenate(part)[: len(states)] for part in parts)
     return draws, log_density
+
+
+@eqx.filter_jit
+def _predict(
+    model: PushTModel, states: States, keys: Array, num_samples: int
+) -> tuple[Array, Array]:
+    def one(state: States, key: Array) -> tuple[Array, Array]:
+        start, end, s, t, condition = map(jnp.asarray, state)
+        draws = model.sample(key, start, s, t, condition, num_samples)
+        return draws, model.log_prob(end, start, s, t, condition)
+
+    return jax.vmap(one)(states, keys)
 
 
 def persistence_std(train: Trajectories, horizon: float) -> np.ndarray:

@@ -45,7 +45,7 @@ def block_positions(draws: dict[float, np.ndarray], states: dict[float, States])
     for axis in axes[1, len(chosen) :]:
         axis.set_visible(False)
     for axis, row in zip(axes[1], chosen, strict=False):
-        _scene(axis, draws[horizon][row], states[horizon], row)
+        _scene(axis, draws[horizon][row], states[horizon], int(row))
     axes[0, 0].set_ylabel("predicted displacement of the block (px)")
     axes[1, 0].set_ylabel(f"poses drawn {horizon:g} s ahead (px)")
     return figure

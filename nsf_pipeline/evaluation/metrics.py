@@ -44,8 +44,9 @@ class Scores(NamedTuple):
 def score(draws: np.ndarray, truth: np.ndarray, group: Group) -> Scores:
     """Score draws of a group's components.
 
-    The CRPS is the fair (unbiased) estimate from an ensemble; angles are continuous on both sides,
-    so differences need no wrapping.
+    The CRPS is the fair (unbiased) estimate from an ensemble, by probability-weighted moments: no
+    table of all pairs of draws. Angles are continuous on both sides, so differences need no
+    wrapping.
 
     Args:
         draws: (n, draws, state_dim).
@@ -54,7 +55,7 @@ def score(draws: np.ndarray, truth: np.ndarray, group: Group) -> Scores:
     """
     columns = list(group.columns)
     ensemble, observed = draws[..., columns] * group.factor, truth[:, columns] * group.factor
-    crps = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="fair")
+    crps = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="pwm")
     covered = [_in_central_interval(ensemble, observed, share) for share in INTERVALS]
     return Scores(np.asarray(crps), np.stack(covered, axis=-1))
 

@@ -76,6 +76,8 @@ def load_model(path: Path | str) -> PushTModel:
             block_bounds=((float(low[0]), float(low[1])), (float(high[0]), float(high[1]))),
             scale=tuple(float(size) for size in header["normaliser"]["scale"]),
         )
+        if len(normaliser.scale) != config.state_dim:
+            raise ValueError(f"expected {config.state_dim} scales, got {len(normaliser.scale)}")
         skeleton = eqx.filter_eval_shape(
             build_model, config, dmp, normaliser, key=jax.random.key(0)
         )

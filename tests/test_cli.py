@@ -1,0 +1,248 @@
+"""The verbs: what they refuse and how, and that by hand they do what the workflow does."""
+
+import json
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, merged, run, run_verb
+
+from nsf_pipeline.cli import main
+
+CHOICES = {
+    "missing settings": (["--config", "none.yaml"], "none.yaml: cannot read the settings: No such"),
+    "settings not YAML": (["--config", "broken.yaml"], "broken.yaml: not valid YAML"),
+    "settings not by name": (["--config", "list.yaml"], "list.yaml: expected settings by name"),
+    "unknown setting": (["--config", '{"sead": 1}'], "--config: sead: unknown setting; did you"),
+    "settings not text": (
+        ["--config", "shard.h5"],
+        "shard.h5: cannot read the settings: not a text",
+    ),
+}
+CONFIGURED = {
+    "policies": ["--first", "0", "--stop", "2", "--output", "out.h5"],
+    "rollouts": ["--policies", "policies.h5", "--output", "out.h5"],
+    "dataset": ["--rollouts", ".", "--output", "out.h5", "--metadata", "out.json"],
+    "generate-data": ["--output", "out"],
+    "train": ["--dataset", "dataset.h5", "--output", "out.eqx", "--metrics", "out.csv"],
+    "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
+}
+FILES = {
+    "rollouts of nothing": (
+        ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
+        "none.h5: no such file; expected the HDF5 file of policies",
+    ),
+    "rollouts of a rollout shard": (
+        ["rollouts", "--policies", "shard.h5", "--output", "out.h5"],
+        "shard.h5: expected policies of schema version 1, got rollouts",
+    ),
+    "rollouts of a truncated shard": (
+        ["rollouts", "--policies", "truncated.h5", "--output", "out.h5"],
+        "truncated.h5: not a readable HDF5 file",
+    ),
+    "rollouts of no HDF5 file": (
+        ["rollouts", "--policies", "broken.yaml", "--output", "out.h5"],
+        "broken.yaml: not a readable HDF5 file",
+    ),
+    "dataset of nothing": (
+        ["dataset", "--rollouts", "none", "--output", "out.h5", "--metadata", "out.json"],
+        "none/00000.h5: no such file",
+    ),
+    "dataset of a truncated shard": (
+        ["dataset", "--rollouts", "damaged", "--output", "out.h5", "--metadata", "out.json"],
+        "damaged/00001.h5: not a readable HDF5 file",
+    ),
+    "dataset of exchanged shards": (
+        ["dataset", "--rollouts", "exchanged", "--output", "out.h5", "--metadata", "out.json"],
+        "exchanged/00000.h5: expected trajectories 0 to 59, got 60 from 60",
+    ),
+    "dataset of policies": (
+        ["dataset", "--rollouts", "policies", "--output", "out.h5", "--metadata", "out.json"],
+        "policies/00000.h5: expected rollouts of schema version 1, got policies",
+    ),
+    "train on nothing": (
+        ["train", "--dataset", "none.h5", "--output", "out.eqx", "--metrics", "out.csv"],
+        "none.h5: no such file; expected the HDF5 file of dataset",
+    ),
+    "train on a shard": (
+        ["train", "--dataset", "shard.h5", "--output", "out.eqx", "--metrics", "out.csv"],
+        "shard.h5: expected dataset of schema version 1, got rollouts",
+    ),
+    "evaluate no model": (
+        ["evaluate", "--model", "none.eqx", "--dataset", "dataset.h5", "--output", "out"],
+        "none.eqx: cannot read it: No such file",
+    ),
+    "evaluate a data set": (
+        ["evaluate", "--model", "dataset.h5", "--dataset", "dataset.h5", "--output", "out"],
+        "dataset.h5: not a model",
+    ),
+    "video of a trajectory elsewhere": (
+        ["video", "--rollouts", "shard.h5", "--trajectory", "60", "--output", "out.mp4"],
+        "shard.h5: expected trajectory 60, but it holds 0 to 59",
+    ),
+    "video of nothing": (
+        ["video", "--rollouts", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
+        "none.h5: no such file",
+    ),
+    "output in a file's place": (
+        ["policies", "--first", "0", "--stop", "1", "--output", "shard.h5/out.h5"],
+        "shard.h5/out.h5: cannot write it: ",
+    ),
+}
+
+
+@pytest.fixture
+def folder(smoke, tmp_path, monkeypatch):
+    """A working folder with sound files and damaged ones."""
+    shard = smoke.results / "rollouts/00000.h5"
+    shutil.copy(shard, tmp_path / "shard.h5")
+    for name in ("dataset.h5", "model.eqx"):
+        shutil.copy(smoke.results / name, tmp_path)
+    policies = (smoke.results / "policies/00000.h5").read_bytes()
+    (tmp_path / "policies.h5").write_bytes(policies)
+    (tmp_path / "truncated.h5").write_bytes(policies[: len(policies) // 2])
+    for name in ("damaged", "exchanged"):
+        shutil.copytree(smoke.results / "rollouts", tmp_path / name)
+    shutil.copytree(smoke.results / "policies", tmp_path / "policies")
+    damaged, exchanged = tmp_path / "damaged/00001.h5", tmp_path / "exchanged/00000.h5"
+    damaged.write_bytes(damaged.read_bytes()[:4000])
+    shutil.copy(tmp_path / "exchanged/00001.h5", exchanged)
+    (tmp_path / "broken.yaml").write_text("training: {steps: [")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    shutil.copy(smoke.settings, tmp_path / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files_in(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(folder, capsys, arguments, message):
+    before = files_in(folder)
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"nsf_pipeline: {message}")
+    assert printed.out == ""
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_unfit_files_are_one_line(folder, capsys, case):
+    assert_refused(folder, capsys, *FILES[case])
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_unfit_settings_are_one_line(folder, capsys, case):
+    arguments, message = CHOICES[case]
+    for verb, rest in CONFIGURED.items():
+        assert_refused(folder, capsys, [verb, *rest, *arguments], message)
+
+
+def test_a_process_says_the_same_without_traceback(tmp_path):
+    arguments = ["train", "--dataset", tmp_path / "none.h5", "--config", "{}"]
+    done = run_verb(*arguments, "--output", tmp_path / "out.eqx", "--metrics", tmp_path / "out.csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"nsf_pipeline: {tmp_path / 'none.h5'}: no such file")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dance"],
+        [],
+        ["train", "--threads", "0"],
+        ["generate-data", "--jobs", "many"],
+        ["policies", "--first", "0", "--output", "out.h5"],
+    ],
+    ids=["unknown verb", "no verb", "no threads", "not a number", "missing argument"],
+)
+def test_misused_arguments_show_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m nsf_pipeline" in capsys.readouterr().err
+
+
+def test_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for verb in (*CONFIGURED, "video", "schema"):
+        assert f"    {verb} " in text
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken():
+        raise ValueError("not the user's fault")
+
+    monkeypatch.setattr("nsf_pipeline.cli.json_schema", broken)
+    with pytest.raises(ValueError, match="not the user's fault"):
+        main(["schema"])
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsf_pipeline.cli.json_schema", interrupted)
+    assert main(["schema"]) == 130
+    assert capsys.readouterr().err == "nsf_pipeline: interrupted\n"
+
+
+def test_by_hand_verbs_write_the_workflows_bytes(smoke, tmp_path, capsys):
+    config = ["--config", str(smoke.settings)]
+    made = {name: tmp_path / name for name in ("policies/00001.h5", "rollouts/00001.h5")}
+    policies, rollouts = map(str, made.values())
+    assert main(["policies", *config, "--first", "60", "--stop", "120", "--output", policies]) == 0
+    assert main(["rollouts", *config, "--policies", policies, "--output", rollouts]) == 0
+    made |= {name: tmp_path / name for name in ("dataset.h5", "dataset.meta.json")}
+    dataset = ["--rollouts", str(smoke.results / "rollouts"), "--output", str(made["dataset.h5"])]
+    assert main(["dataset", *config, *dataset, "--metadata", str(made["dataset.meta.json"])]) == 0
+    made["videos/0000000.mp4"] = tmp_path / "videos/0000000.mp4"
+    shard, video = str(smoke.results / "rollouts/00000.h5"), str(made["videos/0000000.mp4"])
+    assert main(["video", "--rollouts", shard, "--trajectory", "0", "--output", video]) == 0
+    for name, path in made.items():
+        assert path.read_bytes() == (smoke.results / name).read_bytes(), name
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [line.split(": ")[0] for line in printed.out.splitlines()] == [
+        str(path) for name, path in made.items() if name != "dataset.meta.json"
+    ]
+
+
+def test_evaluate_by_hand_scores_as_the_workflow(smoke, tmp_path):
+    """One horizon of the four: its states and draws are those of the whole run."""
+    settings = yaml.safe_load(smoke.settings.read_text())
+    settings = merged(settings, {"evaluation": {"horizons": [0.1]}})
+    arguments = ["--model", smoke.results / "model.eqx", "--dataset", smoke.results / "dataset.h5"]
+    done = run_verb("evaluate", "--config", json.dumps(settings), *arguments, "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    ours, theirs = (
+        pd.read_csv(folder / "horizons.csv") for folder in (tmp_path, smoke.results / "evaluation")
+    )
+    theirs = theirs[theirs["horizon_s"] == 0.1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+SIMULATION = """
+import sys
+from nsf_pipeline.cli import main
+assert main(["policies", "--config", "{}", "--first", "0", "--stop", "2", "--output", "p.h5"]) == 0
+assert main(["rollouts", "--config", "{}", "--policies", "p.h5", "--output", "r.h5"]) == 0
+assert main(["video", "--rollouts", "r.h5", "--trajectory", "1", "--output", "v.mp4"]) == 0
+heavy = {"jax", "equinox", "optax", "wandb", "matplotlib", "pandas", "snakemake"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+def test_simulation_verbs_do_not_import_jax(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(sys.executable, "-W", "error", "-c", SIMULATION, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,48 @@
+"""The docs say what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nsf_pipeline.data.store import SCHEMAS
+from nsf_pipeline.evaluation.tables import COLUMNS
+from nsf_pipeline.training import METRICS
+
+ROOT = Path(__file__).parent.parent
+FORMATS = (ROOT / "docs" / "formats.md").read_text()
+PAGES = ["README.md", "CHANGELOG.md", "results/README.md", "docs/formats.md", "docs/method.md"]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_formats_lists_every_array_with_its_shape_type_and_unit(kind):
+    start = FORMATS.index(f"## `results/{kind}")
+    section = FORMATS[start : FORMATS.index("\n## ", start + 1)]
+    for name, field in SCHEMAS[kind].items():
+        shape = ", ".join(["n", *map(str, field.axes)])
+        scaled = kind == "dataset" and field.scaled
+        row = f"| `{name}` | ({shape}) | {field.dtype} | {'1' if scaled else field.unit} |"
+        assert row in section, f"docs/formats.md lacks, under {kind}: {row}"
+    assert section.count("\n| `") == len(SCHEMAS[kind])
+
+
+def test_formats_lists_every_column():
+    for column in (*COLUMNS, *METRICS):
+        assert f"`{column}`" in FORMATS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("https://"):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_readme_example_runs(smoke, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(smoke.folder)
+    names = {}
+    exec(example, names)
+    assert names["draws"].shape == (64, 7)
+    assert names["log_density"].shape == ()

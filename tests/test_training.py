@@ -1,0 +1,210 @@
+"""Training: a law that is known is recovered, repeats are exact, and failures are named."""
+
+import csv
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nsf_pipeline.config import Config, TrainingConfig
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.training import METRICS, TrainingError, clip, fit, make_optimiser, train_pusht
+
+DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
+KEY = jax.random.key(0)
+SETTINGS = {
+    "steps": 400,
+    "batch_size": 128,
+    "warmup_steps": 20,
+    "learning_rate": 1e-2,
+    "validate_every": 100,
+    "validation_size": 512,
+    "clip_norm": 10.0,
+}
+
+
+class BrownianTransitions(eqx.Module):
+    """Brownian motion with drift, seen over gaps up to 1."""
+
+    spoiled: float = eqx.field(static=True, default=0.0)
+
+    def sample(self, key, batch_size):
+        keys = jax.random.split(key, 3)
+        start = jax.random.normal(keys[0], (batch_size, 2))
+        gap = jax.random.uniform(keys[1], (batch_size,), minval=0.1, maxval=1.0)
+        noise = STD * jnp.sqrt(gap)[:, None] * jax.random.normal(keys[2], (batch_size, 2))
+        end = start + gap[:, None] * DRIFT + noise + self.spoiled
+        return TransitionBatch(start, end, jnp.zeros(batch_size), gap, None)
+
+
+def laws():
+    settings = {"hidden_size": 8, "depth": 1, "num_flow_layers": 1}
+    return (
+        ConditionalNeuralStochasticFlow(2, **settings, key=KEY),
+        ConditionalAuxiliaryFlow(2, **settings, key=KEY),
+    )
+
+
+@functools.cache
+def trained(validated=True, **changes):
+    config = TrainingConfig(**{**SETTINGS, **changes})
+    source = BrownianTransitions()
+    return fit(*laws(), source, config, key=KEY, validation=source if validated else None)
+
+
+def divergence(flow, count=4000):
+    """E log(p / q) of the truth p and a flow q, in nats, with its standard error."""
+    start, end, _, gap, _ = BrownianTransitions().sample(jax.random.key(9), count)
+    found = jax.jit(jax.vmap(lambda x, y, t: flow(x, 0.0, t).log_prob(y)))(start, end, gap)
+    std = STD * np.sqrt(gap)[:, None]
+    error = (end - start - gap[:, None] * DRIFT) / std
+    truth = -0.5 * (error**2 + np.log(2 * np.pi * std**2)).sum(axis=1)
+    return float((truth - found).mean()), float((truth - found).std() / np.sqrt(count))
+
+
+def test_a_known_law_is_recovered():
+    before, _ = divergence(laws()[0])
+    after, error = divergence(trained()[0])
+    assert before > 0.2
+    assert after < 0.03
+    assert after > -5 * error
+
+
+def test_history_is_a_row_per_validation_and_falls():
+    _, _, history = trained()
+    assert [row["step"] for row in history] == [100, 200, 300, 400]
+    assert all(set(row) == set(METRICS) - {"seconds"} for row in history)
+    assert history[-1]["validation_nll"] < history[0]["validation_nll"]
+    weights = TrainingConfig()
+    for row in history:
+        total = row["nll"] + weights.one_to_two_weight * row["one_to_two"]
+        total += weights.two_to_one_weight * row["two_to_one"]
+        assert row["loss"] == pytest.approx(total, rel=1e-3, abs=1e-4)
+        assert 0 <= row["clipped"] <= 1 < 1 + row["gradient_norm"]
+
+
+def test_consistency_losses_fall_and_train_the_bridge():
+    _, bridge, history = trained()
+    for name in ("one_to_two", "two_to_one"):
+        assert abs(history[-1][name]) < 0.2 * abs(history[0][name])
+    assert not eqx.tree_equal(bridge, laws()[1])
+
+
+def test_the_same_key_gives_the_same_bits():
+    config = TrainingConfig(**{**SETTINGS, "steps": 200})
+    source = BrownianTransitions()
+    first, second = (fit(*laws(), source, config, key=KEY, validation=source) for _ in range(2))
+    assert eqx.tree_equal(first[:2], second[:2])
+    assert first[2] == second[2]
+
+
+def test_the_best_on_validation_is_returned():
+    """Trained on one law and validated on another: the first parameters are the best."""
+    source, other = BrownianTransitions(), BrownianTransitions(spoiled=-1.0)
+    reported = []
+    settings = {**SETTINGS, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
+    config = TrainingConfig(**settings)
+    flow, _, history = fit(
+        *laws(), source, config, key=KEY, validation=other, report=reported.append
+    )
+    assert reported == history
+    scores = [row["validation_nll"] for row in history]
+    best = int(np.argmin(scores))
+    assert best < len(scores) - 1
+    _, validation_key = jax.random.split(KEY)
+    batch = other.sample(validation_key, config.validation_size)
+    density = jax.vmap(lambda x, y, s, t: flow(x, s, t).log_prob(y))(*batch[:4])
+    assert -float(density.mean()) == pytest.approx(scores[best], abs=1e-4)
+
+
+def test_without_validation_the_last_is_returned_and_weights_may_be_zero():
+    flow, bridge, history = trained(
+        validated=False, one_to_two_weight=0.0, two_to_one_weight=0.0, steps=150
+    )
+    assert [row["step"] for row in history] == [100, 150]
+    assert all(row["one_to_two"] == row["two_to_one"] == 0.0 for row in history)
+    assert all(row["loss"] == row["nll"] for row in history)
+    assert eqx.tree_equal(bridge, laws()[1])
+    assert not eqx.tree_equal(flow, laws()[0])
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_named():
+    config = TrainingConfig(
+        **{**SETTINGS, "steps": 150, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
+    )
+    reported = []
+    with pytest.raises(TrainingError, match=r"between steps 0 and 100 \(nll\); lower training"):
+        fit(
+            *laws(),
+            BrownianTransitions(spoiled=np.nan),
+            config,
+            key=KEY,
+            report=reported.append,
+        )
+    assert reported == []
+
+
+@pytest.mark.parametrize("warmup", [0, 50])
+def test_rate_warms_up_and_decays(warmup):
+    config = TrainingConfig(
+        steps=500, warmup_steps=warmup, learning_rate=0.01, final_learning_rate=0.1, clip_norm=1e9
+    )
+    optimiser = make_optimiser(config)
+
+    @jax.jit
+    def step(state, _):
+        # Adam's update for a constant gradient is the rate itself.
+        updates, state = optimiser.update(jnp.ones(1), state)
+        return state, -updates[0]
+
+    _, rates = jax.lax.scan(step, optimiser.init(jnp.zeros(1)), jnp.arange(500))
+    assert rates.argmax() == warmup
+    assert float(rates.max()) == pytest.approx(0.01, rel=1e-2)
+    if warmup:
+        assert rates[0] == 0.0
+        np.testing.assert_allclose(
+            rates[: warmup + 1], np.linspace(0.0, 0.01, warmup + 1), rtol=0.02
+        )
+    assert (np.diff(rates[warmup:]) <= 1e-6).all()
+    assert float(rates[-1]) == pytest.approx(0.001, rel=0.02)
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(0.0, 0.0), (0.4, 0.4), (5e4, 0.5)])
+def test_gradients_are_shortened_to_the_limit(norm, expected):
+    gradients = {"a": jnp.array([0.6 * norm]), "b": jnp.array([[0.8 * norm]])}
+    clipped, before = clip(gradients, 0.5)
+    assert float(before) == pytest.approx(norm)
+    assert float(clipped["a"][0]) == pytest.approx(0.6 * expected)
+    assert float(clipped["b"][0, 0]) == pytest.approx(0.8 * expected)
+
+
+def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
+    """The PushT model, on the smoke run's data set, with a rate that cannot be survived."""
+    text = '{"model": {"path_points": 2, "flow": {"hidden_size": 8, "num_flow_layers": 1}}}'
+    config = Config.model_validate_json(text)
+    training = TrainingConfig(
+        **{**SETTINGS, "steps": 100, "validation_size": 64, "batch_size": 16},
+        one_to_two_weight=0.0,
+        two_to_one_weight=0.0,
+    )
+    config = config.model_copy(update={"training": training})
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def diverge(*_, report, **__):
+        report(dict.fromkeys(set(METRICS) - {"seconds"}, 1.0))
+        raise TrainingError("the loss stopped being finite")
+
+    monkeypatch.setattr("nsf_pipeline.training.fit", diverge)
+    paths = tmp_path / "model.eqx", tmp_path / "metrics.csv"
+    with pytest.raises(TrainingError):
+        train_pusht(config, smoke.results / "dataset.h5", *paths)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_have_their_columns(smoke):
+    with (smoke.results / "training/metrics.csv").open(newline="") as file:
+        assert tuple(next(csv.reader(file))) == METRICS

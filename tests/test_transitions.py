@@ -1,0 +1,175 @@
+"""Transitions: pairs of states of one trajectory, and how they are drawn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nsf_pipeline.config import Config, DatasetConfig, PolicyConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import merge
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.data.transitions import Trajectories, Transitions, load_trajectories
+
+DT = 0.1
+LENGTHS = np.array([1, 2, 7, 20, 20, 13], np.int32)
+BATCH = 20_000
+
+
+def ladder(dim=7, lengths=LENGTHS):
+    """Trajectories whose states tell trajectory and step; beyond the length they are NaN."""
+    count, steps = len(lengths), max(lengths)
+    states = np.full((count, steps + 1, dim), np.nan, np.float32)
+    for row, length in enumerate(lengths):
+        states[row, : length + 1] = 100 * row + np.arange(length + 1)[:, None]
+    condition = np.tile(np.arange(count, dtype=np.float32)[:, None], (1, 3))
+    return Trajectories(states, np.asarray(lengths, np.int32), condition)
+
+
+def drawn(max_gap=2.0, seed=0, dim=7, **options):
+    """A large batch with its trajectories, steps and gaps, all integers."""
+    transitions = Transitions.build(ladder(dim), max_gap, DT, **options)
+    batch = transitions.sample(jax.random.key(seed), BATCH)
+    row = np.asarray(batch.condition[:, 0]).astype(int)
+    first = np.round(np.asarray(batch.t_init) / DT).astype(int)
+    last = np.round(np.asarray(batch.t_final) / DT).astype(int)
+    return batch, row, first, last
+
+
+@pytest.mark.parametrize("dim", [5, 7])
+@pytest.mark.parametrize("max_gap", [0.1, 0.5, 2.0, 9.0])
+def test_pairs_are_states_of_one_trajectory_at_their_times(dim, max_gap):
+    batch, row, first, last = drawn(max_gap, dim=dim)
+    assert batch.x_init.shape == batch.x_final.shape == (BATCH, dim)
+    assert batch.t_init.shape == batch.t_final.shape == (BATCH,)
+    assert batch.condition.shape == (BATCH, 3)
+    np.testing.assert_array_equal(batch.x_init, np.tile((100 * row + first)[:, None], (1, dim)))
+    np.testing.assert_array_equal(batch.x_final, np.tile((100 * row + last)[:, None], (1, dim)))
+    assert (first >= 0).all()
+    assert (last <= LENGTHS[row]).all()
+    assert (last - first).min() == 1
+    assert (last - first).max() == min(round(max_gap / DT), LENGTHS.max())
+    np.testing.assert_allclose(batch.t_init, DT * first, atol=1e-6)
+    np.testing.assert_allclose(batch.t_final, DT * last, atol=1e-6)
+
+
+@pytest.mark.parametrize(("max_gap", "longest"), [(0.1, 1), (0.16, 1), (0.3, 3), (0.36, 3)])
+def test_no_gap_exceeds_the_longest(max_gap, longest):
+    _, _, first, last = drawn(max_gap)
+    assert (last - first).max() == longest
+
+
+def test_starts_are_uniform_over_all_that_have_a_successor():
+    _, row, first, _ = drawn()
+    counts = np.zeros((len(LENGTHS), LENGTHS.max()))
+    np.add.at(counts, (row, first), 1)
+    possible = np.arange(LENGTHS.max()) < LENGTHS[:, None]
+    assert not counts[~possible].any()
+    expected = BATCH / LENGTHS.sum()
+    assert len(Transitions.build(ladder(), 1.0)) == LENGTHS.sum()
+    assert (np.abs(counts[possible] - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_gaps_are_log_uniform():
+    """Gap g, of at most n, has the probability log(1 + 1 / g) / log(1 + n)."""
+    longest = 20
+    lengths = np.full(64, longest, np.int32)
+    transitions = Transitions.build(ladder(lengths=lengths), 9.0, DT)
+    batch = transitions.sample(jax.random.key(1), BATCH)
+    first, last = (np.round(np.asarray(t) / DT).astype(int) for t in (batch.t_init, batch.t_final))
+    for start in (0, 10, 18):
+        gaps = (last - first)[first == start]
+        fits = longest - start
+        shares = np.bincount(gaps, minlength=fits + 1)[1:] / len(gaps)
+        expected = np.log1p(1 / np.arange(1, fits + 1)) / np.log1p(fits)
+        assert (np.abs(shares - expected) < 5 * np.sqrt(expected / len(gaps))).all()
+
+
+def test_draws_follow_from_the_key_and_compile():
+    transitions = Transitions.build(ladder(), 1.0, DT, block_blur=1.0)
+    sample = jax.jit(lambda source, key: source.sample(key, BATCH))
+    first, again, other = (sample(transitions, jax.random.key(seed)) for seed in (0, 0, 1))
+    plain = transitions.sample(jax.random.key(0), BATCH)
+    for one, two, three in zip(first, again, plain, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_allclose(one, three, rtol=1e-6)
+    assert (first.x_init != other.x_init).any()
+
+
+def test_blur_is_brownian_and_of_the_blocks_pose_alone():
+    blur = 2.0
+    batch, row, first, last = drawn(block_blur=blur)
+    sharp = (100 * row + last)[:, None]
+    moved = np.asarray(batch.x_final) - sharp
+    np.testing.assert_array_equal(batch.x_init, np.tile((100 * row + first)[:, None], (1, 7)))
+    assert not moved[:, :4].any()
+    for gap in (1, 4, 16):
+        rows = moved[last - first == gap, 4:]
+        std = blur * np.sqrt(DT * gap) * np.array([1, 1, 1 / 60])
+        slack = 5 / np.sqrt(len(rows))
+        assert (np.abs(rows.mean(axis=0)) < slack * std + 1e-4).all()
+        np.testing.assert_allclose(rows.std(axis=0), std, rtol=slack)
+        correlations = np.corrcoef(rows.T)[np.triu_indices(3, 1)]
+        assert (np.abs(correlations) < slack).all()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A data set, and the rollouts that it was made of."""
+    config = Config(
+        num_trajectories=24,
+        shard_size=24,
+        policies=PolicyConfig(duration=(0.4, 1.0)),
+        dataset=DatasetConfig(validation_fraction=0.3, test_fraction=0.0),
+    )
+    folder = tmp_path_factory.mktemp("transitions")
+    rollouts = simulate(config, sample_policies(config, 0, 24))
+    store.write(folder / "00000.h5", "rollouts", rollouts, {"fingerprint": "f"})
+    merge(
+        [folder / "00000.h5"],
+        config,
+        rollouts_fingerprint="f",
+        attributes={"fingerprint": "g"},
+        output=folder / "dataset.h5",
+        metadata_output=folder / "dataset.meta.json",
+    )
+    return folder / "dataset.h5", store.read(folder / "00000.h5", "rollouts")
+
+
+@pytest.mark.parametrize(
+    ("state_dim", "velocity"), [(7, [2, 3]), (5, [])], ids=["with velocity", "without"]
+)
+def test_a_split_comes_back_as_it_was_simulated(made, state_dim, velocity):
+    path, rollouts = made
+    split = store.read(path, "dataset", ("split",))["split"]
+    for number in (0, 1):
+        rows = split == number
+        found = load_trajectories(path, number, state_dim)
+        assert found.states.shape == (rows.sum(), 11, state_dim)
+        np.testing.assert_array_equal(found.length, rollouts["length"][rows])
+        np.testing.assert_array_equal(
+            found.condition, rollouts["condition"][rows].astype(np.float32)
+        )
+        inside = rollouts["observation_mask"][rows]
+        states, seen = found.states[inside], rollouts["observations"][rows][inside]
+        np.testing.assert_array_equal(states[:, :2], seen[:, :2])
+        np.testing.assert_array_equal(
+            states[:, velocity], rollouts["agent_velocity"][rows][inside][:, : len(velocity)]
+        )
+        np.testing.assert_array_equal(states[:, -3:-1], seen[:, 2:4])
+        np.testing.assert_array_equal(states[:, -1], rollouts["block_angle"][rows][inside])
+
+
+def test_an_empty_split_is_told(made):
+    with pytest.raises(store.StoreError, match=r"no trajectory in the test split; raise"):
+        load_trajectories(made[0], 2, 7)
+
+
+def test_transitions_of_a_data_set_are_finite_and_in_its_splits(made):
+    path, _ = made
+    train = load_trajectories(path, 0, 7)
+    batch = Transitions.build(train, 1.0).sample(jax.random.key(0), BATCH)
+    known = {state.tobytes() for states in train.states for state in states}
+    assert all(state.tobytes() in known for state in np.asarray(batch.x_final))
+    assert all(jnp.isfinite(values).all() for values in batch)
