@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that jobs start fast and simulate wi
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if "config" in options:
             options.config = load_config(options.config)
+        if options.run is not _schema:
+            # First in the job's log: what to type to run it again by hand.
+            words = sys.argv[1:] if arguments is None else arguments
+            print(shlex.join(["python", "-m", "nsf_pipeline", *words]), flush=True)
         options.run(options)
     except KeyboardInterrupt:
         print("nsf_pipeline: interrupted", file=sys.stderr)
@@ -34,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _policies(options: argparse.Namespace) -> None:
+    if options.stop <= options.first:
+        raise UserError(f"--stop {options.stop} must be more than --first {options.first}")
     _write_policies(options.config, options.first, options.stop, options.output)
 
 
@@ -68,6 +75,9 @@ def _write_rollouts(config: Config, policies: Path, output: Path) -> None:
         "config": stage_settings("rollouts", config),
         "versions": versions(),
     }
+    with store.reading(policies, "policies") as file:
+        mend = "snakemake --cores all --forcerun policies"
+        store.require_fingerprint(policies, file, stage_fingerprint("policies", config), mend)
     rollouts = simulate(config, store.read(policies, "policies"))
     store.write(output, "rollouts", rollouts, attributes)
     count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
@@ -221,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     with_threads(added)
 
     added = with_config(verb("policies", _policies, "Sample a shard of policies."))
-    added.add_argument("--first", type=int, required=True, help="first trajectory")
+    added.add_argument("--first", type=_natural, required=True, help="first trajectory")
     added.add_argument("--stop", type=_positive, required=True, help="one past the last")
     with_paths(added, output="policy shard to write")
 
@@ -242,6 +252,13 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")
     return parser
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return number
 
 
 def _positive(text: str) -> int:

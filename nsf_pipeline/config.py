@@ -43,6 +43,9 @@ PositiveRange = Annotated[
 ]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
+DampingRatio = Annotated[float, Field(gt=0.0, le=20.0)]
 Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 
@@ -83,9 +86,12 @@ class PolicyConfig(Section):
     """Share of goals drawn through or beyond the block; the others are uniform."""
     weights: Range = (-1.0, 1.0)
     """Forcing weights; in units of the forcing's scale, sampled uniformly."""
-    stiffness: PositiveRange = (50.0, 50.0)
+    stiffness: Annotated[tuple[Stiffness, Stiffness], AfterValidator(_ordered)] = (50.0, 50.0)
     """K, in 1/duration^2; sampled uniformly. Small ones spread the motion over the duration."""
-    damping_ratio: PositiveRange = (1.0, 1.0)
+    damping_ratio: Annotated[tuple[DampingRatio, DampingRatio], AfterValidator(_ordered)] = (
+        1.0,
+        1.0,
+    )
     """D / (2 sqrt(K)); 1 is critical damping."""
 
 
@@ -99,9 +105,9 @@ class SimulationConfig(Section):
 class DatasetConfig(Section):
     """How trajectories are divided."""
 
-    validation_fraction: Fraction = 0.1
+    validation_fraction: Share = 0.1
     """Share of trajectories for model selection."""
-    test_fraction: Fraction = 0.1
+    test_fraction: Share = 0.1
     """Share of trajectories for the evaluation alone."""
 
     @model_validator(mode="after")
@@ -396,7 +402,10 @@ def _describe(error: Any) -> str:
     if isinstance(error["input"], str):
         try:
             float(error["input"])
-            hint = " (YAML reads a number like 1e-3 as text: write 1.0e-3, without quotes)"
+            hint = (
+                " (this number came as text: write 1.0e-3 and not 1e-3, and set nested settings in "
+                "a file given with --configfile)"
+            )
         except ValueError:
             pass
     expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])

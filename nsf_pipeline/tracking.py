@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig
+
+Mode = Literal["offline", "online", "disabled"]
 
 
 class WandbRun:
@@ -17,7 +19,10 @@ class WandbRun:
 
     def __init__(self, config: WandbConfig, folder: Path, settings: dict[str, Any]):
         self._run: Any = None
-        self.mode = os.environ.get("WANDB_MODE", config.mode)
+        wanted = os.environ.get("WANDB_MODE", config.mode)
+        self.mode: Mode = "offline"
+        if wanted in get_args(Mode):
+            self.mode = wanted  # type: ignore[assignment]
         if self.mode != "disabled":
             self._guarded(lambda: self._start(config.project, folder, settings))
 
@@ -50,7 +55,7 @@ class WandbRun:
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=project,
-            mode="online" if self.mode == "online" else "offline",
+            mode=self.mode,
             dir=folder,
             config=settings,
             settings=wandb.Settings(silent=True),

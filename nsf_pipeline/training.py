@@ -1,6 +1,7 @@
 """Training: any flow on any transitions, and the PushT model on its data set."""
 
 import csv
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from nsf_pipeline.config import Config, TrainingConfig
 from nsf_pipeline.data.merge import TRAIN, VALIDATION
+from nsf_pipeline.data.store import reading, require_fingerprint
 from nsf_pipeline.data.transitions import TransitionBatch, Transitions, load_trajectories
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import replacing
@@ -187,6 +189,8 @@ def fit(
         history.append(row)
         if report:
             report(row)
+    if held_out is not None and best_nll == float("inf"):
+        raise TrainingError("no validation was finite; lower training.learning_rate")
     best_flow, best_bridge = eqx.combine(best, fixed)
     return best_flow, best_bridge, history
 
@@ -207,7 +211,9 @@ def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
     """Gradients shortened to a global norm of at most `limit`, and the norm that they had."""
     norm = optax.tree.norm(gradients)
     factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
-    return jax.tree.map(lambda gradient: factor * gradient, gradients), norm
+    # One that is not finite has no direction: it counts for nothing.
+    finite = jnp.isfinite(norm)
+    return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm
 
 
 def batch_consistency(
@@ -247,10 +253,14 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         metrics: where the history goes, row by row, as CSV.
 
     Raises:
-        FileError: the data set cannot be read, or a file cannot be written.
+        FileError: the data set cannot be read or is not that of the settings, or a file cannot be
+            written.
         TrainingError: a loss is not finite.
     """
     started = time.monotonic()
+    with reading(dataset, "dataset") as file:
+        mend = "snakemake --cores all --forcerun dataset"
+        require_fingerprint(dataset, file, stage_fingerprint("dataset", config), mend)
     training, held_out = (
         Transitions.build(
             load_trajectories(dataset, split, config.model.state_dim),
@@ -268,6 +278,7 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
     print(f"{len(training)} starts, {count} parameters, on {device.device_kind}", flush=True)
     settings = stage_settings("train", config)
     run = WandbRun(config.training.wandb, metrics.parent, settings)
+    times: list[float] = []
     with replacing(metrics) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, METRICS)
         writer.writeheader()
@@ -277,10 +288,16 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
             writer.writerow({"seconds": round(seconds, 2), **row})
             file.flush()
             run.log(row, step=int(row["step"]))
-            done = row["step"] / config.training.steps
+            times.append(seconds)
+            rows_left = math.ceil(config.training.steps / config.training.validate_every) - len(
+                times
+            )
+            # The first row's time is mostly compilation's.
+            pace = (times[-1] - times[0]) / max(len(times) - 1, 1)
+            left = f"{pace * rows_left:.0f} s left" if len(times) > 1 else "compiled"
             print(
-                f"step {row['step']:.0f} of {config.training.steps}, {seconds:.0f} s, "
-                f"{seconds * (1 / done - 1):.0f} s left: nll {row['nll']:.3f}, "
+                f"step {row['step']} of {config.training.steps}, {seconds:.0f} s, {left}: "
+                f"nll {row['nll']:.3f}, "
                 f"1->2 {row['one_to_two']:.3f}, 2->1 {row['two_to_one']:.3f}, "
                 f"validation nll {row['validation_nll']:.3f}",
                 flush=True,

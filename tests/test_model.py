@@ -17,7 +17,7 @@ from nsf_pipeline.config import Config, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import desired_positions, simulate
 from nsf_pipeline.evaluation.figures import t_outline
-from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
+from nsf_pipeline.model import ModelFileError, Normaliser, build_model, file, load_model, save_model
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.features import nominal_path
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
@@ -234,21 +234,19 @@ def test_a_model_comes_back_bit_for_bit(saved):
     assert json.loads(saved.read_bytes().split(b"\n", 1)[0]) == header
 
 
-def reheaded(content, **changes):
-    """The file's content with its header changed."""
-    line, leaves = content.split(b"\n", 1)
-    return json.dumps(json.loads(line) | changes).encode() + b"\n" + leaves
+def reheaded(content, leaves=None, **changes):
+    """The file's content with its header changed, or its arrays; the checksum is right again."""
+    line, kept = content.split(b"\n", 1)
+    header, leaves = json.loads(line) | changes, leaves or kept
+    header["sha256"] = file._digest(header, leaves)
+    return json.dumps(header).encode() + b"\n" + leaves
 
 
 def pickled(content):
-    """A file that would run code, were it read with pickle; its hash is right."""
-    import hashlib
-
+    """A file that would run code, were it read with pickle."""
     leaves = io.BytesIO()
     np.save(leaves, np.array([{"an": "object"}], object), allow_pickle=True)
-    digest = hashlib.sha256(leaves.getvalue()).hexdigest()
-    line = reheaded(content, sha256=digest).split(b"\n", 1)[0]
-    return line + b"\n" + leaves.getvalue()
+    return reheaded(content, leaves.getvalue())
 
 
 def wider(content):
@@ -260,7 +258,8 @@ def wider(content):
 DAMAGED = {
     "truncated": (lambda content: content[:-10], "damaged"),
     "cut in its header": (lambda content: content[:100], "not a model"),
-    "edited": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "damaged"),
+    "edited header": (lambda content: content.replace(b'"abc"', b'"abd"', 1), "damaged"),
+    "edited arrays": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "damaged"),
     "empty": (lambda content: b"", "not a model"),
     "foreign": (lambda content: b"\x89HDF\r\n\x1a\n" + content, "not a model"),
     "another format": (lambda content: reheaded(content, format="other"), "not a model"),

@@ -170,17 +170,12 @@ def _scaled(
 
 
 def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int]) -> None:
-    again = "delete it and run the workflow again"
-    found = file.attrs.get("fingerprint")
-    if found != fingerprint:
-        raise store.StoreError(
-            f"{path}: made by other settings or code (fingerprint {found}, "
-            f"now {fingerprint}); {again}, or remake all of them with: "
-            "snakemake --cores all --forcerun policies rollouts"
-        )
+    mend = "snakemake --cores all --forcerun policies rollouts"
+    store.require_fingerprint(path, file, fingerprint, mend)
     trajectories = file["trajectory"][...]
     if not np.array_equal(trajectories, np.arange(*expected)):
         raise store.StoreError(
             f"{path}: expected trajectories {expected[0]} to {expected[1] - 1}, got "
-            f"{len(trajectories)} from {trajectories[0] if len(trajectories) else 'none'}; {again}"
+            f"{len(trajectories)} from {trajectories[0] if len(trajectories) else 'none'}; "
+            "delete it and run the workflow again"
         )

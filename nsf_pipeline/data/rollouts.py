@@ -5,6 +5,7 @@ import numpy as np
 from nsf_pipeline import dmp
 from nsf_pipeline.config import CONTROL_DT, Config, num_steps
 from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator, observations
 
@@ -28,7 +29,13 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         # The environment's actions are float32 within its workspace: what is stored replays.
         actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
         if policies["from_reset"][row]:
-            simulator.reset(int(policies["seed"][row]))
+            state = simulator.reset(int(policies["seed"][row]))
+            if not np.array_equal(state, policies["initial_state"][row]):
+                raise UserError(
+                    f"trajectory {policies['trajectory'][row]}: env.reset no longer gives its "
+                    "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
+                    "run: snakemake --cores all --forcerun policies"
+                )
         else:
             simulator.enter(policies["initial_state"][row])
         states[row, : length + 1] = simulator.rollout(actions[row, :length].astype(np.float64))

@@ -203,6 +203,26 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
 
 
+def require_fingerprint(path: Path, file: Any, expected: str, mend: str) -> None:
+    """Refuse a file that other settings or other code made.
+
+    Args:
+        path: names it.
+        file: open, as `reading` gives it.
+        expected: the fingerprint of the present settings and code.
+        mend: the command that makes it anew.
+
+    Raises:
+        StoreError: its fingerprint is another, or missing.
+    """
+    found = file.attrs.get("fingerprint")
+    if found != expected:
+        raise StoreError(
+            f"{path}: made by other settings or code (fingerprint {found}, now {expected}); "
+            f"delete it and run the workflow again, or run: {mend}"
+        )
+
+
 Bound = np.ndarray | np.floating
 """Least or greatest values: an array, or a number where trajectories hold one per step."""
 

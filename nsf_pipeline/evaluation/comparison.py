@@ -46,6 +46,11 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
     """
     started = time.monotonic()
     model = load_model(model_path)
+    if model.transition.view.dmp != config.dmp:
+        raise FileError(
+            f"{model_path}: its policies are defined by other dmp settings than those given; "
+            "train it again, or evaluate it with its own settings"
+        )
     state_dim = len(model.state_names)
     test = load_trajectories(dataset, TEST, state_dim)
     train = load_trajectories(dataset, TRAIN, state_dim)
@@ -152,7 +157,8 @@ def _notes(config: Config, seconds: float) -> list[str]:
         "has 50 % and 90 %.",
         "Negative log-likelihood: of the whole state, agent and block together, with densities per "
         "px, px/s and rad. Persistence is a Gaussian round the present state with the train "
-        "split's root mean square change.",
+        "split's root mean square change. Test states are as simulated, while training and "
+        "validation blur the block (training.block_blur): their figures are another quantity.",
         f"Test states are drawn with seed {config.seed}. Evaluated in {seconds:.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in found.items())
         + ".",

@@ -84,28 +84,36 @@ def nominal_push(
     """
     centre = pose[:2] + rotate(jnp.asarray(T_CENTRE, jnp.float32), pose[2])
     body = jnp.append(centre, pose[2])
-    tolerated = jnp.append(_agent_overlap(body, path[0])[0], _wall_overlaps(body)[0])
-    tolerated = jnp.maximum(tolerated, 0.0)
+    tolerated = jnp.maximum(
+        jnp.concatenate(
+            [
+                _agent_overlap(body, path[0])[0][None],
+                *(_wall_overlaps(body, axis)[0] for axis in range(2)),
+            ]
+        ),
+        0.0,
+    )
 
-    def advance(body: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+    def sweep(body: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         agent, tolerated = now
-        first_depth = _agent_overlap(body, agent)[0] - tolerated[0]
-        for _ in range(SWEEPS):
-            depth, arm, direction = _agent_overlap(body, agent)
-            body = _part(body, depth - tolerated[0], arm, direction)
-            for axis in range(2):
-                depths, arms, directions = _wall_overlaps(body)
-                excess = depths - tolerated[1:]
-                wall = jnp.where(excess[axis] > excess[axis + 2], axis, axis + 2)
-                body = _part(body, excess[wall], arms[wall], directions[wall])
-        return body, (body, first_depth)
+        overlap, *contact = _agent_overlap(body, agent)
+        depth = overlap - tolerated[0]
+        body = _part(body, depth, *contact)
+        for axis in range(2):
+            depths, arms, directions = _wall_overlaps(body, axis)
+            depths -= tolerated[1 + 2 * axis : 3 + 2 * axis]
+            is_low = depths[0] > depths[1]
+            chosen = (jnp.where(is_low, low, high) for low, high in (arms, directions))
+            body = _part(body, jnp.max(depths), *chosen)
+        return body, (body, depth)
 
     decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
-    _, (bodies, depths) = jax.lax.scan(advance, body, (path[1:], decay[:, None] * tolerated))
-    origins = bodies[:, :2] - jax.vmap(rotate, (None, 0))(
-        jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2]
-    )
-    poses = jnp.concatenate([origins, bodies[:, 2:]], axis=1)
+    inputs = (path[1:], decay[:, None] * tolerated)
+    repeated = jax.tree.map(lambda values: jnp.repeat(values, SWEEPS, axis=0), inputs)
+    _, (bodies, depths) = jax.lax.scan(sweep, body, repeated)
+    bodies, depths = bodies[SWEEPS - 1 :: SWEEPS], depths[::SWEEPS]
+    centre_seen = jax.vmap(rotate, (None, 0))(jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2])
+    poses = jnp.concatenate([bodies[:, :2] - centre_seen, bodies[:, 2:]], axis=1)
     # Untouched, the block keeps its pose to the last bit.
     poses = jnp.where((bodies == body).all(axis=1, keepdims=True), pose, poses)
     return jnp.concatenate([pose[None], poses]), depths
@@ -119,21 +127,14 @@ def _agent_overlap(body: Array, agent: Array) -> tuple[Array, Array, Array]:
     return AGENT_RADIUS - distance, arm, -rotate(normal, body[2])
 
 
-def _wall_overlaps(body: Array) -> tuple[Array, Array, Array]:
-    """The same for the walls at low x, low y, high x, high y: (4), (4, 2), (4, 2)."""
+def _wall_overlaps(body: Array, axis: int) -> tuple[Array, Array, Array]:
+    """The same for the walls at an axis's low and high end: (2), (2, 2), (2, 2)."""
     arms = rotate(jnp.asarray(_CORNERS, jnp.float32), body[2])
-    low, high = jnp.argmin(arms, axis=0), jnp.argmax(arms, axis=0)
-    arms = arms[jnp.concatenate([low, high])]
-    corners = arms + body[:2]
-    depths = jnp.stack(
-        [
-            WALLS[0] - corners[0, 0],
-            WALLS[0] - corners[1, 1],
-            corners[2, 0] - WALLS[1],
-            corners[3, 1] - WALLS[1],
-        ]
-    )
-    return depths, arms, jnp.concatenate([jnp.eye(2), -jnp.eye(2)])
+    along = arms[:, axis]
+    arms = arms[jnp.stack([jnp.argmin(along), jnp.argmax(along)])]
+    low, high = body[axis] + arms[0, axis], body[axis] + arms[1, axis]
+    inward = jnp.eye(2)[axis]
+    return jnp.stack([WALLS[0] - low, high - WALLS[1]]), arms, jnp.stack([inward, -inward])
 
 
 def _part(body: Array, depth: Array, arm: Array, direction: Array) -> Array:

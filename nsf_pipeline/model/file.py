@@ -49,9 +49,9 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
             "dmp": view.dmp.model_dump(mode="json"),
         },
         "normaliser": view.normaliser._asdict(),
-        "sha256": hashlib.sha256(leaves.getvalue()).hexdigest(),
         **attributes,
     }
+    header["sha256"] = _digest(header, leaves.getvalue())
     with replacing(Path(path)) as beside:
         beside.write_bytes(json.dumps(header).encode() + b"\n" + leaves.getvalue())
 
@@ -63,9 +63,9 @@ def load_model(path: Path | str) -> PushTModel:
         ModelFileError: one line: what is wrong with the file.
     """
     header, leaves = _read(Path(path))
-    if hashlib.sha256(leaves).hexdigest() != header.get("sha256"):
+    if _digest(header, leaves) != header.get("sha256"):
         raise ModelFileError(
-            f"{path}: damaged: its arrays are not those that were saved (truncated or edited); "
+            f"{path}: damaged: its content is not what was saved (truncated or edited); "
             "train it again or copy it again"
         )
     try:
@@ -95,6 +95,12 @@ def model_header(path: Path | str) -> dict[str, Any]:
         ModelFileError: as `load_model`.
     """
     return _read(Path(path))[0]
+
+
+def _digest(header: dict[str, Any], leaves: bytes) -> str:
+    """Of everything in the file but the digest itself."""
+    rest = {name: value for name, value in header.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + leaves).hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
