@@ -33,8 +33,8 @@ REFUSED = {
     ),
     "number read as text": (
         "training: {learning_rate: 1e-3}",
-        'training.learning_rate: expected a valid number, got "1e-3" (YAML reads a number like '
-        "1e-3 as text: write 1.0e-3, without quotes)",
+        'training.learning_rate: expected a valid number, got "1e-3" (this number came as text: '
+        "write 1.0e-3 and not 1e-3",
     ),
     "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
     "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
