@@ -39,7 +39,7 @@ REFUSED = {
     "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
     "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
     "too small": ("num_trajectories: 0", "num_trajectories: expected greater than or equal to 1"),
-    "too large": ("dataset: {test_fraction: 2}", "expected less than or equal to 1, got 2"),
+    "too large": ("dataset: {test_fraction: 2}", "expected less than 1, got 2"),
     "past 64 bits": (f"seed: {2**63}", f"seed: expected less than {2**63}, got {2**63}"),
     "outside the table": ("policies: {goal_x: [-1, 400]}", "goal_x.0: expected greater than or eq"),
     "reversed range": (
