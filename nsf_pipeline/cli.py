@@ -5,7 +5,6 @@ Each imports what it needs when it runs, so that jobs start fast and simulate wi
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -24,10 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if "config" in options:
             options.config = load_config(options.config)
-        if options.run is not _schema:
-            # First in the job's log: what to type to run it again by hand.
-            words = sys.argv[1:] if arguments is None else arguments
-            print(shlex.join(["python", "-m", "nsf_pipeline", *words]), flush=True)
         options.run(options)
     except KeyboardInterrupt:
         print("nsf_pipeline: interrupted", file=sys.stderr)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nsf_pipeline.config import Config, TrainingConfig
+from nsf_pipeline.config import TrainingConfig, load_config
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.model import Normaliser
@@ -182,7 +182,7 @@ def test_gradients_are_shortened_to_the_limit(norm, expected):
 
 
 def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
-    config = Config.model_validate_json('{"model": {"path_points": 2}}')
+    config = load_config(smoke.settings)
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def diverge(*_, report, **__):

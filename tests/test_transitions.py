@@ -121,7 +121,7 @@ def made(tmp_path_factory):
         num_trajectories=24,
         shard_size=24,
         policies=PolicyConfig(duration=(0.4, 1.0)),
-        dataset=DatasetConfig(validation_fraction=0.3, test_fraction=0.0),
+        dataset=DatasetConfig(validation_fraction=0.3, test_fraction=1e-9),
     )
     folder = tmp_path_factory.mktemp("transitions")
     rollouts = simulate(config, sample_policies(config, 0, 24))

@@ -153,7 +153,7 @@ def write(
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[Any]:
+def reading(path: Path | str, kind: str) -> Iterator[Any]:
     """An open file of a kind, its seal and schema checked; one made elsewhere needs no seal.
 
     Raises:

@@ -130,7 +130,7 @@ def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
     return jnp.asarray(blur)
 
 
-def load_trajectories(path: Path, split: int, state_dim: int) -> Trajectories:
+def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajectories:
     """One split of `dataset.h5`, back in physical units.
 
     Args:

@@ -56,6 +56,7 @@ MIN_STD = 0.02
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 Condition = Float[Array, " condition"]
+Given = Float[Array | np.ndarray, " _"]
 
 
 class Normaliser(NamedTuple):
@@ -213,10 +214,10 @@ class PushTModel(eqx.Module):
     def sample(
         self,
         key: PRNGKeyArray,
-        state: State,
+        state: Given,
         t_init: Scalar | float,
         t_final: Scalar | float,
-        condition: Condition,
+        condition: Given,
         num_samples: int = 64,
     ) -> Float[Array, "samples dim"]:
         """Draw states at a later time, in one pass each.
@@ -240,11 +241,11 @@ class PushTModel(eqx.Module):
 
     def log_prob(
         self,
-        next_state: State,
-        state: State,
+        next_state: Given,
+        state: Given,
         t_init: Scalar | float,
         t_final: Scalar | float,
-        condition: Condition,
+        condition: Given,
     ) -> Scalar:
         """Log-density in nats, per px, px/s and rad, of a state at a later time.
 
@@ -254,7 +255,7 @@ class PushTModel(eqx.Module):
         return law.log_prob(self._checked("next_state", next_state, len(self.state_names)))
 
     def _law(
-        self, state: Array, t_init: Scalar | float, t_final: Scalar | float, condition: Array
+        self, state: Given, t_init: Scalar | float, t_final: Scalar | float, condition: Given
     ) -> BlockFrameLaw:
         return self.transition(
             self._checked("state", state, len(self.state_names)),
@@ -264,14 +265,14 @@ class PushTModel(eqx.Module):
         )
 
     @staticmethod
-    def _checked(name: str, values: Array, size: int) -> Array:
-        values = jnp.asarray(values, jnp.float32)
-        if values.shape != (size,):
+    def _checked(name: str, values: Given, size: int) -> Array:
+        array = jnp.asarray(values, jnp.float32)
+        if array.shape != (size,):
             raise ValueError(
-                f"expected {name} of shape ({size},), got {values.shape}; "
+                f"expected {name} of shape ({size},), got {array.shape}; "
                 "map over batches with jax.vmap"
             )
-        return values
+        return array
 
 
 def build_model(

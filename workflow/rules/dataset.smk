@@ -20,5 +20,5 @@ rule dataset:
         # The shards' folder, so that the command stays short however many there are.
         folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
     shell:
-        "python -m nsf_pipeline dataset --config {params.config:q} --rollouts {params.folder:q} "
-        "--output {output.dataset:q} --metadata {output.metadata:q} 2>&1 | tee {log:q}"
+        "(set -x; python -m nsf_pipeline dataset --config {params.config:q} --rollouts {params.folder:q} "
+        "--output {output.dataset:q} --metadata {output.metadata:q}) 2>&1 | tee {log:q}"

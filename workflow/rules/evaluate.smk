@@ -29,6 +29,6 @@ rule evaluate:
         code=code_of("evaluate"),
         folder=lambda wildcards, output: Path(output.table).parent,
     shell:
-        "python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
-        "--dataset {input.dataset:q} --output {params.folder:q} --threads {threads} "
+        "(set -x; python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
+        "--dataset {input.dataset:q} --output {params.folder:q} --threads {threads}) "
         "2>&1 | tee {log:q}"

@@ -17,5 +17,5 @@ rule policies:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
         stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
     shell:
-        "python -m nsf_pipeline policies --config {params.config:q} --first {params.first} "
-        "--stop {params.stop} --output {output.policies:q} 2>&1 | tee {log:q}"
+        "(set -x; python -m nsf_pipeline policies --config {params.config:q} --first {params.first} "
+        "--stop {params.stop} --output {output.policies:q}) 2>&1 | tee {log:q}"

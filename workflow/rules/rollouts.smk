@@ -17,5 +17,5 @@ rule rollouts:
         config=settings_of("rollouts"),
         code=code_of("rollouts"),
     shell:
-        "python -m nsf_pipeline rollouts --config {params.config:q} --policies {input.policies:q} "
-        "--output {output.rollouts:q} 2>&1 | tee {log:q}"
+        "(set -x; python -m nsf_pipeline rollouts --config {params.config:q} --policies {input.policies:q} "
+        "--output {output.rollouts:q}) 2>&1 | tee {log:q}"

@@ -19,6 +19,6 @@ rule train:
         config=settings_of("train"),
         code=code_of("train"),
     shell:
-        "python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
-        "--output {output.model:q} --metrics {output.metrics:q} --threads {threads} "
+        "(set -x; python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
+        "--output {output.model:q} --metrics {output.metrics:q} --threads {threads}) "
         "2>&1 | tee {log:q}"

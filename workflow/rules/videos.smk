@@ -21,5 +21,5 @@ rule videos:
         code=code_of("videos"),
         trajectory=lambda wildcards: int(wildcards.trajectory),
     shell:
-        "python -m nsf_pipeline video --rollouts {input.rollouts:q} "
-        "--trajectory {params.trajectory} --output {output.video:q} 2>&1 | tee {log:q}"
+        "(set -x; python -m nsf_pipeline video --rollouts {input.rollouts:q} "
+        "--trajectory {params.trajectory} --output {output.video:q}) 2>&1 | tee {log:q}"
