@@ -56,7 +56,7 @@ MIN_STD = 0.02
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 Condition = Float[Array, " condition"]
-Given = Float[Array | np.ndarray, " _"]
+Given = Array | np.ndarray
 
 
 class Normaliser(NamedTuple):
