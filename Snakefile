@@ -36,7 +36,7 @@ rule all:
         # Named here too, so that a lost shard is made again though the data set still stands.
         policies=expand("results/policies/{shard}.h5", shard=SHARDS),
         rollouts=expand("results/rollouts/{shard}.h5", shard=SHARDS),
-        model="results/model.eqx",
-        metrics="results/training/metrics.csv",
-        horizons="results/evaluation/horizons.csv",
+        dataset=rules.dataset.output,
+        training=rules.train.output,
+        evaluation=rules.evaluate.output,
         videos=VIDEOS,

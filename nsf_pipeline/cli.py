@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from nsf_pipeline.config import CONTROL_DT, Config, json_schema, load_config
+from nsf_pipeline.config import Config, json_schema, load_config
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.timing import CONTROL_DT
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -71,8 +73,7 @@ def _write_rollouts(config: Config, policies: Path, output: Path) -> None:
         "versions": versions(),
     }
     with store.reading(policies, "policies") as file:
-        mend = "snakemake --cores all --forcerun policies"
-        store.require_fingerprint(policies, file, stage_fingerprint("policies", config), mend)
+        store.require_fingerprint(policies, file, stage_fingerprint("policies", config))
     rollouts = simulate(config, store.read(policies, "policies"))
     store.write(output, "rollouts", rollouts, attributes)
     count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
@@ -149,6 +150,11 @@ def _generate_data(options: argparse.Namespace) -> None:
         for job in jobs:
             try:
                 job.result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "a process was killed, for want of memory perhaps: lower --jobs or shard_size, "
+                    "and run the same command again"
+                ) from None
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -250,14 +256,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
-    return number
+    return _at_least(0, text)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return number
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+    return int(text)

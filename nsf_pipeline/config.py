@@ -15,10 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nsf_pipeline.errors import UserError
-
-CONTROL_DT = 0.1
-"""Seconds per control step of PushT: fixed by the environment."""
-
+from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 MAX_SHARDS = 100_000
 """What five digits can name."""
@@ -36,14 +33,11 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Pixel = Annotated[float, Field(ge=0.0, le=512.0)]
 PixelRange = Annotated[tuple[Pixel, Pixel], AfterValidator(_ordered)]
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-PositiveRange = Annotated[
-    tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]],
-    AfterValidator(_ordered),
-]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Duration = Annotated[float, Field(ge=0.1, le=60.0)]
+Weight = Annotated[float, Field(ge=-100.0, le=100.0)]
 Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
 DampingRatio = Annotated[float, Field(gt=0.0, le=20.0)]
 Activation = Literal["silu", "tanh", "gelu", "softplus"]
@@ -76,7 +70,7 @@ class DMPConfig(Section):
 class PolicyConfig(Section):
     """What differs from policy to policy, and is sampled."""
 
-    duration: PositiveRange = (1.0, 3.6)
+    duration: Annotated[tuple[Duration, Duration], AfterValidator(_ordered)] = (1.0, 3.6)
     """s; sampled uniformly."""
     goal_x: PixelRange = (40.0, 472.0)
     """px; range of goals."""
@@ -84,7 +78,7 @@ class PolicyConfig(Section):
     """px; range of goals."""
     contact_fraction: Fraction = 0.7
     """Share of goals drawn through or beyond the block; the others are uniform."""
-    weights: Range = (-1.0, 1.0)
+    weights: Annotated[tuple[Weight, Weight], AfterValidator(_ordered)] = (-1.0, 1.0)
     """Forcing weights; in units of the forcing's scale, sampled uniformly."""
     stiffness: Annotated[tuple[Stiffness, Stiffness], AfterValidator(_ordered)] = (50.0, 50.0)
     """K, in 1/duration^2; sampled uniformly. Small ones spread the motion over the duration."""
@@ -163,7 +157,7 @@ class WandbConfig(Section):
 class TrainingConfig(Section):
     """Optimisation."""
 
-    steps: int = Field(default=16_000, ge=1)
+    steps: int = Field(default=16_000, ge=1, le=1_000_000_000)
     """Optimisation steps."""
     batch_size: int = Field(default=512, ge=1)
     """Transitions per step."""
@@ -189,8 +183,6 @@ class TrainingConfig(Section):
     """Steps between validations; each writes a row of metrics.csv."""
     validation_size: int = Field(default=16_384, ge=1)
     """Transitions per validation; the same ones each time."""
-    wandb: WandbConfig = WandbConfig()
-    """Logging."""
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "TrainingConfig":
@@ -252,6 +244,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     videos: VideoConfig = VideoConfig()
+    wandb: WandbConfig = WandbConfig()
 
     @property
     def max_steps(self) -> int:
@@ -267,11 +260,6 @@ class Config(Section):
         """First trajectory of a shard, and one past its last."""
         first = shard * self.shard_size
         return first, min(first + self.shard_size, self.num_trajectories)
-
-
-def num_steps(duration: float) -> int:
-    """Control steps that cover a duration in seconds."""
-    return max(1, math.ceil(duration / CONTROL_DT - 1e-9))
 
 
 def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
@@ -350,7 +338,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if config.training.batch_size > transitions:
         yield (
             f"training.batch_size = {config.training.batch_size} is larger than the data: "
-            f"num_trajectories = {config.num_trajectories} gives about {transitions} training "
+            f"num_trajectories = {config.num_trajectories} gives perhaps {transitions} training "
             "transitions; lower the one or raise the other"
         )
     if config.shard_size > config.num_trajectories:
@@ -403,8 +391,8 @@ def _describe(error: Any) -> str:
         try:
             float(error["input"])
             hint = (
-                " (this number came as text: write 1.0e-3 and not 1e-3, and set nested settings in "
-                "a file given with --configfile)"
+                " (a number that came as text: write it as 1.0e-3 or 1.0e+3, and set nested "
+                "settings in a file, not with --config)"
             )
         except ValueError:
             pass

@@ -19,8 +19,10 @@ from typing import Any
 from nsf_pipeline.config import Config
 
 PACKAGE = Path(__file__).parent
-# Settings count by value, and this module only hashes: neither is code that shapes a result.
-NOT_HASHED = frozenset({"nsf_pipeline.config", "nsf_pipeline.provenance"})
+# Settings count by value; these modules check them, hash, log and word errors, and shape no result.
+NOT_HASHED = frozenset(
+    f"nsf_pipeline.{name}" for name in ("config", "errors", "provenance", "tracking")
+)
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,31 @@ class Stage:
     """One step of the chain.
 
     Attributes:
-        module: where its code starts; its imports within the package count too.
+        modules: where its code starts; their imports within the package count too.
         settings: the sections, or single settings, of the config that it reads.
         after: the stage whose files it reads.
     """
 
-    module: str
+    modules: tuple[str, ...]
     settings: tuple[str, ...]
     after: str | None = None
 
 
 STAGES = {
-    "policies": Stage("nsf_pipeline.data.policies", ("seed", "dmp", "policies")),
-    "rollouts": Stage("nsf_pipeline.data.rollouts", ("simulation",), after="policies"),
-    "dataset": Stage(
-        "nsf_pipeline.data.merge", ("num_trajectories", "shard_size", "dataset"), after="rollouts"
+    "policies": Stage(
+        ("nsf_pipeline.data.policies", "nsf_pipeline.data.store"), ("seed", "dmp", "policies")
     ),
-    "train": Stage("nsf_pipeline.training", ("model", "training"), after="dataset"),
-    "evaluate": Stage("nsf_pipeline.evaluation", ("evaluation",), after="train"),
-    "videos": Stage("nsf_pipeline.data.recording", ("videos",), after="rollouts"),
+    "rollouts": Stage(
+        ("nsf_pipeline.data.rollouts", "nsf_pipeline.data.store"), ("simulation",), after="policies"
+    ),
+    "dataset": Stage(
+        ("nsf_pipeline.data.merge",),
+        ("num_trajectories", "shard_size", "dataset"),
+        after="rollouts",
+    ),
+    "train": Stage(("nsf_pipeline.training",), ("model", "training"), after="dataset"),
+    "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
+    "videos": Stage(("nsf_pipeline.data.recording",), ("videos",), after="rollouts"),
 }
 
 
@@ -72,7 +80,7 @@ def stage_fingerprint(stage: str, config: Config) -> str:
 def source_digest(stage: str) -> str:
     """Hash of the source of every module that a stage's code imports from this package."""
     return _digest(
-        {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].module))}
+        {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
     )
 
 
@@ -106,9 +114,9 @@ def _file_digest(path: Path) -> str:
 
 
 @cache
-def _reachable(start: str) -> frozenset[tuple[str, Path]]:
+def _reachable(start: tuple[str, ...]) -> frozenset[tuple[str, Path]]:
     found: dict[str, Path] = {}
-    waiting = [start]
+    waiting = list(start)
     while waiting:
         name = waiting.pop()
         if name in found or name in NOT_HASHED:

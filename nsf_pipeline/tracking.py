@@ -13,18 +13,21 @@ Mode = Literal["offline", "online", "disabled"]
 class WandbRun:
     """A run that is logged where it can be; after its first failure it stays silent.
 
-    `WANDB_MODE`, where set, wins over the configured mode. Online without a key becomes offline:
-    a login is never asked for.
+    `WANDB_MODE` and `WANDB_PROJECT`, where set, win over the configuration. Online without a key
+    becomes offline: a login is never asked for.
     """
 
     def __init__(self, config: WandbConfig, folder: Path, settings: dict[str, Any]):
         self._run: Any = None
-        wanted = os.environ.get("WANDB_MODE", config.mode)
-        self.mode: Mode = "offline"
+        wanted = os.environ.get("WANDB_MODE")
+        self.mode: Mode = config.mode
         if wanted in get_args(Mode):
             self.mode = wanted  # type: ignore[assignment]
+        elif wanted:
+            print(f"wandb: unknown WANDB_MODE={wanted}, so the mode is {self.mode}", flush=True)
+        project = os.environ.get("WANDB_PROJECT") or config.project
         if self.mode != "disabled":
-            self._guarded(lambda: self._start(config.project, folder, settings))
+            self._guarded(lambda: self._start(project, folder, settings))
 
     def log(self, row: Mapping[str, int | float], step: int) -> None:
         """Log one row of metrics."""

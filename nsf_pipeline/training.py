@@ -259,8 +259,7 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
     """
     started = time.monotonic()
     with reading(dataset, "dataset") as file:
-        mend = "snakemake --cores all --forcerun dataset"
-        require_fingerprint(dataset, file, stage_fingerprint("dataset", config), mend)
+        require_fingerprint(dataset, file, stage_fingerprint("dataset", config))
     training, held_out = (
         Transitions.build(
             load_trajectories(dataset, split, config.model.state_dim),
@@ -277,7 +276,7 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
     device = jax.devices()[0]
     print(f"{len(training)} starts, {count} parameters, on {device.device_kind}", flush=True)
     settings = stage_settings("train", config)
-    run = WandbRun(config.training.wandb, metrics.parent, settings)
+    run = WandbRun(config.wandb, metrics.parent, settings)
     times: list[float] = []
     with replacing(metrics) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, METRICS)
@@ -315,6 +314,7 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         best = min(history, key=lambda row: row["validation_nll"])
         attributes = {
             "fingerprint": stage_fingerprint("train", config),
+            "dataset_fingerprint": stage_fingerprint("dataset", config),
             "settings": settings,
             "versions": versions(),
             "step": best["step"],

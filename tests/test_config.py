@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nsf_pipeline.config import Config, ConfigError, load_config, num_steps
+from nsf_pipeline.config import Config, ConfigError, load_config
+from nsf_pipeline.timing import num_steps
 
 UNKNOWN = "unknown setting; did you mean"
 # What a settings file holds, and what its one line of error says.
@@ -24,7 +25,7 @@ REFUSED = {
     "half a range": ("policies: {duration: [1.0]}", "expected one more number, got [1.0]"),
     "long range": ("policies: {weights: [1, 2, 3]}", "expected at most 2 items"),
     "empty list": ("evaluation: {horizons: []}", "evaluation.horizons: expected at least 1 item"),
-    "empty text": ("training: {wandb: {project: ''}}", "expected at least 1 character"),
+    "empty text": ("wandb: {project: ''}", "expected at least 1 character"),
     "a date": ("seed: 2020-01-01", "not plain settings"),
     "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
     "unknown name": (
@@ -33,8 +34,8 @@ REFUSED = {
     ),
     "number read as text": (
         "training: {learning_rate: 1e-3}",
-        'training.learning_rate: expected a valid number, got "1e-3" (this number came as text: '
-        "write 1.0e-3 and not 1e-3",
+        'training.learning_rate: expected a valid number, got "1e-3" (a number that came as text: '
+        "write it as 1.0e-3",
     ),
     "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
     "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
@@ -74,7 +75,7 @@ REFUSED = {
     ),
     "batch larger than the data": (
         "{num_trajectories: 10, shard_size: 5}",
-        "training.batch_size = 512 is larger than the data: num_trajectories = 10 gives about 80",
+        "training.batch_size = 512 is larger than the data: num_trajectories = 10 gives perhaps 80",
     ),
     "shard larger than the data": (
         "{num_trajectories: 500, shard_size: 501}",

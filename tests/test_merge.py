@@ -216,7 +216,7 @@ REFUSED = {
     "other settings or code": (
         lambda path: rewritten(path, fingerprint="0" * 16),
         "made by other settings or code (fingerprint 0000000000000000, now 0123456789abcdef); "
-        f"{AGAIN}, or run: snakemake --cores all --forcerun policies rollouts",
+        f"give the settings that it was made with, or {AGAIN}",
     ),
     "no fingerprint": (without_fingerprint, "made by other settings or code (fingerprint None"),
     "too few": (

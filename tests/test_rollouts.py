@@ -4,13 +4,14 @@ import gymnasium
 import numpy as np
 import pytest
 
-from nsf_pipeline.config import CONTROL_DT, Config, PolicyConfig, SimulationConfig, num_steps
+from nsf_pipeline.config import Config, PolicyConfig, SimulationConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.dmp import DMPParams, evaluate, integrate
 from nsf_pipeline.pusht import compat, geometry
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 CONFIG = Config(policies=PolicyConfig(duration=(0.5, 2.55)))
 COUNT = 40

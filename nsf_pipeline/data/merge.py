@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from nsf_pipeline.config import CONTROL_DT, Config, DatasetConfig
+from nsf_pipeline.config import Config, DatasetConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.files import replacing
+from nsf_pipeline.timing import CONTROL_DT
 
 TRAIN, VALIDATION, TEST = range(3)
 SPLITS = ("train", "validation", "test")
@@ -170,8 +171,7 @@ def _scaled(
 
 
 def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int]) -> None:
-    mend = "snakemake --cores all --forcerun policies rollouts"
-    store.require_fingerprint(path, file, fingerprint, mend)
+    store.require_fingerprint(path, file, fingerprint)
     trajectories = file["trajectory"][...]
     if not np.array_equal(trajectories, np.arange(*expected)):
         raise store.StoreError(

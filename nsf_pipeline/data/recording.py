@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from nsf_pipeline.data import store
+from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.video import record, write_mp4
 
@@ -13,7 +14,8 @@ def record_trajectory(rollouts: Path, trajectory: int, output: Path) -> None:
     """Replay one trajectory of a rollout shard and write it as MP4.
 
     Raises:
-        StoreError: the shard cannot be read or does not hold the trajectory.
+        FileError: the shard cannot be read or does not hold the trajectory, or the video cannot be
+            written.
     """
     names = ("trajectory", "seed", "initial_state", "from_reset", "actions", "length")
     arrays = store.read(rollouts, "rollouts", names)
@@ -30,5 +32,5 @@ def record_trajectory(rollouts: Path, trajectory: int, output: Path) -> None:
     else:
         simulator.enter(arrays["initial_state"][row])
     actions = arrays["actions"][row, : arrays["length"][row]].astype(np.float64)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(output, record(simulator, actions))
+    with replacing(output) as beside:
+        write_mp4(beside, record(simulator, actions))

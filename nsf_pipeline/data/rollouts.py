@@ -3,11 +3,12 @@
 import numpy as np
 
 from nsf_pipeline import dmp
-from nsf_pipeline.config import CONTROL_DT, Config, num_steps
+from nsf_pipeline.config import Config
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator, observations
+from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 
 def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -34,7 +35,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
                 raise UserError(
                     f"trajectory {policies['trajectory'][row]}: env.reset no longer gives its "
                     "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
-                    "run: snakemake --cores all --forcerun policies"
+                    "delete the policy shard and run the workflow again"
                 )
         else:
             simulator.enter(policies["initial_state"][row])

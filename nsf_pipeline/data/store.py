@@ -203,14 +203,13 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
 
 
-def require_fingerprint(path: Path, file: Any, expected: str, mend: str) -> None:
+def require_fingerprint(path: Path, file: Any, expected: str) -> None:
     """Refuse a file that other settings or other code made.
 
     Args:
         path: names it.
         file: open, as `reading` gives it.
         expected: the fingerprint of the present settings and code.
-        mend: the command that makes it anew.
 
     Raises:
         StoreError: its fingerprint is another, or missing.
@@ -218,8 +217,8 @@ def require_fingerprint(path: Path, file: Any, expected: str, mend: str) -> None
     found = file.attrs.get("fingerprint")
     if found != expected:
         raise StoreError(
-            f"{path}: made by other settings or code (fingerprint {found}, now {expected}); "
-            f"delete it and run the workflow again, or run: {mend}"
+            f"{path}: made by other settings or code (fingerprint {found}, now {expected}); give "
+            "the settings that it was made with, or delete it and run the workflow again"
         )
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nsf_pipeline.config import CONTROL_DT
 from nsf_pipeline.data import store
+from nsf_pipeline.timing import CONTROL_DT
 
 BLUR_LEVER = 60.0
 """px; a typical distance of the T's outline from its centre."""
@@ -140,7 +140,10 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
 
     Raises:
         StoreError: unreadable, or the split is empty.
+        ValueError: the state has neither 5 nor 7 numbers.
     """
+    if state_dim not in (5, 7):
+        raise ValueError(f"expected state_dim 5 or 7, got {state_dim}")
     with store.reading(path, "dataset") as file:
         rows = np.flatnonzero(file["split"][...] == split)
         if not len(rows):

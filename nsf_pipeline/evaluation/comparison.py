@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TEST, TRAIN
+from nsf_pipeline.data.store import reading
 from nsf_pipeline.data.transitions import Trajectories, load_trajectories
 from nsf_pipeline.evaluation import figures, tables
 from nsf_pipeline.evaluation.metrics import (
@@ -23,6 +24,7 @@ from nsf_pipeline.evaluation.metrics import (
 from nsf_pipeline.evaluation.states import States, choose_states
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
+from nsf_pipeline.model.file import model_header
 from nsf_pipeline.provenance import versions
 
 MODEL, REFERENCE = "flow", "persistence"
@@ -51,6 +53,14 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
             f"{model_path}: its policies are defined by other dmp settings than those given; "
             "train it again, or evaluate it with its own settings"
         )
+    trained_on = model_header(model_path).get("dataset_fingerprint")
+    with reading(dataset, "dataset") as file:
+        if file.attrs.get("fingerprint") != trained_on:
+            raise FileError(
+                f"{dataset}: not the data set that {model_path} was trained on (fingerprint "
+                f"{file.attrs.get('fingerprint')}, then {trained_on}): its test split may hold "
+                "trajectories that the model has seen; train again or give the other data set"
+            )
     state_dim = len(model.state_names)
     test = load_trajectories(dataset, TEST, state_dim)
     train = load_trajectories(dataset, TRAIN, state_dim)

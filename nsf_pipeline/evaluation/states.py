@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsf_pipeline.config import CONTROL_DT
 from nsf_pipeline.data.transitions import Trajectories
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.timing import CONTROL_DT
 
 
 class States(NamedTuple):

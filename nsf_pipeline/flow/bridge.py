@@ -13,7 +13,12 @@ from nsf_pipeline.flow.bijectors import (
     zero_linear,
 )
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
-from nsf_pipeline.flow.transition import check_condition, drift_and_std, safe_sqrt
+from nsf_pipeline.flow.transition import (
+    check_condition,
+    check_sizes,
+    drift_and_std,
+    safe_sqrt,
+)
 
 
 class ConditionalAuxiliaryFlow(eqx.Module):
@@ -49,6 +54,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         key: PRNGKeyArray,
     ):
         """Build a bridge; the arguments are those of `ConditionalNeuralStochasticFlow`."""
+        check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, head_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
         self.encoder = eqx.nn.MLP(
@@ -88,6 +94,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
             ValueError: a condition is missing, or given where the bridge has none.
         """
         condition = check_condition(condition, self.condition_dim)
+        x_init = jnp.asarray(x_init, jnp.result_type(float))
         gap = jnp.asarray(t_final - t_init, x_init.dtype)
         r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
         strength = r * (1.0 - r)

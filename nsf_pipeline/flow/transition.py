@@ -99,11 +99,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         Raises:
             ValueError: a size is out of range.
         """
-        if state_dim < 1 or condition_dim < 0:
-            raise ValueError(
-                "expected state_dim >= 1 and condition_dim >= 0, "
-                f"got {state_dim} and {condition_dim}"
-            )
+        check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, base_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
         self.encoder = eqx.nn.MLP(
@@ -146,6 +142,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             ValueError: a condition is missing, or given where the flow has none.
         """
         condition = check_condition(condition, self.condition_dim)
+        x_init = jnp.asarray(x_init, jnp.result_type(float))
         delta = jnp.asarray(t_final - t_init, x_init.dtype)
         times = [delta, safe_sqrt(delta)]
         if not self.autonomous:
@@ -153,6 +150,22 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         context = self.encoder(jnp.concatenate([x_init, condition, jnp.stack(times)]))
         return ContinuousNormalizingFlow(
             self.base(x_init, delta, context), self.couplings, delta, context
+        )
+
+
+def check_sizes(
+    state_dim: int, condition_dim: int, hidden_size: int, depth: int, num_flow_layers: int
+) -> None:
+    """Refuse sizes that no network has.
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    if min(state_dim, hidden_size, depth) < 1 or min(condition_dim, num_flow_layers) < 0:
+        raise ValueError(
+            "expected state_dim, hidden_size and depth of at least 1, condition_dim and "
+            f"num_flow_layers of at least 0; got {state_dim}, {hidden_size}, {depth}, "
+            f"{condition_dim} and {num_flow_layers}"
         )
 
 

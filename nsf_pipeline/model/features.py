@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nsf_pipeline import dmp
-from nsf_pipeline.config import CONTROL_DT, DMPConfig
+from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.model.contact import clearance, rotate, seen_from
+from nsf_pipeline.timing import CONTROL_DT
 
 PUSH_STEPS = 4
 """Steps of the nominal push from one point of the path to the next."""

@@ -4,13 +4,15 @@ The flow draws the residual
 
     e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
 
-where R turns the planar parts of a state, and the nominal displacement is the agent's without
-noise and none of the block. At t = s both vanish, so the law is the point mass at x_s, exactly. A
-start angle enters by its sine and cosine alone: 2 pi more shift the law by 2 pi and change nothing
-else.
+where R turns the planar parts of a state, and the nominal displacement is what would happen
+without noise. At t = s both vanish, so the law is the point mass at x_s, exactly. A start angle
+enters by its sine and cosine alone: 2 pi more shift the law by 2 pi, to rounding, and change
+nothing else.
 """
 
-from typing import NamedTuple
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -195,6 +197,17 @@ class PushTBridge(eqx.Module):
         return BlockFrameLaw(residual, x_init + to_mid, x_init[-1], self.view.normaliser.scale)
 
 
+class jittable:  # noqa: N801
+    """A method that `jax.jit` takes as it is: Equinox's own bound methods cannot be hashed."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.__doc__ = function.__doc__
+        self.function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self.function if instance is None else types.MethodType(self.function, instance)
+
+
 class PushTModel(eqx.Module):
     """What `load_model` returns: the transition law, with the bridge that it was trained with."""
 
@@ -211,6 +224,7 @@ class PushTModel(eqx.Module):
         """Numbers in a packed DMP vector."""
         return 7 + 2 * self.transition.view.dmp.n_basis
 
+    @jittable
     def sample(
         self,
         key: PRNGKeyArray,
@@ -221,6 +235,8 @@ class PushTModel(eqx.Module):
         num_samples: int = 64,
     ) -> Float[Array, "samples dim"]:
         """Draw states at a later time, in one pass each.
+
+        `jax.jit` takes `num_samples` as a static argument.
 
         Args:
             key: for the draws.
@@ -239,6 +255,7 @@ class PushTModel(eqx.Module):
         law = self._law(state, t_init, t_final, condition)
         return jax.vmap(law.sample)(jax.random.split(key, num_samples))
 
+    @jittable
     def log_prob(
         self,
         next_state: Given,
@@ -249,7 +266,8 @@ class PushTModel(eqx.Module):
     ) -> Scalar:
         """Log-density in nats, per px, px/s and rad, of a state at a later time.
 
-        The arguments are those of `sample`; `next_state`'s angle continues that of `state`.
+        The arguments are those of `sample`; `next_state`'s angle continues that of `state`. At
+        t_final = t_init the law is a point mass and the result is not finite.
         """
         law = self._law(state, t_init, t_final, condition)
         return law.log_prob(self._checked("next_state", next_state, len(self.state_names)))

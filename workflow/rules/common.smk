@@ -14,6 +14,9 @@ SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
 VIDEOS = [
     f"results/videos/{trajectory:07d}.mp4" for trajectory in range(SETTINGS.videos.num_videos)
 ]
+# Where training is logged to is no parameter of the job: changing it makes no model stale.
+os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
+os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 
 
 wildcard_constraints:
