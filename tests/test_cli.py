@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 
+import h5py
 import pandas as pd
 import pytest
 import yaml
@@ -87,6 +88,26 @@ FILES = {
         ["video", "--rollouts", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
         "none.h5: no such file",
     ),
+    "rollouts of other settings' policies": (
+        ["rollouts", "--policies", "other_policies.h5", "--output", "out.h5"],
+        "other_policies.h5: made by other settings or code (fingerprint 0000000000000000, now ",
+    ),
+    "train on other settings' data": (
+        ["train", "--dataset", "other_dataset.h5", "--output", "out.eqx", "--metrics", "out.csv"],
+        "other_dataset.h5: made by other settings or code (fingerprint 0000000000000000, now ",
+    ),
+    "evaluate on other data than trained on": (
+        ["evaluate", "--model", "model.eqx", "--dataset", "other_dataset.h5", "--output", "out"],
+        "other_dataset.h5: not the data set that model.eqx was trained on",
+    ),
+    "video in a file's place": (
+        ["video", "--rollouts", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],
+        "shard.h5/out.mp4: cannot write it: ",
+    ),
+    "policies that end before they start": (
+        ["policies", "--first", "5", "--stop", "3", "--output", "out.h5"],
+        "--stop 3 must be more than --first 5",
+    ),
     "output in a file's place": (
         ["policies", "--first", "0", "--stop", "1", "--output", "shard.h5/out.h5"],
         "shard.h5/out.h5: cannot write it: ",
@@ -110,11 +131,22 @@ def folder(smoke, tmp_path, monkeypatch):
     damaged, exchanged = tmp_path / "damaged/00001.h5", tmp_path / "exchanged/00000.h5"
     damaged.write_bytes(damaged.read_bytes()[:4000])
     shutil.copy(tmp_path / "exchanged/00001.h5", exchanged)
+    for kind in ("policies", "dataset"):
+        refingerprint(tmp_path / f"{kind}.h5", tmp_path / f"other_{kind}.h5")
     (tmp_path / "broken.yaml").write_text("training: {steps: [")
     (tmp_path / "list.yaml").write_text("- 1\n")
     shutil.copy(smoke.settings, tmp_path / "config.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def refingerprint(source, target):
+    """A copy that says that other settings made it, without the checksum that would tell."""
+    shutil.copy(source, target)
+    with h5py.File(target, "r+", locking=False) as file:
+        file.attrs["fingerprint"] = "0" * 16
+    with target.open("r+b") as raw:
+        raw.write(bytes(512))
 
 
 def files_in(folder):

@@ -46,3 +46,7 @@ def test_readme_example_runs(smoke, monkeypatch):
     exec(example, names)
     assert names["draws"].shape == (64, 7)
     assert names["log_density"].shape == ()
+
+
+def test_readme_has_no_blank_left_to_fill():
+    assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())

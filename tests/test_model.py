@@ -72,6 +72,15 @@ def sample(model, state, s=0.5, t=0.9):
     return draw_and_score(model, state, jnp.array([s, t]), jnp.zeros((COUNT, len(state))))[0]
 
 
+def test_public_methods_are_jitted_as_they_are():
+    model, state = model_of(), state_of(7)
+    arguments = state, 0.5, 0.9, CONDITION
+    draws = jax.jit(model.sample, static_argnames="num_samples")(KEY, *arguments, num_samples=4)
+    np.testing.assert_allclose(draws, model.sample(KEY, *arguments, num_samples=4), atol=1e-2)
+    score = jax.jit(model.log_prob)(draws[0], *arguments)
+    np.testing.assert_allclose(score, model.log_prob(draws[0], *arguments), atol=1e-3)
+
+
 def log_probs(model, ends, state, s=0.5, t=0.9):
     ends = jnp.asarray(ends, jnp.float32)
     return draw_and_score(model, state, jnp.array([s, t]), ends)[1]

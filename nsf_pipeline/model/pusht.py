@@ -10,7 +10,7 @@ enters by its sine and cosine alone: 2 pi more shift the law by 2 pi, to roundin
 nothing else.
 """
 
-import types
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -205,7 +205,7 @@ class jittable:  # noqa: N801
         self.function = function
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self.function if instance is None else types.MethodType(self.function, instance)
+        return self.function if instance is None else functools.partial(self.function, instance)
 
 
 class PushTModel(eqx.Module):
