@@ -284,8 +284,8 @@ def test_batches_compile_once_and_agree_with_single_calls():
 
 
 WRONG = {
-    "no state": (lambda: transition(0), "expected state_dim >= 1 and condition_dim >= 0, got 0"),
-    "negative condition": (lambda: transition(2, -1), "got 2 and -1"),
+    "no state": (lambda: transition(0), "got 0, 8, 2, 0 and 3"),
+    "negative condition": (lambda: transition(2, -1), "got 2, 8, 2, -1 and 3"),
     "condition missing": (
         lambda: transition(2, 3)(numbers(1, 2), S, T),
         r"expected condition=an array \(3,\), got None",
