@@ -44,15 +44,11 @@ def _policies(options: argparse.Namespace) -> None:
 def _write_policies(config: Config, first: int, stop: int, output: Path) -> None:
     from nsf_pipeline.data import store
     from nsf_pipeline.data.policies import sample_policies
-    from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+    from nsf_pipeline.provenance import shard_attributes
 
     started = time.monotonic()
-    attributes = {
-        "fingerprint": stage_fingerprint("policies", config),
-        "config": stage_settings("policies", config),
-        "versions": versions(),
-    }
-    store.write(output, "policies", sample_policies(config, first, stop), attributes)
+    policies = sample_policies(config, first, stop)
+    store.write(output, "policies", policies, shard_attributes("policies", config))
     _say(output, f"policies {first} to {stop - 1}", started)
 
 
@@ -63,18 +59,14 @@ def _rollouts(options: argparse.Namespace) -> None:
 def _write_rollouts(config: Config, policies: Path, output: Path) -> None:
     from nsf_pipeline.data import store
     from nsf_pipeline.data.rollouts import simulate
-    from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+    from nsf_pipeline.provenance import shard_attributes, stage_fingerprint
 
     started = time.monotonic()
-    attributes = {
-        "dt": CONTROL_DT,
-        "fingerprint": stage_fingerprint("rollouts", config),
-        "config": stage_settings("rollouts", config),
-        "versions": versions(),
-    }
     with store.reading(policies, "policies") as file:
         store.require_fingerprint(policies, file, stage_fingerprint("policies", config))
-    rollouts = simulate(config, store.read(policies, "policies"))
+        arrays = {name: file[name][...] for name in store.POLICIES}
+    rollouts = simulate(config, arrays)
+    attributes = shard_attributes("rollouts", config) | {"dt": CONTROL_DT}
     store.write(output, "rollouts", rollouts, attributes)
     count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
     seconds = time.monotonic() - started

@@ -77,6 +77,15 @@ def stage_fingerprint(stage: str, config: Config) -> str:
     )
 
 
+def shard_attributes(stage: str, config: Config) -> dict[str, Any]:
+    """What every shard of a stage says of its making."""
+    return {
+        "fingerprint": stage_fingerprint(stage, config),
+        "config": stage_settings(stage, config),
+        "versions": versions(),
+    }
+
+
 def source_digest(stage: str) -> str:
     """Hash of the source of every module that a stage's code imports from this package."""
     return _digest(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import SPLITS
 from nsf_pipeline.timing import CONTROL_DT
 
 BLUR_LEVER = 60.0
@@ -148,7 +149,7 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
         rows = np.flatnonzero(file["split"][...] == split)
         if not len(rows):
             raise store.StoreError(
-                f"{path}: no trajectory in the {('train', 'validation', 'test')[split]} split; "
+                f"{path}: no trajectory in the {SPLITS[split]} split; "
                 "raise num_trajectories or the split's fraction"
             )
 

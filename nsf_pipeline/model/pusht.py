@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
 from nsf_pipeline.model.contact import nominal_push, rotate
@@ -305,11 +305,7 @@ def build_model(
         view.feature_dim,
         autonomous=True,  # the features tell s, where the law may know it
         min_std=MIN_STD,
-        hidden_size=config.flow.hidden_size,
-        depth=config.flow.depth,
-        num_flow_layers=config.flow.num_flow_layers,
-        activation=ACTIVATIONS[config.flow.activation],
-        scale_function=config.flow.scale_function,
+        **_network(config.flow),
         # Block position given the rest, block angle given the rest, agent given the block.
         moved=[
             [False] * agent_dim + [True, True, False],
@@ -323,14 +319,14 @@ def build_model(
         view.feature_dim,
         autonomous=True,
         min_std=MIN_STD,
-        hidden_size=config.bridge.hidden_size,
-        depth=config.bridge.depth,
-        num_flow_layers=config.bridge.num_flow_layers,
-        activation=ACTIVATIONS[config.bridge.activation],
-        scale_function=config.bridge.scale_function,
+        **_network(config.bridge),
         key=bridge_key,
     )
     return PushTModel(PushTTransition(flow, view), PushTBridge(bridge, view))
+
+
+def _network(config: NetworkConfig) -> dict[str, Any]:
+    return {**dict(config), "activation": ACTIVATIONS[config.activation]}
 
 
 def fit_normaliser(

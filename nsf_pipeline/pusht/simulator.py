@@ -33,9 +33,6 @@ STATE_NAMES = (
 )
 """A state's seven numbers: px, px/s, and the block's angle in rad, continuous."""
 
-CONTROL_DT = 0.1
-"""Time between actions in s."""
-
 FRAME_SIZE = 512
 """Width and height of a rendered frame in px."""
 
@@ -178,7 +175,7 @@ class Simulator:
         """Carry out actions from the current state.
 
         Args:
-            actions: (T, 2) px, the agent's targets, one each `CONTROL_DT`.
+            actions: (T, 2) px, the agent's targets, one each control step of 0.1 s.
 
         Returns:
             (T + 1, 7) float64, the states; row 0 is the current one.
