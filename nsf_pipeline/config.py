@@ -68,8 +68,11 @@ class DMPConfig(Section):
 
 
 class PolicyConfig(Section):
-    """What differs from policy to policy, and is sampled."""
+    """What differs from trajectory to trajectory, and is sampled."""
 
+    mid_task_fraction: Fraction = 0.5
+    """Share of trajectories that start in mid-task: block anywhere, agent beside it, touching it
+    or away, moving or not. The others start from the environment's reset."""
     duration: Annotated[tuple[Duration, Duration], AfterValidator(_ordered)] = (1.0, 3.6)
     """s; sampled uniformly."""
     goal_x: PixelRange = (40.0, 472.0)

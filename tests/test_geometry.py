@@ -100,3 +100,16 @@ def test_coverage_spans_nothing_to_all():
 def test_reward():
     np.testing.assert_array_equal(geometry.reward([0.0, 0.475, 0.95, 1.0]), [0.0, 0.5, 1.0, 1.0])
     assert geometry.reward(np.float64(0.19)).shape == ()
+
+
+def test_the_nearest_point_of_the_block_is_shapelys():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        pose = np.array([*rng.uniform(0, 512, 2), rng.normal(0, 5)])
+        point = rng.uniform(-50, 562, 2)
+        corners = geometry.block_corners(pose).reshape(2, 4, 2)
+        shape = shapely.union_all([shapely.Polygon(part) for part in corners])
+        nearest = geometry.nearest_on_block(pose, point)
+        distance = shape.distance(shapely.Point(point))
+        assert np.linalg.norm(point - nearest) == pytest.approx(distance, abs=1e-9)
+        assert shape.distance(shapely.Point(nearest)) < 1e-9

@@ -64,13 +64,29 @@ def test_every_use_of_randomness_has_a_stream_of_its_own():
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_policies_start_where_the_reset_puts_the_agent(policies):
+def test_policies_start_where_the_agent_is(policies):
     simulator = Simulator()
-    for seed, state in zip(policies["seed"], policies["initial_state"], strict=True):
-        np.testing.assert_array_equal(simulator.reset(int(seed)), state)
+    for row, state in enumerate(policies["initial_state"]):
+        if policies["from_reset"][row]:
+            simulator.reset(int(policies["seed"][row]))
+        else:
+            simulator.enter(state)
+        np.testing.assert_array_equal(simulator.state(), state)
     np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, :2])
-    assert policies["from_reset"].all()
     np.testing.assert_array_equal(policies["trajectory"], np.arange(COUNT))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_policies_starts_in_mid_task(share):
+    count = 300
+    found = sample_policies(with_policies(mid_task_fraction=share), 0, count)
+    spread = np.sqrt(share * (1 - share) / count)
+    assert abs(np.mean(~found["from_reset"]) - share) <= 4 * spread
+    all_reset = sample_policies(with_policies(mid_task_fraction=0.0), 0, count)
+    still = found["from_reset"]
+    for name in ("initial_state", "goal", "weights", "duration"):
+        np.testing.assert_array_equal(found[name][still], all_reset[name][still], err_msg=name)
+    np.testing.assert_array_equal(found["duration"], all_reset["duration"])
 
 
 def test_the_condition_is_the_packed_policy(policies):

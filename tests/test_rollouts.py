@@ -68,10 +68,21 @@ def beside_the_goal(seed):
     return policy
 
 
+def entered(env, state):
+    """The observation of a state put into the environment by hand, in a new space."""
+    bare = env.unwrapped
+    bare._setup()
+    bare.agent.position, bare.agent.velocity = tuple(state[:2]), tuple(state[2:4])
+    bare.block.angle = state[6]
+    bare.block.position = tuple(state[4:6])
+    return bare.get_obs()
+
+
 def replay(env, rollouts, row):
     """Step the environment through a stored trajectory and compare all that is stored."""
-    seed = int(rollouts["seed"][row])
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=int(rollouts["seed"][row]))
+    if not rollouts["from_reset"][row]:
+        observation = entered(env, rollouts["initial_state"][row])
     length = rollouts["length"][row]
     for t in range(length + 1):
         np.testing.assert_array_equal(
@@ -94,6 +105,7 @@ def test_stored_actions_replay_in_the_environment_bit_for_bit(env, rollouts):
         replay(env, rollouts, row)
     moved = np.diff(rollouts["block_angle"], axis=1)[rollouts["action_mask"]] != 0
     assert moved.mean() > 0.1
+    assert 0.2 < rollouts["from_reset"].mean() < 0.8
 
 
 def test_a_shard_fits_its_schema(policies, rollouts, tmp_path):
@@ -200,7 +212,7 @@ def test_success_ends_a_trajectory(policies, monkeypatch):
     """With an easier threshold, since few random policies reach the real one."""
     full = simulate(CONFIG, policies)
     highest = full["coverage"].max(axis=1)
-    threshold = np.sort(highest)[COUNT // 2]  # which to reach is not enough
+    threshold = np.sort(highest)[COUNT * 3 // 4]  # which to reach is not enough
     assert threshold > 0
     monkeypatch.setattr(geometry, "SUCCESS_THRESHOLD", threshold)
     early = simulate(CONFIG, policies)

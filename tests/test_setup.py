@@ -46,13 +46,13 @@ def env_pins(env: str) -> dict[str, str]:
     return dict(requirement.split("==") for requirement in pip)
 
 
-@pytest.mark.parametrize("lock", ["build", *LOCKS])
+@pytest.mark.parametrize("lock", ["build", "pymunk7", *LOCKS])
 def test_lock_has_an_exact_version_and_a_hash_for_everything(lock):
     for entry in entries(lock):
         assert re.match(r"[a-z0-9-]+==[^ ;]+ ?(;[^@]*?)?--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
-@pytest.mark.parametrize("lock", ["build", *LOCKS])
+@pytest.mark.parametrize("lock", ["build", "pymunk7", *LOCKS])
 def test_lock_names_no_address(lock):
     assert not re.search(r"://|--(extra-)?index-url|--find-links| @ ", lock_text(lock))
 

@@ -1,5 +1,6 @@
 """The simulator against gym-pusht itself, to the last bit."""
 
+import os
 import subprocess
 import sys
 
@@ -146,8 +147,8 @@ def test_float32_actions_are_the_environments(sim, gym_env):
         assert_same_as_env(sim.rollout(actions), gym_env, actions)
 
 
-def test_steps_make_a_rollout(sim, path):
-    rng = np.random.default_rng(0)
+def test_steps_make_a_rollout(path):
+    sim, rng = Simulator(), np.random.default_rng(0)
     state = sim.reset(3)
     actions = push(rng, state)
     states = [state]
@@ -158,12 +159,13 @@ def test_steps_make_a_rollout(sim, path):
     np.testing.assert_array_equal(sim.rollout(actions), states)
 
 
-def test_both_paths_give_the_same_bits(sim, monkeypatch):
+def test_both_paths_give_the_same_bits(monkeypatch):
     tasks = [
         (state := mid_task(rng), push(rng, state)) for rng in map(np.random.default_rng, range(40))
     ]
 
     def run():
+        sim = Simulator()
         for state, actions in tasks:
             sim.enter(state)
             yield sim.rollout(actions)
@@ -171,6 +173,27 @@ def test_both_paths_give_the_same_bits(sim, monkeypatch):
     native = list(run())
     monkeypatch.setattr(simulator, "_chipmunk", None)
     np.testing.assert_array_equal(native, list(run()))
+
+
+@pytest.mark.parametrize("batch", range(2))
+def test_a_space_used_before_leaves_no_trace(sim, batch):
+    """Against a space of its own for each trajectory, through contacts of every kind."""
+    for seed in range(150 * batch, 150 * (batch + 1)):
+        rng = np.random.default_rng(seed)
+        own = Simulator()
+        if seed % 3 == 0:
+            state, actions = near_success(rng)
+        else:
+            actions = push(rng, state := mid_task(rng))
+        if seed % 3 == 1:
+            state = sim.reset(seed)
+            own._env._empty_again = None
+            np.testing.assert_array_equal(own.reset(seed), state)
+        else:
+            sim.enter(state)
+            own._env._empty_again = None
+            own.enter(state)
+        np.testing.assert_array_equal(sim.rollout(actions), own.rollout(actions))
 
 
 ALONE = """
@@ -334,6 +357,11 @@ def test_render_shows_an_entered_state_and_changes_nothing(sim, gym_env):
 def test_unfit_input_is_named(sim, call, message):
     with pytest.raises(ValueError, match=message):
         call(sim)
+
+
+def test_this_is_the_pymunk_asked_for():
+    """The tests run on pymunk 6, and once more on the one that the variable names."""
+    assert pymunk.version.split(".")[0] == os.environ.get("PYMUNK", "6")
 
 
 def test_compat_touches_nothing_where_the_call_exists():

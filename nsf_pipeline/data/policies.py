@@ -1,11 +1,13 @@
 """Sampling: the initial state and the DMP parameters of each trajectory."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from nsf_pipeline.config import Config, DMPConfig, PolicyConfig
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
+from nsf_pipeline.data.starts import sample_start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
@@ -18,10 +20,9 @@ MAX_OVERSHOOT = 1.0
 
 def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarray]:
     """The arrays of a policy shard for trajectories first to stop - 1."""
-    simulator = Simulator()
     trajectories = range(first, stop)
     seeds = [reset_seed(config.seed, i) for i in trajectories]
-    states = np.stack([simulator.reset(seed) for seed in seeds])
+    states, from_reset = initial_states(config, trajectories, seeds)
     policies = [
         sample_policy(generator(config.seed, i, Stream.POLICY), state, config.policies, config.dmp)
         for i, state in zip(trajectories, states, strict=True)
@@ -31,10 +32,27 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
         "trajectory": np.arange(first, stop),
         "seed": np.array(seeds),
         "initial_state": states,
-        "from_reset": np.ones(len(states), bool),
+        "from_reset": from_reset,
         **params._asdict(),
         "condition": params.as_vector(),
     }
+
+
+def initial_states(
+    config: Config, trajectories: Sequence[int], seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 7) initial states, and (n) whether each is what `env.reset` gives for its seed."""
+    simulator = Simulator()
+    states, from_reset = np.empty((len(seeds), 7)), np.ones(len(seeds), bool)
+    for row, (trajectory, seed) in enumerate(zip(trajectories, seeds, strict=True)):
+        random = generator(config.seed, trajectory, Stream.START)
+        if random.random() < config.policies.mid_task_fraction:
+            from_reset[row] = False
+            simulator.enter(sample_start(random))
+            states[row] = simulator.state()  # what the simulator can hold, so enters bit for bit
+        else:
+            states[row] = simulator.reset(seed)
+    return states, from_reset
 
 
 def sample_policy(

@@ -16,6 +16,7 @@ class Stream(IntEnum):
     POLICY = 1
     ACTION_NOISE = 2
     SPLIT = 3
+    START = 4
 
 
 def generator(seed: int, trajectory: int, stream: Stream) -> np.random.Generator:

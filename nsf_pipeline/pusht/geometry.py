@@ -103,6 +103,40 @@ def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) ->
     return sum(pieces, start=np.zeros(starts.shape[-1])) / 2
 
 
+def block_corners(pose: np.ndarray) -> np.ndarray:
+    """Corners of the block's two rectangles.
+
+    Args:
+        pose: (3,) block x and y in px, angle in rad.
+
+    Returns:
+        (8, 2) px.
+    """
+    return _CORNERS.reshape(-1, 2) @ _rotation(pose[2]).T + pose[:2]
+
+
+def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """The block's point that is nearest to a point: that point itself if it is inside.
+
+    Args:
+        pose: (3,) block x and y in px, angle in rad.
+        point: (2,) px.
+
+    Returns:
+        (2,) px.
+    """
+    rotation = _rotation(pose[2])
+    local = (point - pose[:2]) @ rotation
+    nearest = np.clip(local, T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:])  # of each rectangle
+    closest = np.square(nearest - local).sum(axis=1).argmin()
+    return rotation @ nearest[closest] + pose[:2]
+
+
+def _rotation(angle: float) -> np.ndarray:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
 def coverage(poses: np.ndarray) -> np.ndarray:
     """Share of the goal's T that the block's T covers, exactly.
 

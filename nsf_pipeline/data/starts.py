@@ -1,0 +1,100 @@
+"""Starts in mid-task: what a controller meets between a reset and the goal.
+
+The block lies anywhere within the walls, close to one, or close to the goal or in it; the agent is
+anywhere, beside the block or touching it, at rest or moving. Nothing overlaps.
+"""
+
+import math
+
+import numpy as np
+
+from nsf_pipeline.pusht.geometry import (
+    AGENT_RADIUS,
+    GOAL_POSE,
+    WALLS,
+    block_corners,
+    nearest_on_block,
+)
+
+NEAR_WALL = NEAR_GOAL = 0.25
+"""Shares of starts with the block close to a wall, and close to the goal or in it."""
+WALL_GAP = 20.0
+"""px; the block close to a wall is at most this far from it."""
+GOAL_SPREAD = 60.0, math.pi / 4
+"""px and rad; the block close to the goal is at most this far off."""
+IN_GOAL = 0.1
+"""Share of the starts close to the goal that are in it."""
+BESIDE = TOUCHING = 0.35
+"""Shares of starts with the agent beside the block, and touching it."""
+BESIDE_GAP = 40.0
+"""px; the agent beside the block is at most this far from it."""
+TOUCHING_GAP = 1e-9
+"""px; the agent that touches the block is this far from it, for rounding."""
+MOVING = 0.7
+"""Share of starts with the agent moving."""
+MEAN_SPEED = 120.0
+"""px/s; mean of the moving agent's speed, which is exponentially distributed."""
+
+
+def sample_start(random: np.random.Generator) -> np.ndarray:
+    """One state (7,) in mid-task: px, px/s, rad."""
+    while True:
+        pose = _block_pose(random)
+        # A block in a corner may leave the agent no room where it was to be: draw all anew.
+        agent = _agent_position(random, pose)
+        if agent is not None:
+            break
+    velocity = np.zeros(2)
+    if random.random() < MOVING:
+        velocity = random.exponential(MEAN_SPEED) * _direction(random)
+    return np.concatenate([agent, velocity, pose])
+
+
+def _block_pose(random: np.random.Generator) -> np.ndarray:
+    """(3,) px, px, rad within the walls."""
+    kind = random.random()
+    while True:
+        angle = random.uniform(-np.pi, np.pi)
+        if kind < NEAR_GOAL:
+            spread = 0.0 if random.random() < IN_GOAL else random.random()
+            shift = GOAL_SPREAD[0] * spread * _direction(random)
+            turn = GOAL_SPREAD[1] * spread * random.uniform(-1.0, 1.0)
+            pose = GOAL_POSE + np.array([*shift, turn])
+        else:
+            # Where the outline's bounding box leaves the block room between the walls.
+            corners = block_corners(np.array([0.0, 0.0, angle]))
+            low, high = WALLS[0] - corners.min(axis=0), WALLS[1] - corners.max(axis=0)
+            position = random.uniform(low, high)
+            if kind < NEAR_GOAL + NEAR_WALL:
+                axis, side = random.integers(2), random.integers(2)
+                gap = random.uniform(0.0, WALL_GAP)
+                position[axis] = (low[axis] + gap, high[axis] - gap)[side]
+            pose = np.array([*position, angle])
+        corners = block_corners(pose)
+        if corners.min() > WALLS[0] and corners.max() < WALLS[1]:
+            return pose
+
+
+def _agent_position(random: np.random.Generator, pose: np.ndarray) -> np.ndarray | None:
+    """(2,) px, clear of the walls and of the block; None where a few tries find no such place."""
+    low, high = WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS
+    kind = random.random()
+    for _ in range(100):
+        position = random.uniform(low, high, 2)
+        nearest = nearest_on_block(pose, position)
+        distance = math.dist(position, nearest)
+        if kind < BESIDE + TOUCHING and distance > 0.0:
+            # On the way out from the block's nearest point, whatever side or corner that is.
+            gap = TOUCHING_GAP if kind < TOUCHING else random.uniform(0.0, BESIDE_GAP)
+            position = nearest + (position - nearest) / distance * (AGENT_RADIUS + gap)
+            distance = math.dist(position, nearest_on_block(pose, position))
+        clear_of_walls = low < position.min() and position.max() < high
+        if clear_of_walls and distance > AGENT_RADIUS:
+            return position
+    return None
+
+
+def _direction(random: np.random.Generator) -> np.ndarray:
+    """(2,) a unit vector."""
+    angle = random.uniform(0.0, 2.0 * np.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
