@@ -2,9 +2,9 @@
 
     python benchmarks/storage.py [--trajectories 2000] [--rounds 5]
 
-Writes one rollout shard's arrays, and the same as `dataset.h5` holds them (scaled, float64), in each
-way by turns. Reading is of all arrays, and of 512 trajectories here and there, as a reader that
-streams takes them; from a warm disk.
+Writes one rollout shard's arrays, and the same as `dataset.h5` holds them (scaled, float64), in
+each way by turns. Reading is of all arrays, and of 512 trajectories here and there; from a warm
+disk.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -83,9 +84,9 @@ def main() -> None:
         for _ in range(options.rounds):
             for way in ways:
                 kind, chunk, name = way
-                writing = seconds(lambda: write(path, kinds[kind], chunk, COMPRESSIONS[name]))
-                reading = seconds(lambda: read(path, slice(None)))
-                taken[way].append((writing, reading, seconds(lambda: read(path, some))))
+                writing = seconds(partial(write, path, kinds[kind], chunk, COMPRESSIONS[name]))
+                reading = seconds(partial(read, path, slice(None)))
+                taken[way].append((writing, reading, seconds(partial(read, path, some))))
                 sizes[way] = path.stat().st_size
     print("Per trajectory:\n")
     print("| kind | compression | a chunk | bytes | write, us | read, us | some rows, us |")
@@ -93,10 +94,9 @@ def main() -> None:
     for way, times in taken.items():
         kind, chunk, name = way
         writing, reading, sampling = map(statistics.median, zip(*times, strict=True))
-        print(
-            f"| {kind} | {name} | {chunk} | {sizes[way] / count:,.0f} | {writing / count * 1e6:.0f} "
-            f"| {reading / count * 1e6:.0f} | {sampling / len(some) * 1e6:.0f} |"
-        )
+        per_one = f"{sizes[way] / count:,.0f} | {writing / count * 1e6:.0f}"
+        per_one += f" | {reading / count * 1e6:.0f} | {sampling / len(some) * 1e6:.0f}"
+        print(f"| {kind} | {name} | {chunk} | {per_one} |")
 
 
 if __name__ == "__main__":
