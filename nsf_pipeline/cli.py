@@ -132,6 +132,22 @@ def _video(options: argparse.Namespace) -> None:
     _say(options.output, f"trajectory {options.trajectory}", started)
 
 
+def _replay(options: argparse.Namespace) -> None:
+    from nsf_pipeline.data.replay import replay
+
+    started = time.monotonic()
+    report = replay(options.paths)
+    seconds = time.monotonic() - started
+    print(f"largest differences from the replay:\n{report}")
+    print(
+        f"{report.trajectories} trajectories, {report.steps} steps, {report.differing} "
+        f"trajectories differ, {seconds:.1f} s, {report.trajectories / seconds:.0f} trajectories/s",
+        flush=True,
+    )
+    if options.verify:
+        report.require_no_difference()
+
+
 def _generate_data(options: argparse.Namespace) -> None:
     config, folder = options.config, options.output
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -242,6 +258,12 @@ def _parser() -> argparse.ArgumentParser:
     added = verb("video", _video, "Record a trajectory by replaying it.")
     with_paths(added, rollouts="rollout shard", output="MP4 to write")
     added.add_argument("--trajectory", type=int, required=True, help="which")
+
+    added = verb("replay", _replay, "Simulate stored trajectories again and compare.")
+    added.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="rollout shards and data sets"
+    )
+    added.add_argument("--verify", action="store_true", help="fail on any difference")
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")
     return parser

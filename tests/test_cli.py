@@ -88,6 +88,14 @@ FILES = {
         ["video", "--rollouts", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
         "none.h5: no such file",
     ),
+    "replay of nothing": (
+        ["replay", "none.h5"],
+        "none.h5: no such file; expected the HDF5 file of rollouts or dataset",
+    ),
+    "replay of policies": (
+        ["replay", "policies.h5"],
+        "policies.h5: expected rollouts or dataset of schema version 1, got policies",
+    ),
     "rollouts of other settings' policies": (
         ["rollouts", "--policies", "other_policies.h5", "--output", "out.h5"],
         "other_policies.h5: made by other settings or code (fingerprint 0000000000000000, now ",
@@ -207,7 +215,7 @@ def test_help_names_every_verb(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for verb in (*CONFIGURED, "video", "schema"):
+    for verb in (*CONFIGURED, "video", "replay", "schema"):
         assert re.search(rf"^    {verb}\b", text, re.MULTILINE)
 
 
@@ -271,6 +279,7 @@ from nsf_pipeline.cli import main
 assert main(["policies", "--config", "{}", "--first", "0", "--stop", "2", "--output", "p.h5"]) == 0
 assert main(["rollouts", "--config", "{}", "--policies", "p.h5", "--output", "r.h5"]) == 0
 assert main(["video", "--rollouts", "r.h5", "--trajectory", "1", "--output", "v.mp4"]) == 0
+assert main(["replay", "r.h5", "--verify"]) == 0
 heavy = {"jax", "equinox", "optax", "wandb", "matplotlib", "pandas", "snakemake"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
