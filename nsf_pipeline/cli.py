@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import get_args
 
-from nsf_pipeline.config import Config, json_schema, load_config
+from nsf_pipeline.config import Config, Rank, json_schema, load_config
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -128,8 +129,8 @@ def _video(options: argparse.Namespace) -> None:
     from nsf_pipeline.data.recording import record_trajectory
 
     started = time.monotonic()
-    record_trajectory(options.rollouts, options.trajectory, options.output)
-    _say(options.output, f"trajectory {options.trajectory}", started)
+    trajectory = record_trajectory(options.source, options.trajectory, options.output)
+    _say(options.output, f"trajectory {trajectory}", started)
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -256,8 +257,14 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     added = verb("video", _video, "Record a trajectory by replaying it.")
-    with_paths(added, rollouts="rollout shard", output="MP4 to write")
-    added.add_argument("--trajectory", type=int, required=True, help="which")
+    with_paths(added, source="rollout shard or data set", output="MP4 to write")
+    added.add_argument(
+        "--trajectory",
+        type=_trajectory,
+        required=True,
+        metavar="WHICH",
+        help="its index; or best, median or worst by last coverage",
+    )
 
     added = verb("replay", _replay, "Simulate stored trajectories again and compare.")
     added.add_argument(
@@ -271,6 +278,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _natural(text: str) -> int:
     return _at_least(0, text)
+
+
+def _trajectory(text: str) -> int | str:
+    return text if text in get_args(Rank) else _natural(text)
 
 
 def _positive(text: str) -> int:

@@ -30,7 +30,7 @@ SETTINGS = {
     "training.steps": (13_000, {"train", "evaluate"}),
     "wandb.mode": ("disabled", set()),
     "evaluation.num_samples": (64, {"evaluate"}),
-    "videos.num_videos": (5, {"videos"}),
+    "videos.trajectories": ((5,), {"videos"}),
 }
 
 

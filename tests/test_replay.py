@@ -10,7 +10,7 @@ from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.replay import BLOCK, COMPARED, replay
+from nsf_pipeline.data.replay import COMPARED, replay
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
@@ -197,7 +197,7 @@ def test_a_success_ends_its_replay_too(monkeypatch, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_trajectories(rollouts, tmp_path, monkeypatch):
-    monkeypatch.setattr("nsf_pipeline.data.replay.BLOCK", SHARD)
+    monkeypatch.setattr(store, "BLOCK", SHARD)
 
     def longer(name, values):
         """With more room past the length, so that what is stored outweighs the simulator."""
@@ -220,4 +220,3 @@ def test_memory_does_not_grow_with_the_number_of_trajectories(rollouts, tmp_path
 
     size = sum(values.nbytes for values in rollouts.values())
     assert peak(4) < peak(1) + size
-    assert BLOCK * 601 * 7 * 8 < 2**25  # states of the longest trajectories that a config allows

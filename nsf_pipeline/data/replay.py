@@ -23,8 +23,6 @@ COMPARED = (
     "length",
     "success",
 )
-BLOCK = 4 * store.CHUNK_TRAJECTORIES
-"""Trajectories in memory at once."""
 
 
 class Difference(NamedTuple):
@@ -100,9 +98,8 @@ def replay(paths: Iterable[Path]) -> Report:
     report = Report()
     for path in paths:
         with store.reading(path, "rollouts", "dataset") as file:
-            count = len(file["trajectory"])
-            for first in range(0, count, BLOCK):
-                _add(report, path, file, slice(first, min(first + BLOCK, count)))
+            for rows in store.blocks(len(file["trajectory"])):
+                _add(report, path, file, rows)
     return report
 
 

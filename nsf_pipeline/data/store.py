@@ -22,6 +22,7 @@ from nsf_pipeline.files import FileError, replacing
 SCHEMA_VERSION = 1
 # gzip after byte shuffling; one chunk holds this many trajectories.
 CHUNK_TRAJECTORIES = 64
+BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
 USER_BLOCK = 512  # bytes; the format's least
 SEAL = b"nsf_pipeline sha256 "
 
@@ -246,6 +247,12 @@ def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     2e-5 to 2000, and for 0; the rounding is what brings a 0 back).
     """
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Rows of a long array in turn, so few at a time that memory does not matter."""
+    for first in range(0, count, BLOCK):
+        yield slice(first, min(first + BLOCK, count))
 
 
 def bounds_of(file: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
