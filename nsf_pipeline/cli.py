@@ -133,6 +133,14 @@ def _video(options: argparse.Namespace) -> None:
     _say(options.output, f"trajectory {trajectory}", started)
 
 
+def _picture(options: argparse.Namespace) -> None:
+    from nsf_pipeline.data.picture import draw
+
+    started = time.monotonic()
+    draw(options.dataset, options.output)
+    _say(options.output, f"picture of {options.dataset}", started)
+
+
 def _replay(options: argparse.Namespace) -> None:
     from nsf_pipeline.data.replay import replay
 
@@ -265,6 +273,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHICH",
         help="its index; or best, median or worst by last coverage",
     )
+
+    added = verb("picture", _picture, "Draw a data set: its paths, coverage and contact.")
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument("--output", type=Path, default=Path("results/dataset.png"))
 
     added = verb("replay", _replay, "Simulate stored trajectories again and compare.")
     added.add_argument(

@@ -88,6 +88,14 @@ FILES = {
         ["video", "--source", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
         "none.h5: no such file",
     ),
+    "picture of a shard": (
+        ["picture", "--dataset", "shard.h5", "--output", "out.png"],
+        "shard.h5: expected dataset of schema version 1, got rollouts",
+    ),
+    "picture in a file's place": (
+        ["picture", "--dataset", "dataset.h5", "--output", "shard.h5/out.png"],
+        "shard.h5/out.png: cannot write it: ",
+    ),
     "replay of nothing": (
         ["replay", "none.h5"],
         "none.h5: no such file; expected the HDF5 file of rollouts or dataset",
@@ -220,7 +228,7 @@ def test_help_names_every_verb(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for verb in (*CONFIGURED, "video", "replay", "schema"):
+    for verb in (*CONFIGURED, "video", "picture", "replay", "schema"):
         assert re.search(rf"^    {verb}\b", text, re.MULTILINE)
 
 
