@@ -113,7 +113,7 @@ def test_a_changed_number_is_found_where_it_is(folder, rollouts, tmp_path, capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"nsf_pipeline: 1 of {COUNT} trajectories do not replay: {name} differs")
     assert str(path) in line
-    assert "the same versions made it" in line
+    assert "altered since, or made where arithmetic differs" in line
 
 
 def test_a_data_set_is_compared_in_physical_units(folder, tmp_path):

@@ -73,20 +73,20 @@ class Report:
         Raises:
             UserError: names the first array that differs, and where it differs most.
         """
-        for name, difference in self.largest.items():
-            cause = (
-                "the same versions made it, so it was altered or the machines' arithmetic differs"
+        if not self.largest:
+            return
+        name, difference = next(iter(self.largest.items()))
+        cause = "altered since, or made where arithmetic differs"
+        if self.made_with:
+            here = versions()
+            cause = "made with " + ", ".join(
+                f"{package} {version} (here {here.get(package, 'none')})"
+                for package, version in self.made_with.items()
             )
-            if self.made_with:
-                here = versions()
-                cause = "made with " + ", ".join(
-                    f"{package} {version} (here {here.get(package, 'none')})"
-                    for package, version in self.made_with.items()
-                )
-            raise UserError(
-                f"{self.differing} of {self.trajectories} trajectories do not replay: {name} "
-                f"differs by {difference}; {cause}; install what made it, or make it again"
-            )
+        raise UserError(
+            f"{self.differing} of {self.trajectories} trajectories do not replay: {name} differs "
+            f"by {difference}; {cause}; replay with what made it, or make it again"
+        )
 
 
 def replay(paths: Iterable[Path]) -> Report:

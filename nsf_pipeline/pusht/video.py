@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
+import cv2  # in whichever build gym-pusht came with
 import imageio_ffmpeg
 import numpy as np
 

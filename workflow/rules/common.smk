@@ -20,7 +20,7 @@ os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 
 wildcard_constraints:
     shard=r"\d{5}",
-    trajectory=r"\d{7,}|best|median|worst",
+    trajectory=r"\d{7,10}|best|median|worst",
 
 
 def settings_of(stage):
