@@ -1,4 +1,4 @@
-# The chain: policies -> rollouts -> dataset -> train -> evaluate, and videos beside it.
+# The chain: policies -> rollouts -> dataset -> train -> evaluate, and a picture and videos beside it.
 import os
 import sys
 from pathlib import Path
@@ -22,6 +22,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/policies.smk"
 include: "workflow/rules/rollouts.smk"
 include: "workflow/rules/dataset.smk"
+include: "workflow/rules/picture.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
@@ -37,6 +38,7 @@ rule all:
         policies=expand("results/policies/{shard}.h5", shard=SHARDS),
         rollouts=expand("results/rollouts/{shard}.h5", shard=SHARDS),
         dataset=rules.dataset.output,
+        picture=rules.picture.output,
         training=rules.train.output,
         evaluation=rules.evaluate.output,
         videos=VIDEOS,

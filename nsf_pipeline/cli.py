@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import get_args
 
-from nsf_pipeline.config import Config, json_schema, load_config
+from nsf_pipeline.config import Config, Rank, json_schema, load_config
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -128,8 +129,32 @@ def _video(options: argparse.Namespace) -> None:
     from nsf_pipeline.data.recording import record_trajectory
 
     started = time.monotonic()
-    record_trajectory(options.rollouts, options.trajectory, options.output)
-    _say(options.output, f"trajectory {options.trajectory}", started)
+    trajectory = record_trajectory(options.source, options.trajectory, options.output)
+    _say(options.output, f"trajectory {trajectory}", started)
+
+
+def _picture(options: argparse.Namespace) -> None:
+    from nsf_pipeline.data.picture import draw
+
+    started = time.monotonic()
+    draw(options.dataset, options.output)
+    _say(options.output, f"picture of {options.dataset}", started)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from nsf_pipeline.data.replay import replay
+
+    started = time.monotonic()
+    report = replay(options.paths)
+    seconds = time.monotonic() - started
+    print(f"largest differences from the replay:\n{report}")
+    print(
+        f"{report.trajectories} trajectories, {report.steps} steps, {report.differing} "
+        f"trajectories differ, {seconds:.1f} s, {report.trajectories / seconds:.0f} trajectories/s",
+        flush=True,
+    )
+    if options.verify:
+        report.require_no_difference()
 
 
 def _generate_data(options: argparse.Namespace) -> None:
@@ -240,8 +265,24 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     added = verb("video", _video, "Record a trajectory by replaying it.")
-    with_paths(added, rollouts="rollout shard", output="MP4 to write")
-    added.add_argument("--trajectory", type=int, required=True, help="which")
+    with_paths(added, source="rollout shard or data set", output="MP4 to write")
+    added.add_argument(
+        "--trajectory",
+        type=_trajectory,
+        required=True,
+        metavar="WHICH",
+        help="its index; or best, median or worst by last coverage",
+    )
+
+    added = verb("picture", _picture, "Draw a data set: its paths, coverage and contact.")
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument("--output", type=Path, default=Path("results/dataset.png"))
+
+    added = verb("replay", _replay, "Simulate stored trajectories again and compare.")
+    added.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="rollout shards and data sets"
+    )
+    added.add_argument("--verify", action="store_true", help="fail on any difference")
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")
     return parser
@@ -249,6 +290,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _natural(text: str) -> int:
     return _at_least(0, text)
+
+
+def _trajectory(text: str) -> int | str:
+    return text if text in get_args(Rank) else _natural(text)
 
 
 def _positive(text: str) -> int:

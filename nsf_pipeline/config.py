@@ -42,6 +42,7 @@ Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
 DampingRatio = Annotated[float, Field(gt=0.0, le=20.0)]
 Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
+Rank = Literal["best", "median", "worst"]
 
 
 class Section(BaseModel):
@@ -226,8 +227,21 @@ class EvaluationConfig(Section):
 class VideoConfig(Section):
     """Recordings."""
 
-    num_videos: int = Field(default=4, ge=0, le=1000)
-    """Trajectories recorded, the first of the data set."""
+    trajectories: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=1000)] = (
+        0,
+        1,
+    )
+    """Trajectories recorded, by index in the data set."""
+    ranked: tuple[Rank, ...] = ("best", "median", "worst")
+    """Trajectories recorded, by their place when ranked by last coverage."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "VideoConfig":
+        for name in ("trajectories", "ranked"):
+            chosen = getattr(self, name)
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{name}: {list(chosen)} names one twice")
+        return self
 
 
 class Config(Section):
@@ -354,10 +368,11 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"num_trajectories = {config.num_trajectories} in shards of {config.shard_size} makes "
             f"{config.num_shards} shards, more than {MAX_SHARDS}; raise shard_size"
         )
-    if config.videos.num_videos > config.num_trajectories:
+    last = max(config.videos.trajectories, default=0)
+    if last >= config.num_trajectories:
         yield (
-            f"videos.num_videos = {config.videos.num_videos} is more than num_trajectories = "
-            f"{config.num_trajectories}; lower the one or raise the other"
+            f"videos.trajectories: there is no trajectory {last}, for num_trajectories = "
+            f"{config.num_trajectories} counts from 0; lower the one or raise the other"
         )
     low, high = config.dmp.workspace
     for axis in ("goal_x", "goal_y"):

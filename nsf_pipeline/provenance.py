@@ -52,6 +52,7 @@ STAGES = {
         ("num_trajectories", "shard_size", "dataset"),
         after="rollouts",
     ),
+    "picture": Stage(("nsf_pipeline.data.picture",), (), after="dataset"),
     "train": Stage(("nsf_pipeline.training",), ("model", "training"), after="dataset"),
     "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
     "videos": Stage(("nsf_pipeline.data.recording",), ("videos",), after="rollouts"),

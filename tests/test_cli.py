@@ -81,12 +81,28 @@ FILES = {
         "dataset.h5: not a model",
     ),
     "video of a trajectory elsewhere": (
-        ["video", "--rollouts", "shard.h5", "--trajectory", "60", "--output", "out.mp4"],
+        ["video", "--source", "shard.h5", "--trajectory", "60", "--output", "out.mp4"],
         "shard.h5: expected trajectory 60, but it holds 0 to 59",
     ),
     "video of nothing": (
-        ["video", "--rollouts", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
+        ["video", "--source", "none.h5", "--trajectory", "0", "--output", "out.mp4"],
         "none.h5: no such file",
+    ),
+    "picture of a shard": (
+        ["picture", "--dataset", "shard.h5", "--output", "out.png"],
+        "shard.h5: expected dataset of schema version 1, got rollouts",
+    ),
+    "picture in a file's place": (
+        ["picture", "--dataset", "dataset.h5", "--output", "shard.h5/out.png"],
+        "shard.h5/out.png: cannot write it: ",
+    ),
+    "replay of nothing": (
+        ["replay", "none.h5"],
+        "none.h5: no such file; expected the HDF5 file of rollouts or dataset",
+    ),
+    "replay of policies": (
+        ["replay", "policies.h5"],
+        "policies.h5: expected rollouts or dataset of schema version 1, got policies",
     ),
     "rollouts of other settings' policies": (
         ["rollouts", "--policies", "other_policies.h5", "--output", "out.h5"],
@@ -100,8 +116,12 @@ FILES = {
         ["evaluate", "--model", "model.eqx", "--dataset", "other_dataset.h5", "--output", "out"],
         "other_dataset.h5: not the data set that model.eqx was trained on",
     ),
+    "video of policies": (
+        ["video", "--source", "policies.h5", "--trajectory", "best", "--output", "out.mp4"],
+        "policies.h5: expected rollouts or dataset of schema version 1, got policies",
+    ),
     "video in a file's place": (
-        ["video", "--rollouts", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],
+        ["video", "--source", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],
         "shard.h5/out.mp4: cannot write it: ",
     ),
     "policies that end before they start": (
@@ -192,8 +212,9 @@ def test_a_process_says_the_same_without_traceback(tmp_path):
         ["train", "--threads", "0"],
         ["generate-data", "--jobs", "many"],
         ["policies", "--first", "0", "--output", "out.h5"],
+        ["video", "--source", "r.h5", "--trajectory", "longest", "--output", "v.mp4"],
     ],
-    ids=["unknown verb", "no verb", "no threads", "not a number", "missing argument"],
+    ids=["unknown verb", "no verb", "no threads", "not a number", "missing argument", "no rank"],
 )
 def test_misused_arguments_show_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -207,7 +228,7 @@ def test_help_names_every_verb(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for verb in (*CONFIGURED, "video", "schema"):
+    for verb in (*CONFIGURED, "video", "picture", "replay", "schema"):
         assert re.search(rf"^    {verb}\b", text, re.MULTILINE)
 
 
@@ -246,7 +267,7 @@ def test_by_hand_verbs_write_the_workflows_bytes(smoke, tmp_path, capsys):
         str(path) for name, path in made.items() if name != "dataset.meta.json"
     ]
     shard, video = smoke.results / "rollouts/00000.h5", tmp_path / "videos/0000000.mp4"
-    done = run_verb("video", "--rollouts", shard, "--trajectory", "0", "--output", video)
+    done = run_verb("video", "--source", shard, "--trajectory", "0", "--output", video)
     assert (done.returncode, done.stderr) == (0, "")
     assert video.read_bytes() == (smoke.results / "videos/0000000.mp4").read_bytes()
 
@@ -270,7 +291,8 @@ import sys
 from nsf_pipeline.cli import main
 assert main(["policies", "--config", "{}", "--first", "0", "--stop", "2", "--output", "p.h5"]) == 0
 assert main(["rollouts", "--config", "{}", "--policies", "p.h5", "--output", "r.h5"]) == 0
-assert main(["video", "--rollouts", "r.h5", "--trajectory", "1", "--output", "v.mp4"]) == 0
+assert main(["video", "--source", "r.h5", "--trajectory", "1", "--output", "v.mp4"]) == 0
+assert main(["replay", "r.h5", "--verify"]) == 0
 heavy = {"jax", "equinox", "optax", "wandb", "matplotlib", "pandas", "snakemake"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """

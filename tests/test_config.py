@@ -13,7 +13,10 @@ REFUSED = {
     "unknown section": ("trainig: {}", f"trainig: {UNKNOWN} training?"),
     "unknown setting": ("training: {bath_size: 3}", f"training.bath_size: {UNKNOWN} batch_size?"),
     "unknown setting, deep": ("model: {flow: {dept: 3}}", f"model.flow.dept: {UNKNOWN} depth?"),
-    "nothing like it": ("videos: {zzz: 3}", "videos.zzz: unknown setting; expected one of num_"),
+    "nothing like it": (
+        "videos: {zzz: 3}",
+        "videos.zzz: unknown setting; expected one of trajectories, ranked",
+    ),
     "a number as name": ("1: 2", "1: unknown setting; expected one of seed, num_trajectories"),
     "text for a number": ("seed: many", 'seed: expected a valid integer, got "many"'),
     "fraction for a count": ("training: {steps: 1.5}", "training.steps: expected a valid integer"),
@@ -82,9 +85,22 @@ REFUSED = {
         "shard_size = 501 is more than num_trajectories = 500",
     ),
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
-    "too many videos": (
-        "{num_trajectories: 100, shard_size: 10, videos: {num_videos: 101}}",
-        "videos.num_videos = 101 is more than num_trajectories = 100",
+    "video of no trajectory": (
+        "{num_trajectories: 100, shard_size: 10, videos: {trajectories: [3, 100]}}",
+        "videos.trajectories: there is no trajectory 100, for num_trajectories = 100 counts from 0",
+    ),
+    "video of trajectory -1": (
+        "videos: {trajectories: [-1]}",
+        "videos.trajectories.0: expected gr",
+    ),
+    "the same video twice": (
+        "videos: {trajectories: [5, 5]}",
+        "trajectories: [5, 5] names one twi",
+    ),
+    "the same rank twice": ("videos: {ranked: [best, best]}", "names one twice"),
+    "unknown rank": (
+        "videos: {ranked: [last]}",
+        "videos.ranked.0: expected 'best', 'median' or 'worst', got \"last\"",
     ),
     "goals outside the workspace": (
         "policies: {goal_y: [20, 400]}",

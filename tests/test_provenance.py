@@ -13,9 +13,9 @@ from nsf_pipeline import provenance
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import STAGES, source_digest, stage_fingerprint, stage_settings
 
-WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos")
+WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture")
 EVERY = set(STAGES)
-AFTER_ROLLOUTS = {"dataset", "train", "evaluate"}
+AFTER_ROLLOUTS = {"dataset", "picture", "train", "evaluate"}
 # A setting of every section, another value, and the stages that it makes stale.
 SETTINGS = {
     "seed": (1, EVERY),
@@ -30,7 +30,7 @@ SETTINGS = {
     "training.steps": (13_000, {"train", "evaluate"}),
     "wandb.mode": ("disabled", set()),
     "evaluation.num_samples": (64, {"evaluate"}),
-    "videos.num_videos": (5, {"videos"}),
+    "videos.trajectories": ((5,), {"videos"}),
 }
 
 
@@ -113,6 +113,7 @@ MODULES = {
     "training.py": {"train", "evaluate"},
     "pusht/video.py": {"videos"},
     "data/recording.py": {"videos"},
+    "data/picture.py": {"picture"},
     "config.py": set(),
     "tracking.py": set(),
     "provenance.py": set(),

@@ -30,7 +30,7 @@ EVALUATION = {
 TRAINING = {"results/model.eqx", "results/training/metrics.csv"}
 DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
 FROM_TRAINING = TRAINING | EVALUATION
-FROM_DATASET = DATASET | FROM_TRAINING
+FROM_DATASET = DATASET | FROM_TRAINING | {"results/dataset.png", "results/videos/best.mp4"}
 
 # What the contract says of each file: axes after the trajectory's, and the type.
 CARRIED_OVER = {
@@ -199,9 +199,11 @@ LOGS = {
     "policies/00001": "policies 60 to 119",
     "rollouts/00001": "60 trajectories, ",
     "dataset": "240 trajectories (",
+    "picture": "picture of results/dataset.h5",
     "train": "step 300 of 300",
     "evaluate": "# Prediction on the test split",
-    "videos/0000000": "trajectory 0",
+    "videos/0000000": "videos/0000000.mp4: trajectory 0, ",
+    "videos/best": "videos/best.mp4: trajectory ",
 }
 
 
@@ -268,7 +270,10 @@ CHANGED = {
     ),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
     "evaluation": ({"evaluation": {"num_samples": 33}}, EVALUATION),
-    "videos": ({"videos": {"num_videos": 2}}, {"results/videos/0000001.mp4"}),
+    "videos": (
+        {"videos": {"trajectories": [0, 239], "ranked": ["best", "worst"]}},
+        {"results/videos/0000239.mp4", "results/videos/worst.mp4"},
+    ),
 }
 
 
@@ -350,7 +355,7 @@ def test_the_report_shows_tables_pictures_and_videos(smoke, tmp_path):
     done = smoke.snakemake("--report", report)
     assert done.returncode == 0, done.stderr
     text = report.read_text()
-    for name in ("horizons.csv", "block_positions.png", "0000000.mp4"):
+    for name in ("dataset.png", "horizons.csv", "block_positions.png", "0000000.mp4", "best.mp4"):
         assert name in text
 
 

@@ -21,8 +21,6 @@ from nsf_pipeline.timing import CONTROL_DT
 TRAIN, VALIDATION, TEST = range(3)
 SPLITS = ("train", "validation", "test")
 SCALED = tuple(name for name, field in store.DATASET.items() if field.scaled)
-ON_STATES = frozenset({"observations", "agent_velocity", "block_angle"})
-ON_ACTIONS = frozenset({"targets", "actions"})
 
 
 def merge(
@@ -64,7 +62,7 @@ def merge(
                 rollouts = store.read(path, "rollouts")
                 rollouts["split"] = split_of(config.seed, rollouts["trajectory"], config.dataset)
                 for name in SCALED:
-                    rollouts[name] = _scaled(name, rollouts, low[name], high[name])
+                    rollouts[name] = scaled(name, rollouts, low[name], high[name])
                 rows = slice(*config.shard_range(index))
                 for name in store.DATASET:
                     file[name][rows] = rollouts[name]
@@ -155,16 +153,14 @@ def block_moved(rollouts: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _valid(name: str, rollouts: dict[str, np.ndarray]) -> np.ndarray:
-    if name in ON_STATES:
-        return rollouts["observation_mask"]
-    if name in ON_ACTIONS:
-        return rollouts["action_mask"]
-    return np.ones(len(rollouts["length"]), bool)
+    mask = store.MASKS.get(store.ROLLOUTS[name].axes[0])
+    return rollouts[mask] if mask else np.ones(len(rollouts["length"]), bool)
 
 
-def _scaled(
+def scaled(
     name: str, rollouts: dict[str, np.ndarray], low: store.Bound, high: store.Bound
 ) -> np.ndarray:
+    """An array of rollouts as the data set holds it: in [-1, 1], and 0 past the length."""
     valid = _valid(name, rollouts)
     values = store.scale(rollouts[name], low, high)
     return np.where(valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim)), values, 0.0)

@@ -1,5 +1,7 @@
 """Rollouts: a shard's policies run in the simulator, with noise on every action."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from nsf_pipeline import dmp
@@ -10,6 +12,8 @@ from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator, observations
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
+CARRIED_OVER = ("trajectory", "seed", "initial_state", "from_reset", "condition")
+
 
 def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a rollout shard for those of a policy shard.
@@ -17,59 +21,95 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     A trajectory takes the control steps that cover its duration, or ends with the first step after
     which the block covers enough of the goal, as the environment's episodes do.
     """
-    count, steps = len(policies["trajectory"]), config.max_steps
     planned = np.array([num_steps(duration) for duration in policies["duration"].tolist()])
     targets = desired_positions(policies["condition"], config)
-    states = np.zeros((count, steps + 1, 7))
-    actions = np.zeros((count, steps, 2), np.float32)
-    simulator = Simulator()
-    for row in range(count):
-        length = planned[row]
+    actions = np.zeros((len(planned), config.max_steps, 2), np.float32)
+    for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
         noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
         # The environment's actions are float32 within its workspace: what is stored replays.
         actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
-        if policies["from_reset"][row]:
-            state = simulator.reset(int(policies["seed"][row]))
-            if not np.array_equal(state, policies["initial_state"][row]):
-                raise UserError(
-                    f"trajectory {policies['trajectory'][row]}: env.reset no longer gives its "
-                    "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
-                    "delete the policy shard and run the workflow again"
-                )
-        else:
-            simulator.enter(policies["initial_state"][row])
-        states[row, : length + 1] = simulator.rollout(actions[row, :length].astype(np.float64))
-    coverage = geometry.coverage(states[:, 1:, 4:7])
-    step = np.arange(steps)
-    succeeds = (coverage > geometry.SUCCESS_THRESHOLD) & (step < planned[:, None])
-    success = np.any(succeeds, axis=1)
-    length = np.where(success, succeeds.argmax(axis=1) + 1, planned)
-    taken = step < length[:, None]
-    reached = np.arange(steps + 1) <= length[:, None]
-
-    def padded(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, 0)
-
+    states = states_of(policies, actions, planned)
+    moved = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
+    if moved.any():
+        raise UserError(
+            f"trajectory {policies['trajectory'][moved.argmax()]}: env.reset no longer gives its "
+            "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
+            "delete the policy shard and run the workflow again"
+        )
+    outcome = outcome_of(states, planned)
+    reached, taken = outcome["observation_mask"], outcome["action_mask"]
+    times = CONTROL_DT * np.arange(config.max_steps + 1)[None]
     return {
         **{name: policies[name] for name in CARRIED_OVER},
-        "observations": padded(observations(states), reached),
-        "agent_velocity": padded(states[:, :, 2:4], reached),
-        "block_angle": padded(states[:, :, 6], reached),
-        "targets": padded(targets, taken),
-        "actions": padded(actions, taken),
-        "rewards": padded(geometry.reward(coverage), taken),
-        "coverage": padded(coverage, taken),
-        "observation_mask": reached,
-        "action_mask": taken,
-        "state_times": padded(CONTROL_DT * np.arange(steps + 1)[None], reached),
-        "action_times": padded(CONTROL_DT * step[None], taken),
-        "length": length,
-        "success": success,
+        **outcome,
+        "targets": _padded(targets, taken),
+        "actions": _padded(actions, taken),
+        "state_times": _padded(times, reached),
+        "action_times": _padded(times[:, :-1], taken),
     }
 
 
-CARRIED_OVER = ("trajectory", "seed", "initial_state", "from_reset", "condition")
+def states_of(
+    starts: Mapping[str, np.ndarray], actions: np.ndarray, length: np.ndarray
+) -> np.ndarray:
+    """States that follow from starts and actions alone.
+
+    Args:
+        starts: `seed`, `initial_state` and `from_reset`, as a policy shard holds them.
+        actions: (n, T, 2) px.
+        length: (n) steps to take, at most T.
+
+    Returns:
+        (n, T+1, 7) float64: px, px/s, rad; 0 past the length.
+    """
+    states = np.zeros((len(length), actions.shape[1] + 1, 7))
+    simulator = Simulator()
+    for row, steps in enumerate(length):
+        start(simulator, starts, row)
+        states[row, : steps + 1] = simulator.rollout(actions[row, :steps].astype(np.float64))
+    return states
+
+
+def start(simulator: Simulator, starts: Mapping[str, np.ndarray], row: int) -> None:
+    """Put a simulator where a trajectory starts: reset by its seed, or its initial state entered.
+
+    Args:
+        simulator: to put there.
+        starts: as for `states_of`.
+        row: the trajectory's.
+    """
+    if starts["from_reset"][row]:
+        simulator.reset(int(starts["seed"][row]))
+    else:
+        simulator.enter(starts["initial_state"][row])
+
+
+def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]:
+    """What a rollout shard tells of states, by its names, up to the success that ends them.
+
+    Args:
+        states: (n, T+1, 7) px, px/s, rad.
+        planned: (n) steps taken unless a success comes first.
+    """
+    coverage = geometry.coverage(states[:, 1:, 4:7])
+    steps = np.arange(coverage.shape[1])
+    succeeds = (coverage > geometry.SUCCESS_THRESHOLD) & (steps < planned[:, None])
+    success = np.any(succeeds, axis=1)
+    length = np.where(success, succeeds.argmax(axis=1) + 1, planned)
+    taken = steps < length[:, None]
+    reached = np.arange(states.shape[1]) <= length[:, None]
+    return {
+        "observations": _padded(observations(states), reached),
+        "agent_velocity": _padded(states[:, :, 2:4], reached),
+        "block_angle": _padded(states[:, :, 6], reached),
+        "rewards": _padded(geometry.reward(coverage), taken),
+        "coverage": _padded(coverage, taken),
+        "observation_mask": reached,
+        "action_mask": taken,
+        "length": length,
+        "success": success,
+    }
 
 
 def desired_positions(condition: np.ndarray, config: Config) -> np.ndarray:
@@ -77,3 +117,7 @@ def desired_positions(condition: np.ndarray, config: Config) -> np.ndarray:
     times = CONTROL_DT * np.arange(1, config.max_steps + 1)
     path = dmp.integrate(dmp.DMPParams.from_vector(condition), config.dmp)
     return dmp.evaluate(path, np.broadcast_to(times, (len(condition), len(times))), config.dmp)
+
+
+def _padded(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, 0)

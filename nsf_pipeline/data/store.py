@@ -22,6 +22,7 @@ from nsf_pipeline.files import FileError, replacing
 SCHEMA_VERSION = 1
 # gzip after byte shuffling; one chunk holds this many trajectories.
 CHUNK_TRAJECTORIES = 64
+BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
 USER_BLOCK = 512  # bytes; the format's least
 SEAL = b"nsf_pipeline sha256 "
 
@@ -94,6 +95,9 @@ DATASET: dict[str, Field] = {
     for name, field in ROLLOUTS.items()
 } | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test")}
 
+MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
+"""By axis, the mask that tells what is not past a trajectory's length."""
+
 SCHEMAS = {"policies": POLICIES, "rollouts": ROLLOUTS, "dataset": DATASET}
 
 
@@ -153,13 +157,13 @@ def write(
 
 
 @contextmanager
-def reading(path: Path | str, kind: str) -> Iterator[Any]:
-    """An open file of a kind, its seal and schema checked; one made elsewhere needs no seal.
+def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
+    """An open file of a kind, or of one of some; seal and schema checked, if it has a seal.
 
     Raises:
         StoreError: missing, damaged, of another kind or of another version.
     """
-    path = Path(path)
+    path, expected = Path(path), " or ".join(kinds)
     try:
         with open(path, "rb") as raw:
             head = raw.read(len(SEAL) + 64)
@@ -167,18 +171,18 @@ def reading(path: Path | str, kind: str) -> Iterator[Any]:
                 raise OSError("truncated or damaged: its content does not match its checksum")
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
-        raise StoreError(f"{path}: no such file; expected the HDF5 file of {kind}") from None
+        raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
     except OSError as error:
         raise StoreError(
             f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
             "delete it and run the workflow again"
         ) from None
     with file:
-        found = (file.attrs.get("schema"), file.attrs.get("schema_version"))
-        if found != (kind, SCHEMA_VERSION):
+        kind, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
+        if kind not in kinds or version != SCHEMA_VERSION:
             raise StoreError(
-                f"{path}: expected {kind} of schema version {SCHEMA_VERSION}, got {found[0]} of "
-                f"version {found[1]}; delete it and run the workflow again"
+                f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} of "
+                f"version {version}; delete it and run the workflow again"
             )
         try:
             _sizes(kind, file)
@@ -243,6 +247,39 @@ def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     2e-5 to 2000, and for 0; the rounding is what brings a 0 back).
     """
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Rows of a long array in turn, so few at a time that memory does not matter."""
+    for first in range(0, count, BLOCK):
+        yield slice(first, min(first + BLOCK, count))
+
+
+def bounds_of(file: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value, per dimension, that scaled an array of an open data set."""
+    metadata = json.loads(file.attrs["metadata"])
+    return np.asarray(metadata["min"][name]), np.asarray(metadata["max"][name])
+
+
+def physical(file: Any, name: str, rows: slice) -> np.ndarray:
+    """Rows of an array as a rollout shard holds them: physical units, its type, 0 past the length.
+
+    What a data set gives back exactly: see `unscale`; of the float64 arrays, `initial_state` and
+    `condition`, numbers of at most 12 decimals.
+
+    Args:
+        file: a rollout shard or a data set, open, as `reading` gives it.
+        name: of the array.
+        rows: consecutive trajectories.
+    """
+    values, field = file[name][rows], ROLLOUTS[name]
+    if file.attrs["schema"] == "rollouts" or not field.scaled:
+        return values
+    back = unscale(values, *bounds_of(file, name)).astype(field.dtype)
+    mask = MASKS.get(field.axes[0])
+    if mask:
+        back[~file[mask][rows]] = 0
+    return back
 
 
 def _seal(raw: BufferedIOBase) -> bytes:

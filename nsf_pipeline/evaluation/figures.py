@@ -13,7 +13,7 @@ from matplotlib.patches import Circle, Polygon
 
 from nsf_pipeline.evaluation.states import States
 from nsf_pipeline.files import replacing
-from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_RECTANGLES
+from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
 SCENES = 4
@@ -91,22 +91,3 @@ def _scene(axis: Axes, draws: np.ndarray, states: States, row: int) -> None:
         axis.add_patch(Circle((state[0], state[1]), AGENT_RADIUS, fill=False, color=color, lw=1.6))
     axis.set(xlim=(0, 512), ylim=(512, 0), xticks=[], yticks=[])
     axis.set_aspect("equal")
-
-
-def t_outline(pose: np.ndarray) -> np.ndarray:
-    """(8, 2) px: the outline of the block at a pose (x, y, angle)."""
-    (left, top, right, middle), (stem_left, _, stem_right, bottom) = T_RECTANGLES
-    corners = np.array(
-        [
-            (left, top),
-            (right, top),
-            (right, middle),
-            (stem_right, middle),
-            (stem_right, bottom),
-            (stem_left, bottom),
-            (stem_left, middle),
-            (left, middle),
-        ]
-    )
-    cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    return pose[:2] + corners @ np.array([[cos, sin], [-sin, cos]])

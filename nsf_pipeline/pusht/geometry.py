@@ -167,6 +167,25 @@ def coverage(poses: np.ndarray) -> np.ndarray:
     return shares[np.cumsum(moved) - 1].reshape(poses.shape[:-1])
 
 
+def t_outline(pose: np.ndarray) -> np.ndarray:
+    """(8, 2) px: the outline of the block at a pose (x, y, angle)."""
+    (left, top, right, middle), (stem_left, _, stem_right, bottom) = T_RECTANGLES
+    corners = np.array(
+        [
+            (left, top),
+            (right, top),
+            (right, middle),
+            (stem_right, middle),
+            (stem_right, bottom),
+            (stem_left, bottom),
+            (stem_left, middle),
+            (left, middle),
+        ]
+    )
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    return pose[:2] + corners @ np.array([[cos, sin], [-sin, cos]])
+
+
 def reward(coverage: npt.ArrayLike) -> np.ndarray:
     """PushT's reward of a coverage: its share of the success threshold, at most 1.
 

@@ -3,13 +3,20 @@
 import contextlib
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import cv2  # in whichever build gym-pusht came with
 import imageio_ffmpeg
 import numpy as np
 
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator
+
+DESIRED, TRAVELLED, TEXT = (190, 40, 180), (65, 105, 225), (0, 0, 0)  # RGB; the agent's blue
+GOAL_RADIUS, OPACITY = 8, 0.7
+_FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 
 # One thread, and no encoder version or date in the file: the same frames give the same bytes.
 _REPRODUCIBLE = ["-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact"]
@@ -32,6 +39,38 @@ def record(simulator: Simulator, actions: np.ndarray) -> Iterator[np.ndarray]:
         yield simulator.render()
 
 
+def annotated(
+    frame: np.ndarray, desired: np.ndarray, goal: np.ndarray, travelled: np.ndarray, caption: str
+) -> np.ndarray:
+    """A frame with paths, a goal and a caption drawn in, thin and translucent.
+
+    Args:
+        frame: (512, 512, 3) uint8, as rendered.
+        desired: (P, 2) px, a path to follow.
+        goal: (2,) px, where it leads.
+        travelled: (Q, 2) px, the agent's way so far.
+        caption: one short line.
+
+    Returns:
+        (512, 512, 3) uint8, a new frame.
+    """
+    drawn = frame.copy()
+
+    def line(points: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
+        cv2.polylines(drawn, [_subpixel(points)], False, colour, width, cv2.LINE_AA, _FRACTION_BITS)
+
+    line(travelled, TRAVELLED, 2)
+    line(desired, DESIRED, 1)
+    centre, radius = _subpixel(goal).tolist(), GOAL_RADIUS << _FRACTION_BITS
+    cv2.circle(drawn, centre, radius, DESIRED, 2, cv2.LINE_AA, _FRACTION_BITS)
+    cv2.putText(drawn, caption, (14, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.42, TEXT, 1, cv2.LINE_AA)
+    return cv2.addWeighted(drawn, OPACITY, frame, 1.0 - OPACITY, 0.0)
+
+
+def _subpixel(points: np.ndarray) -> np.ndarray:
+    return np.rint(np.asarray(points) * (1 << _FRACTION_BITS)).astype(np.int32)
+
+
 def write_mp4(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10) -> None:
     """Write frames as a video, beside its path first and renamed when complete.
 
@@ -43,11 +82,14 @@ def write_mp4(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: i
     Raises:
         ValueError: no frame, or one of another shape or type.
         OSError: ffmpeg did not finish the file.
-        RuntimeError: there is no ffmpeg; the message says what to do.
+        UserError: there is no ffmpeg.
     """
+    _require_ffmpeg()
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    unfinished = OSError(f"{path}: ffmpeg did not finish the video; is the disk full?")
+    unfinished = OSError(
+        "ffmpeg did not finish the video; is the disk full, or does this ffmpeg lack libx264?"
+    )
     frames = _checked(frames)
     first = next(frames)
     writer = imageio_ffmpeg.write_frames(
@@ -82,6 +124,20 @@ def write_mp4(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: i
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _require_ffmpeg() -> None:
+    try:
+        found = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        found = ""
+    if not shutil.which(found):
+        named = "IMAGEIO_FFMPEG_EXE"
+        got = f"{named}={found}" if os.environ.get(named) else "none with imageio-ffmpeg or on PATH"
+        raise UserError(
+            f"expected ffmpeg to write videos, got {got}; install it (`apt install ffmpeg`), or "
+            f"set {named} to where it is"
+        )
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -11,9 +11,8 @@ except ConfigError as error:
     sys.exit(1)
 
 SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
-VIDEOS = [
-    f"results/videos/{trajectory:07d}.mp4" for trajectory in range(SETTINGS.videos.num_videos)
-]
+VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
+VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
 # Where training is logged to is no parameter of the job: changing it makes no model stale.
 os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
@@ -21,7 +20,7 @@ os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 
 wildcard_constraints:
     shard=r"\d{5}",
-    trajectory=r"\d{7}",
+    trajectory=r"\d{7,10}|best|median|worst",
 
 
 def settings_of(stage):
@@ -34,6 +33,8 @@ def code_of(stage):
     return source_digest(stage)
 
 
-def shard_of(wildcards):
-    """The rollout shard that holds a trajectory."""
+def holder_of(wildcards):
+    """The file that holds a trajectory: its rollout shard, or all of them to rank."""
+    if not wildcards.trajectory.isdecimal():
+        return "results/dataset.h5"
     return f"results/rollouts/{int(wildcards.trajectory) // SETTINGS.shard_size:05d}.h5"

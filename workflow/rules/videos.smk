@@ -1,6 +1,6 @@
 rule videos:
     input:
-        rollouts=shard_of,
+        source=holder_of,
     output:
         video=report(
             "results/videos/{trajectory}.mp4",
@@ -19,7 +19,7 @@ rule videos:
         runtime=10,
     params:
         code=code_of("videos"),
-        trajectory=lambda wildcards: int(wildcards.trajectory),
+        trajectory=lambda wildcards: wildcards.trajectory.lstrip("0") or "0",
     shell:
-        "(set -x; python -m nsf_pipeline video --rollouts {input.rollouts:q} "
+        "(set -x; python -m nsf_pipeline video --source {input.source:q} "
         "--trajectory {params.trajectory} --output {output.video:q}) 2>&1 | tee {log:q}"

@@ -1,0 +1,154 @@
+"""Replay: stored trajectories simulated again from seed, initial state and actions."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import SCALED, scaled
+from nsf_pipeline.data.rollouts import outcome_of, states_of
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.provenance import versions
+
+COMPARED = (
+    "observations",
+    "agent_velocity",
+    "block_angle",
+    "rewards",
+    "coverage",
+    "length",
+    "success",
+)
+
+
+class Difference(NamedTuple):
+    """Where an array differs from its replay, and by how much at the most.
+
+    Attributes:
+        size: largest absolute difference, in the array's unit; infinite where one is not a number.
+        trajectory: in which.
+        step: at which step, or state for arrays of states; None for one number a trajectory.
+        path: the file that holds it.
+    """
+
+    size: float
+    trajectory: int
+    step: int | None
+    path: Path
+
+    def __str__(self) -> str:
+        step = "" if self.step is None else f", step {self.step}"
+        return f"{self.size:.3g} in trajectory {self.trajectory}{step} of {self.path}"
+
+
+@dataclass
+class Report:
+    """What a replay found.
+
+    Attributes:
+        trajectories: how many were replayed.
+        steps: how many they took.
+        differing: trajectories in which anything differs.
+        largest: by array, what differs most; nothing where the replay gave the same bits.
+        made_with: versions of packages, other than here, that made a file which differs.
+    """
+
+    trajectories: int = 0
+    steps: int = 0
+    differing: int = 0
+    largest: dict[str, Difference] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        width = max(map(len, COMPARED))
+        return "\n".join(f"{name:{width}}  {self.largest.get(name, 0)}" for name in COMPARED)
+
+    def require_no_difference(self) -> None:
+        """Refuse any difference.
+
+        Raises:
+            UserError: names the first array that differs, and where it differs most.
+        """
+        if not self.largest:
+            return
+        name, difference = next(iter(self.largest.items()))
+        cause = "altered since, or made where arithmetic differs"
+        if self.made_with:
+            here = versions()
+            cause = "made with " + ", ".join(
+                f"{package} {version} (here {here.get(package, 'none')})"
+                for package, version in self.made_with.items()
+            )
+        raise UserError(
+            f"{self.differing} of {self.trajectories} trajectories do not replay: {name} differs "
+            f"by {difference}; {cause}; replay with what made it, or make it again"
+        )
+
+
+def replay(paths: Iterable[Path]) -> Report:
+    """Simulate all trajectories of rollout shards and data sets again, a block at a time.
+
+    Raises:
+        StoreError: a file is missing, damaged, of another kind, or holds what no simulation stored.
+    """
+    report = Report()
+    for path in paths:
+        with store.reading(path, "rollouts", "dataset") as file:
+            for rows in store.blocks(len(file["trajectory"])):
+                _add(report, path, file, rows)
+    return report
+
+
+def _add(report: Report, path: Path, file: Any, rows: slice) -> None:
+    names = ("trajectory", "seed", "initial_state", "from_reset", "actions", "length")
+    stored = {name: store.physical(file, name, rows) for name in names}
+    _check(path, rows, stored)
+    length = stored["length"]
+    again = outcome_of(states_of(stored, stored["actions"], length), length)
+    again = {name: values.astype(store.ROLLOUTS[name].dtype) for name, values in again.items()}
+    differs = np.zeros(len(length), bool)
+    for name in COMPARED:
+        sizes = _differences(file, name, rows, again)
+        differs |= sizes.reshape(len(length), -1).any(axis=1)
+        at = np.unravel_index(sizes.argmax(), sizes.shape)
+        before = report.largest.get(name)
+        if sizes[at] > (before.size if before else 0.0):
+            step = int(at[1]) if len(at) > 1 else None
+            trajectory = int(stored["trajectory"][at[0]])
+            report.largest[name] = Difference(float(sizes[at]), trajectory, step, path)
+    report.trajectories += len(length)
+    report.steps += int(length.sum())
+    report.differing += int(differs.sum())
+    if differs.any():
+        report.made_with |= _other_versions(file)
+
+
+def _differences(file: Any, name: str, rows: slice, again: dict[str, np.ndarray]) -> np.ndarray:
+    """Absolute differences in physical units, 0 where the replay gives the very bits stored."""
+    stored, replayed = file[name][rows].astype(np.float64), again[name].astype(np.float64)
+    if file.attrs["schema"] == "dataset" and name in SCALED:
+        low, high = store.bounds_of(file, name)
+        replayed = scaled(name, again, low, high)
+        stored, replayed = (store.bounds_range(low, high) / 2 * side for side in (stored, replayed))
+    return np.nan_to_num(np.abs(stored - replayed), copy=False, nan=np.inf)
+
+
+def _check(path: Path, rows: slice, stored: dict[str, np.ndarray]) -> None:
+    longest, finite = stored["actions"].shape[1], ("actions", "initial_state")
+    fits = (stored["seed"] >= 0) & (stored["length"] >= 1) & (stored["length"] <= longest)
+    if not fits.all() or not all(np.isfinite(stored[name]).all() for name in finite):
+        raise store.StoreError(
+            f"{path}: expected seeds from 0, lengths from 1 to {longest} and finite actions and "
+            f"initial states, got others in rows {rows.start} to {rows.stop - 1}; "
+            "delete it and run the workflow again"
+        )
+
+
+def _other_versions(file: Any) -> dict[str, str]:
+    here = versions()
+    made_with = json.loads(file.attrs.get("versions", "{}"))
+    return {name: v for name, v in made_with.items() if here.get(name) != v}

@@ -1,0 +1,222 @@
+"""Replay: what is stored comes out again, and whatever was changed is found where it is."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from nsf_pipeline.cli import main
+from nsf_pipeline.config import Config, PolicyConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import merge
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.replay import COMPARED, replay
+from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.provenance import versions
+from nsf_pipeline.pusht import geometry
+
+COUNT, SHARD = 60, 30
+CONFIG = Config(
+    num_trajectories=COUNT, shard_size=SHARD, policies=PolicyConfig(duration=(0.5, 2.0))
+)
+# A change of one number, for each array: where, and by how much it is then off.
+STEP = {"observations": (3, 2), "agent_velocity": (3, 1), "block_angle": (3,), "coverage": (3,)}
+STEP |= {"rewards": (3,), "success": ()}
+
+
+def policies(first, stop):
+    """Every third trajectory starts elsewhere than at a reset, with the agent on its way."""
+    arrays = sample_policies(CONFIG, first, stop)
+    for row in range(0, stop - first, 3):
+        random = np.random.default_rng(first + row)
+        arrays["from_reset"][row] = False
+        arrays["initial_state"][row, 2:4] = random.normal(0.0, 50.0, 2).round(6)
+        arrays["initial_state"][row, 4:6] += random.normal(0.0, 20.0, 2).round(6)
+        arrays["initial_state"][row, 6] = round(random.uniform(-7.0, 7.0), 6)
+    return arrays
+
+
+def written(path, arrays, **attributes):
+    store.write(path, "rollouts", arrays, {"fingerprint": "0" * 16, "dt": 0.1} | attributes)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two shards and their data set; not to be changed."""
+    folder = tmp_path_factory.mktemp("replay")
+    shards = [
+        written(folder / f"{shard}.h5", simulate(CONFIG, policies(first, first + SHARD)))
+        for shard, first in enumerate(range(0, COUNT, SHARD))
+    ]
+    merge(
+        shards,
+        CONFIG,
+        rollouts_fingerprint="0" * 16,
+        attributes={"versions": versions()},
+        output=folder / "dataset.h5",
+        metadata_output=folder / "dataset.meta.json",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rollouts(folder):
+    return store.read(folder / "0.h5", "rollouts")
+
+
+@pytest.mark.parametrize("names", [("0.h5", "1.h5"), ("dataset.h5",)], ids=["shards", "data set"])
+def test_what_is_stored_replays_bit_for_bit(folder, capsys, names):
+    paths = [folder / name for name in names]
+    report = replay(paths)
+    assert (report.trajectories, report.differing, report.largest) == (COUNT, 0, {})
+    lengths = store.read(folder / "dataset.h5", "dataset", ("length",))["length"]
+    assert report.steps == lengths.sum()
+    assert main(["replay", *map(str, paths), "--verify"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for name in COMPARED:
+        assert [name, "0"] in [line.split() for line in printed.out.splitlines()]
+    assert f"{COUNT} trajectories, {report.steps} steps, 0 trajectories differ" in printed.out
+
+
+def test_starts_of_both_kinds_move_the_block(folder, rollouts):
+    """So that the test above has something to find."""
+    assert 0 < rollouts["from_reset"].sum() < SHARD
+    for kind in (True, False):
+        rows = rollouts["from_reset"] == kind
+        assert np.ptp(rollouts["observations"][rows, :4, 2:4], axis=1).any()
+
+
+@pytest.mark.parametrize("name", STEP)
+def test_a_changed_number_is_found_where_it_is(folder, rollouts, tmp_path, capsys, name):
+    row, place = 17, STEP[name]
+    arrays = {key: values.copy() for key, values in rollouts.items()}
+    before = arrays[name][(row, *place)]
+    if name == "success":
+        after, size = not before, 1.0
+    else:
+        after = np.nextafter(before, np.float32(np.inf))
+        size = float(after) - float(before)
+    arrays[name][(row, *place)] = after
+    path = written(tmp_path / "changed.h5", arrays, versions=versions())
+    report = replay([folder / "1.h5", path])
+    found = report.largest[name]
+    assert (found.trajectory, found.step, found.path) == (row, *(place[:1] or (None,)), path)
+    assert found.size == size
+    assert report.differing == 1
+    assert report.largest.keys() == {name}
+    arguments = ["replay", str(folder / "1.h5"), str(path)]
+    assert main(arguments) == 0
+    assert f"{found}" in capsys.readouterr().out
+    assert main([*arguments, "--verify"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nsf_pipeline: 1 of {COUNT} trajectories do not replay: {name} differs")
+    assert str(path) in line
+    assert "altered since, or made where arithmetic differs" in line
+
+
+def test_a_data_set_is_compared_in_physical_units(folder, tmp_path):
+    arrays = store.read(folder / "dataset.h5", "dataset")
+    with store.reading(folder / "dataset.h5", "dataset") as file:
+        attributes = {name: file.attrs[name] for name in ("metadata", "versions")}
+        low, high = store.bounds_of(file, "observations")
+    arrays["observations"][40, 5, 3] += 1e-3
+    store.write(tmp_path / "dataset.h5", "dataset", arrays, attributes)
+    report = replay([tmp_path / "dataset.h5"])
+    assert report.largest.keys() == {"observations"}
+    found = report.largest["observations"]
+    assert (found.trajectory, found.step) == (40, 5)
+    assert found.size == pytest.approx(1e-3 * (high - low)[3] / 2)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_changed_length_shows_in_what_lies_beyond_it(rollouts, tmp_path, change):
+    arrays = rollouts | {"length": rollouts["length"].copy()}
+    row = rollouts["length"].argmin()
+    arrays["length"][row] += change
+    report = replay([written(tmp_path / "changed.h5", arrays)])
+    assert report.differing == 1
+    found = report.largest["observations"]
+    assert (found.trajectory, found.step) == (row, rollouts["length"][row] + max(change, 0))
+
+
+def test_other_actions_lead_elsewhere(rollouts, tmp_path):
+    """The replay goes by the stored actions, and not by what else the file tells."""
+    arrays = {key: values.copy() for key, values in rollouts.items()}
+    arrays["actions"][5, 0] += 30.0
+    report = replay([written(tmp_path / "changed.h5", arrays)])
+    found = report.largest["observations"]
+    assert (report.differing, found.trajectory) == (1, 5)
+    assert found.size > 1.0
+
+
+def test_a_file_made_by_other_versions_says_so(rollouts, tmp_path, capsys):
+    arrays = rollouts | {"coverage": rollouts["coverage"] + np.float32(0.5)}
+    made_with = versions() | {"pymunk": "5.0"}
+    path = written(tmp_path / "old.h5", arrays, versions=made_with)
+    assert main(["replay", str(path)]) == 0
+    assert main(["replay", str(path), "--verify"]) == 1
+    line = capsys.readouterr().err
+    assert f"made with pymunk 5.0 (here {versions()['pymunk']})" in line
+
+
+def test_what_is_not_a_number_differs(rollouts, tmp_path):
+    arrays = rollouts | {"rewards": rollouts["rewards"].copy()}
+    arrays["rewards"][2, 1] = np.nan
+    found = replay([written(tmp_path / "changed.h5", arrays)]).largest["rewards"]
+    assert (found.size, found.trajectory, found.step) == (np.inf, 2, 1)
+
+
+UNFIT = {
+    "length": (4, 1000),
+    "seed": (4, -1),
+    "actions": ((4, 0), np.nan),
+    "initial_state": ((4, 0), np.inf),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_cannot_be_simulated_is_one_line(rollouts, tmp_path, name, capsys):
+    place, value = UNFIT[name]
+    arrays = rollouts | {name: rollouts[name].copy()}
+    arrays[name][place] = value
+    path = written(tmp_path / "unfit.h5", arrays)
+    assert main(["replay", str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nsf_pipeline: {path}: expected seeds from 0, lengths from 1 to ")
+
+
+def test_a_success_ends_its_replay_too(monkeypatch, tmp_path):
+    """With an easier threshold, since few random policies reach the real one."""
+    highest = simulate(CONFIG, policies(0, SHARD))["coverage"].max(axis=1)
+    monkeypatch.setattr(geometry, "SUCCESS_THRESHOLD", np.sort(highest)[-5])
+    arrays = simulate(CONFIG, policies(0, SHARD))
+    assert arrays["success"].sum() == 4
+    assert replay([written(tmp_path / "0.h5", arrays)]).differing == 0
+
+
+def test_memory_does_not_grow_with_the_number_of_trajectories(rollouts, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "BLOCK", SHARD)
+
+    def longer(name, values):
+        """With more room past the length, so that what is stored outweighs the simulator."""
+        room = [(0, 0)] * values.ndim
+        if store.MASKS.keys() & store.ROLLOUTS[name].axes:
+            room[1] = (0, 500)
+        return np.pad(values, room)
+
+    rollouts = {name: longer(name, values) for name, values in rollouts.items()}
+
+    def peak(times):
+        arrays = {name: np.concatenate([values] * times) for name, values in rollouts.items()}
+        path = written(tmp_path / f"{times}.h5", arrays)
+        replay([path])  # once for all that is kept in memory anyway
+        tracemalloc.start()
+        assert replay([path]).trajectories == times * SHARD
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    size = sum(values.nbytes for values in rollouts.values())
+    assert peak(4) < peak(1) + size
