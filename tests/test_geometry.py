@@ -107,8 +107,7 @@ def test_the_nearest_point_of_the_block_is_shapelys():
     for _ in range(300):
         pose = np.array([*rng.uniform(0, 512, 2), rng.normal(0, 5)])
         point = rng.uniform(-50, 562, 2)
-        corners = geometry.block_corners(pose).reshape(2, 4, 2)
-        shape = shapely.union_all([shapely.Polygon(part) for part in corners])
+        shape = shapely.Polygon(geometry.t_outline(pose))
         nearest = geometry.nearest_on_block(pose, point)
         distance = shape.distance(shapely.Point(point))
         assert np.linalg.norm(point - nearest) == pytest.approx(distance, abs=1e-9)

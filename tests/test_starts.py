@@ -65,7 +65,7 @@ def test_agents_are_beside_the_block_touch_it_and_keep_away(starts):
     simulator = Simulator()
     for state in starts[touching][:20]:
         simulator.enter(state)
-        centre = geometry.block_corners(state[4:]).mean(axis=0)
+        centre = geometry.t_outline(state[4:]).mean(axis=0)
         states = simulator.rollout(np.tile(centre, (2, 1)))
         assert (states[-1, 4:] != state[4:]).any()
 
@@ -77,7 +77,7 @@ def test_agents_rest_and_move(starts):
 
 
 def test_blocks_are_anywhere_near_walls_and_in_the_goal(starts):
-    corners = np.stack([geometry.block_corners(pose) for pose in starts[:, 4:]])
+    corners = np.stack([geometry.t_outline(pose) for pose in starts[:, 4:]])
     low, high = geometry.WALLS
     to_wall = np.minimum(corners.min(axis=(1, 2)) - low, high - corners.max(axis=(1, 2)))
     assert (to_wall > 0).all()

@@ -12,8 +12,8 @@ from nsf_pipeline.pusht.geometry import (
     AGENT_RADIUS,
     GOAL_POSE,
     WALLS,
-    block_corners,
     nearest_on_block,
+    t_outline,
 )
 
 NEAR_WALL = NEAR_GOAL = 0.25
@@ -62,7 +62,7 @@ def _block_pose(random: np.random.Generator) -> np.ndarray:
             pose = GOAL_POSE + np.array([*shift, turn])
         else:
             # Where the outline's bounding box leaves the block room between the walls.
-            corners = block_corners(np.array([0.0, 0.0, angle]))
+            corners = t_outline(np.array([0.0, 0.0, angle]))
             low, high = WALLS[0] - corners.min(axis=0), WALLS[1] - corners.max(axis=0)
             position = random.uniform(low, high)
             if kind < NEAR_GOAL + NEAR_WALL:
@@ -70,7 +70,7 @@ def _block_pose(random: np.random.Generator) -> np.ndarray:
                 gap = random.uniform(0.0, WALL_GAP)
                 position[axis] = (low[axis] + gap, high[axis] - gap)[side]
             pose = np.array([*position, angle])
-        corners = block_corners(pose)
+        corners = t_outline(pose)
         if corners.min() > WALLS[0] and corners.max() < WALLS[1]:
             return pose
 

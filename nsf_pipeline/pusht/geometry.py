@@ -103,18 +103,6 @@ def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) ->
     return sum(pieces, start=np.zeros(starts.shape[-1])) / 2
 
 
-def block_corners(pose: np.ndarray) -> np.ndarray:
-    """Corners of the block's two rectangles.
-
-    Args:
-        pose: (3,) block x and y in px, angle in rad.
-
-    Returns:
-        (8, 2) px.
-    """
-    return _CORNERS.reshape(-1, 2) @ _rotation(pose[2]).T + pose[:2]
-
-
 def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
     """The block's point that is nearest to a point: that point itself if it is inside.
 
@@ -182,8 +170,7 @@ def t_outline(pose: np.ndarray) -> np.ndarray:
             (left, middle),
         ]
     )
-    cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    return pose[:2] + corners @ np.array([[cos, sin], [-sin, cos]])
+    return pose[:2] + corners @ _rotation(pose[2]).T
 
 
 def reward(coverage: npt.ArrayLike) -> np.ndarray:
