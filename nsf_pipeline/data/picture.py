@@ -26,7 +26,7 @@ POSES = 20
 """Of these, those whose block's start is drawn."""
 BINS = 40
 """Of the histogram of last coverages, over [0, 1]."""
-KINDS = {True: "started by a reset", False: "started elsewhere (red)"}
+KINDS = {True: "started by a reset", False: "started in mid-task (red)"}
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.06), "frameon": False}
 
 
