@@ -58,7 +58,7 @@ def test_chipmunk_tells_an_overlap(starts):
 def test_agents_are_beside_the_block_touch_it_and_keep_away(starts):
     gap = distances(starts)
     assert (gap > 0).all()
-    touching = gap < 1e-6
+    touching = gap < 2e-6
     for share in (touching, ~touching & (gap <= 40.0), gap > 40.0):
         assert share.mean() > 0.15
     # The one that touches is pushed against at once.
@@ -83,7 +83,7 @@ def test_blocks_are_anywhere_near_walls_and_in_the_goal(starts):
     assert (to_wall > 0).all()
     assert 0.25 < np.mean(to_wall < 20.0) < 0.65
     covered = geometry.coverage(starts[:, 4:])
-    assert 5 <= np.sum(covered == 1.0) <= 40
+    assert 5 <= np.sum(covered > 1 - 1e-6) <= 40
     assert np.mean((covered > 0.3) & (covered < 0.95)) > 0.08
     centres = corners.mean(axis=1)
     cells = {tuple(cell) for cell in (centres // 128).astype(int)}

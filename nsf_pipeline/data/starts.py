@@ -28,8 +28,10 @@ BESIDE = TOUCHING = 0.35
 """Shares of starts with the agent beside the block, and touching it."""
 BESIDE_GAP = 40.0
 """px; the agent beside the block is at most this far from it."""
-TOUCHING_GAP = 1e-9
-"""px; the agent that touches the block is this far from it, for rounding."""
+TOUCHING_GAP = 1e-6
+"""px; the agent that touches the block is this far from it, to be clear of rounding."""
+DECIMALS = 9
+"""Starts are rounded, so that the data set's scaling gives them back exactly."""
 MOVING = 0.7
 """Share of starts with the agent moving."""
 MEAN_SPEED = 120.0
@@ -47,7 +49,7 @@ def sample_start(random: np.random.Generator) -> np.ndarray:
     velocity = np.zeros(2)
     if random.random() < MOVING:
         velocity = random.exponential(MEAN_SPEED) * _direction(random)
-    return np.concatenate([agent, velocity, pose])
+    return np.round(np.concatenate([agent, velocity, pose]), DECIMALS)
 
 
 def _block_pose(random: np.random.Generator) -> np.ndarray:
