@@ -77,20 +77,29 @@ def stage_fingerprint(stage: str, config: Config) -> str:
     )
 
 
-def shard_attributes(stage: str, config: Config) -> dict[str, Any]:
-    """What every shard of a stage says of its making."""
+def record(stage: str, config: Config) -> dict[str, Any]:
+    """What every file of a stage says of its making, as plain JSON values.
+
+    Returns:
+        `fingerprint`; `config`, the settings that the stage and those before it read; `modules`,
+        the digest of each module that the stage runs; `versions`.
+    """
     return {
         "fingerprint": stage_fingerprint(stage, config),
         "config": stage_settings(stage, config),
+        "modules": stage_modules(stage),
         "versions": versions(),
     }
 
 
+def stage_modules(stage: str) -> dict[str, str]:
+    """Digest of the source of every module that a stage's code imports from this package."""
+    return {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
+
+
 def source_digest(stage: str) -> str:
-    """Hash of the source of every module that a stage's code imports from this package."""
-    return _digest(
-        {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
-    )
+    """Hash of all the source that a stage runs."""
+    return _digest(stage_modules(stage))
 
 
 def versions() -> dict[str, str]:
@@ -119,7 +128,7 @@ def _digest(value: Any) -> str:
 
 @cache
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 @cache
@@ -134,6 +143,7 @@ def _reachable(start: tuple[str, ...]) -> frozenset[tuple[str, Path]]:
         if path is None:  # a name inside a module, or the package itself
             continue
         found[name] = path
+        waiting.append(name.rpartition(".")[0])  # importing it runs its package first
         waiting.extend(_imports(path))
     return frozenset(found.items())
 

@@ -2,28 +2,27 @@
 
 A schema is a table of arrays. Files are written beside their place and renamed when complete, so
 that whatever stands under its name is whole; identical content gives identical bytes. Ahead of
-HDF5's own bytes, in the user block that the format provides, stands a hash of them: a damaged file
-is told before the HDF5 library reads it, which it may do for ever.
+HDF5's own bytes, in the user block that the format provides, stands a label: it tells what the file
+holds and what made it, and a damaged file before the HDF5 library reads it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
 
+from nsf_pipeline import label
 from nsf_pipeline.files import FileError, replacing
 
 SCHEMA_VERSION = 1
 # gzip after byte shuffling; one chunk holds this many trajectories.
 CHUNK_TRAJECTORIES = 64
 USER_BLOCK = 512  # bytes; the format's least
-SEAL = b"nsf_pipeline sha256 "
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class StoreError(FileError):
@@ -131,10 +130,17 @@ def create(
             dataset.attrs["unit"] = field.unit
             dataset.attrs["meaning"] = field.meaning
         yield file
+        fields = {
+            "format": f"nsf_pipeline {kind}",
+            "first": int(file["trajectory"][0]),
+            "stop": int(file["trajectory"][-1]) + 1,
+            "fingerprint": attributes.get("fingerprint"),
+        }
     with open(path, "r+b") as raw:
-        seal = _seal(raw)
+        raw.seek(USER_BLOCK)
+        sealed = label.seal(fields, raw)
         raw.seek(0)
-        raw.write(seal)
+        raw.write(label.line(sealed, USER_BLOCK))
 
 
 def write(
@@ -154,7 +160,7 @@ def write(
 
 @contextmanager
 def reading(path: Path | str, kind: str) -> Iterator[Any]:
-    """An open file of a kind, its seal and schema checked; one made elsewhere needs no seal.
+    """An open file of a kind, its label and schema checked; one made elsewhere needs no label.
 
     Raises:
         StoreError: missing, damaged, of another kind or of another version.
@@ -162,13 +168,11 @@ def reading(path: Path | str, kind: str) -> Iterator[Any]:
     path = Path(path)
     try:
         with open(path, "rb") as raw:
-            head = raw.read(len(SEAL) + 64)
-            if head.startswith(SEAL) and head != _seal(raw):
-                raise OSError("truncated or damaged: its content does not match its checksum")
+            _check_label(raw)
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {kind}") from None
-    except OSError as error:
+    except (OSError, label.LabelError) as error:
         raise StoreError(
             f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
             "delete it and run the workflow again"
@@ -201,6 +205,20 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
     """
     with reading(path, kind) as file:
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
+
+
+def attributes_of(path: Path | str) -> dict[str, Any]:
+    """The attributes of a file alone, its arrays unread and its checksum unchecked.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return dict(file.attrs)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{path}: not a readable HDF5 file ({reason})") from None
 
 
 def require_fingerprint(path: Path, file: Any, expected: str) -> None:
@@ -245,9 +263,14 @@ def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
-def _seal(raw: BufferedIOBase) -> bytes:
-    raw.seek(USER_BLOCK)
-    return SEAL + hashlib.file_digest(raw, "sha256").hexdigest().encode()
+def _check_label(raw: BinaryIO) -> None:
+    fields = label.read(raw)
+    if fields:
+        label.check(fields, raw)
+        return
+    raw.seek(0)
+    if raw.read(len(SIGNATURE)) != SIGNATURE:
+        raise label.LabelError("its first bytes are neither a label nor HDF5's signature")
 
 
 def _sizes(kind: str, arrays: Any) -> dict[str, int]:
