@@ -8,17 +8,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase, RawIOBase
+from typing import Any
 
 START = b'{"format": "nsf_pipeline '
 MAX_BYTES = 1 << 20
+Binary = BufferedIOBase | RawIOBase
 
 
 class LabelError(ValueError):
     """A file is not what its label says; the message says how, in a few words."""
 
 
-def seal(fields: Mapping[str, Any], content: BinaryIO) -> dict[str, Any]:
+def seal(fields: Mapping[str, Any], content: Binary) -> dict[str, Any]:
     """Fields of a label, with `size` and `sha256` of the content added.
 
     Args:
@@ -36,7 +38,7 @@ def line(fields: Mapping[str, Any], width: int = 0) -> bytes:
     return json.dumps(fields).encode().ljust(width - 1) + b"\n"
 
 
-def read(file: BinaryIO) -> dict[str, Any] | None:
+def read(file: Binary) -> dict[str, Any] | None:
     """The label of an open file, which then stands at its content; None where there is no label.
 
     Raises:
@@ -55,7 +57,7 @@ def read(file: BinaryIO) -> dict[str, Any] | None:
     return fields
 
 
-def check(fields: Mapping[str, Any], content: BinaryIO) -> None:
+def check(fields: Mapping[str, Any], content: Binary) -> None:
     """Hold a label against the content, read to its end.
 
     Raises:
@@ -65,10 +67,11 @@ def check(fields: Mapping[str, Any], content: BinaryIO) -> None:
         raise LabelError("truncated or damaged: its content does not match its checksum")
 
 
-def _digest(fields: Mapping[str, Any], content: BinaryIO) -> str:
+def _digest(fields: Mapping[str, Any], content: Binary) -> str:
     """Of everything in the file but the digest itself."""
     rest = {name: value for name, value in fields.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    while part := content.read(1 << 18):
-        found.update(part)
+    buffer = memoryview(bytearray(1 << 18))
+    while count := content.readinto(buffer):
+        found.update(buffer[:count])
     return found.hexdigest()

@@ -345,6 +345,8 @@ def test_a_bad_shard_is_named_before_it_does_harm(run, case):
     assert AGAIN in lines[0]
     assert "Traceback" not in done.stderr
     assert contents(run) == before
+    if case not in ("flipped", "swapped"):
+        return
     for line in lines:
         *_, path = re.findall(r"--force (\S+)", line)
         file = run / "eight.yaml"

@@ -9,8 +9,9 @@ holds and what made it, and a damaged file before the HDF5 library reads it.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -109,38 +110,71 @@ def create(
         attributes: stored beside the schema's version; mappings become JSON.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
-    with h5py.File(path, "w", locking=False, **options) as file:
-        file.attrs["schema"] = kind
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        for name, value in sorted(attributes.items()):
-            is_plain = isinstance(value, str | int | float)
-            file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
-        for name, field in SCHEMAS[kind].items():
-            axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
-            shape = (sizes["n"], *axes)
-            dataset = file.create_dataset(
-                name,
-                shape,
-                field.dtype,
-                chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
-                compression="gzip" if field.axes else None,
-                compression_opts=1 if field.axes else None,
-                shuffle=bool(field.axes),
-            )
-            dataset.attrs["unit"] = field.unit
-            dataset.attrs["meaning"] = field.meaning
-        yield file
-        fields = {
-            "format": f"nsf_pipeline {kind}",
-            "first": int(file["trajectory"][0]),
-            "stop": int(file["trajectory"][-1]) + 1,
-            "fingerprint": attributes.get("fingerprint"),
-        }
-    with open(path, "r+b") as raw:
-        raw.seek(USER_BLOCK)
-        sealed = label.seal(fields, raw)
-        raw.seek(0)
-        raw.write(label.line(sealed, USER_BLOCK))
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", locking=False, **options) as file:
+                _allocate(file, kind, sizes, attributes)
+                yield file
+                fields = {
+                    "format": f"nsf_pipeline {kind}",
+                    "first": int(file["trajectory"][0]),
+                    "stop": int(file["trajectory"][-1]) + 1,
+                    "fingerprint": attributes.get("fingerprint"),
+                }
+            sink.seek(USER_BLOCK)
+            sealed = label.seal(fields, sink)
+            sink.seek(0)
+            sink.write(label.line(sealed, USER_BLOCK))
+        finally:
+            if sink.failure:
+                raise sink.failure from None
+
+
+class _Sink(FileIO):
+    """A file that keeps its first failure for later: HDF5 may crash when a write fails."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and not self.failure:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+def _allocate(
+    file: Any, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]
+) -> None:
+    file.attrs["schema"] = kind
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    for name, value in sorted(attributes.items()):
+        is_plain = isinstance(value, str | int | float)
+        file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
+    for name, field in SCHEMAS[kind].items():
+        axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
+        shape = (sizes["n"], *axes)
+        dataset = file.create_dataset(
+            name,
+            shape,
+            field.dtype,
+            chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
+            compression="gzip" if field.axes else None,
+            compression_opts=1 if field.axes else None,
+            shuffle=bool(field.axes),
+        )
+        dataset.attrs["unit"] = field.unit
+        dataset.attrs["meaning"] = field.meaning
 
 
 def write(
@@ -263,7 +297,7 @@ def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
-def _check_label(raw: BinaryIO) -> None:
+def _check_label(raw: label.Binary) -> None:
     fields = label.read(raw)
     if fields:
         label.check(fields, raw)
