@@ -19,6 +19,7 @@ configfile: ROOT / "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/recovery.smk"
 include: "workflow/rules/policies.smk"
 include: "workflow/rules/rollouts.smk"
 include: "workflow/rules/dataset.smk"
@@ -34,9 +35,6 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        # Named here too, so that a lost shard is made again though the data set still stands.
-        policies=expand("results/policies/{shard}.h5", shard=SHARDS),
-        rollouts=expand("results/rollouts/{shard}.h5", shard=SHARDS),
         dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,

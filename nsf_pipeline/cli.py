@@ -21,7 +21,7 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; a user's mistake becomes one line on standard error and exit code 1."""
+    """Run one verb; a user's mistakes become a line each on standard error and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
         if "config" in options:
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nsf_pipeline: interrupted", file=sys.stderr)
         return INTERRUPTED
     except UserError as error:
-        print(f"nsf_pipeline: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"nsf_pipeline: {line}", file=sys.stderr)
         return FAILED
     return 0
 
@@ -45,11 +46,11 @@ def _policies(options: argparse.Namespace) -> None:
 def _write_policies(config: Config, first: int, stop: int, output: Path) -> None:
     from nsf_pipeline.data import store
     from nsf_pipeline.data.policies import sample_policies
-    from nsf_pipeline.provenance import shard_attributes
+    from nsf_pipeline.provenance import record
 
     started = time.monotonic()
     policies = sample_policies(config, first, stop)
-    store.write(output, "policies", policies, shard_attributes("policies", config))
+    store.write(output, "policies", policies, record("policies", config))
     _say(output, f"policies {first} to {stop - 1}", started)
 
 
@@ -60,14 +61,14 @@ def _rollouts(options: argparse.Namespace) -> None:
 def _write_rollouts(config: Config, policies: Path, output: Path) -> None:
     from nsf_pipeline.data import store
     from nsf_pipeline.data.rollouts import simulate
-    from nsf_pipeline.provenance import shard_attributes, stage_fingerprint
+    from nsf_pipeline.provenance import record, stage_fingerprint
 
     started = time.monotonic()
     with store.reading(policies, "policies") as file:
         store.require_fingerprint(policies, file, stage_fingerprint("policies", config))
         arrays = {name: file[name][...] for name in store.POLICIES}
     rollouts = simulate(config, arrays)
-    attributes = shard_attributes("rollouts", config) | {"dt": CONTROL_DT}
+    attributes = record("rollouts", config) | {"dt": CONTROL_DT}
     store.write(output, "rollouts", rollouts, attributes)
     count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
     seconds = time.monotonic() - started
@@ -86,7 +87,7 @@ def _dataset(options: argparse.Namespace) -> None:
 
 def _write_dataset(config: Config, folder: Path, output: Path, metadata: Path) -> None:
     from nsf_pipeline.data.merge import merge
-    from nsf_pipeline.provenance import stage_fingerprint, versions
+    from nsf_pipeline.provenance import record, stage_fingerprint
 
     started = time.monotonic()
     shards = [folder / f"{shard:05d}.h5" for shard in range(config.num_shards)]
@@ -94,10 +95,7 @@ def _write_dataset(config: Config, folder: Path, output: Path, metadata: Path) -
         shards,
         config,
         rollouts_fingerprint=stage_fingerprint("rollouts", config),
-        attributes={
-            "fingerprint": stage_fingerprint("dataset", config),
-            "versions": versions(),
-        },
+        attributes=record("dataset", config),
         output=output,
         metadata_output=metadata,
     )
@@ -183,6 +181,18 @@ def _generate_shard(config: Config, shard: int, folder: Path) -> None:
     policies = folder / "policies" / f"{shard:05d}.h5"
     _write_policies(config, *config.shard_range(shard), policies)
     _write_rollouts(config, policies, folder / "rollouts" / f"{shard:05d}.h5")
+
+
+def _why(options: argparse.Namespace) -> None:
+    from nsf_pipeline import staleness
+
+    config = options.config
+    jobs = staleness.needed(staleness.jobs_of(config, str(options.results)), options.targets)
+    found = staleness.reasons(config, jobs, whole=options.full)
+    for line in staleness.describe(found):
+        print(line)
+    if not found:
+        print("up to date")
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -283,6 +293,13 @@ def _parser() -> argparse.ArgumentParser:
         "paths", type=Path, nargs="+", metavar="PATH", help="rollout shards and data sets"
     )
     added.add_argument("--verify", action="store_true", help="fail on any difference")
+
+    added = with_config(
+        verb("why", _why, "Say which files are stale, and because of what; exit code 0 either way.")
+    )
+    added.add_argument("--results", type=Path, default=Path("results"), help="folder (results)")
+    added.add_argument("--full", action="store_true", help="check every byte, not labels alone")
+    added.add_argument("targets", nargs="*", metavar="TARGET", help="file or rule (all)")
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")
     return parser

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from nsf_pipeline.errors import UserError
@@ -16,6 +17,8 @@ class FileError(UserError):
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, beside `path`, renamed to it if all goes well and removed if not.
 
+    What a killed process left beside `path` is removed too.
+
     Raises:
         FileError: the disk is full or the folder cannot be written.
     """
@@ -23,6 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+            left.unlink(missing_ok=True)
         try:
             yield beside
             os.replace(beside, path)

@@ -55,7 +55,8 @@ STAGES = {
     "picture": Stage(("nsf_pipeline.data.picture",), (), after="dataset"),
     "train": Stage(("nsf_pipeline.training",), ("model", "training"), after="dataset"),
     "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
-    "videos": Stage(("nsf_pipeline.data.recording",), ("videos",), after="rollouts"),
+    # Settings choose which videos there are, not what is in one; some come from the data set.
+    "videos": Stage(("nsf_pipeline.data.recording",), (), after="rollouts"),
 }
 
 
@@ -69,29 +70,47 @@ def stage_fingerprint(stage: str, config: Config) -> str:
     # The number of trajectories and of shards decides which files there are, not what is in one.
     before = STAGES[stage].after
     own = config.model_dump(mode="json", include=set(STAGES[stage].settings))
-    return _digest(
-        {
-            "before": stage_fingerprint(before, config) if before else None,
-            "settings": own,
-            "code": source_digest(stage),
-        }
-    )
+    return _fingerprint(stage, stage_fingerprint(before, config) if before else None, own)
 
 
-def shard_attributes(stage: str, config: Config) -> dict[str, Any]:
-    """What every shard of a stage says of its making."""
+def fingerprint_after(stage: str, source: str) -> str:
+    """Fingerprint of what a stage without settings makes from a file.
+
+    Args:
+        stage: the stage.
+        source: the file's own fingerprint.
+    """
+    return _fingerprint(stage, source, {})
+
+
+def record_after(stage: str, source: str) -> dict[str, Any]:
+    """What a file of a stage without settings says of its making; see `fingerprint_after`."""
+    return {"fingerprint": fingerprint_after(stage, source), "modules": stage_modules(stage)}
+
+
+def record(stage: str, config: Config) -> dict[str, Any]:
+    """What every file of a stage says of its making, as plain JSON values.
+
+    Returns:
+        `fingerprint`; `config`, the settings that the stage and those before it read; `modules`,
+        the digest of each module that the stage runs; `versions`.
+    """
     return {
         "fingerprint": stage_fingerprint(stage, config),
         "config": stage_settings(stage, config),
+        "modules": stage_modules(stage),
         "versions": versions(),
     }
 
 
+def stage_modules(stage: str) -> dict[str, str]:
+    """Digest of the source of every module that a stage's code imports from this package."""
+    return {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
+
+
 def source_digest(stage: str) -> str:
-    """Hash of the source of every module that a stage's code imports from this package."""
-    return _digest(
-        {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
-    )
+    """Hash of all the source that a stage runs."""
+    return _digest(stage_modules(stage))
 
 
 def versions() -> dict[str, str]:
@@ -104,6 +123,10 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _fingerprint(stage: str, before: str | None, settings: Any) -> str:
+    return _digest({"before": before, "settings": settings, "code": source_digest(stage)})
 
 
 def _settings_of(stage: str) -> Iterator[str]:
@@ -120,7 +143,7 @@ def _digest(value: Any) -> str:
 
 @cache
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 @cache
@@ -135,6 +158,7 @@ def _reachable(start: tuple[str, ...]) -> frozenset[tuple[str, Path]]:
         if path is None:  # a name inside a module, or the package itself
             continue
         found[name] = path
+        waiting.append(name.rpartition(".")[0])  # importing it runs its package first
         waiting.extend(_imports(path))
     return frozenset(found.items())
 

@@ -26,7 +26,7 @@ from nsf_pipeline.flow.losses import (
     negative_log_likelihood,
 )
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
-from nsf_pipeline.provenance import stage_fingerprint, stage_settings, versions
+from nsf_pipeline.provenance import record, stage_fingerprint
 from nsf_pipeline.tracking import WandbRun
 
 FlowT = TypeVar("FlowT", bound=Transition)
@@ -275,7 +275,8 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
     count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
     device = jax.devices()[0]
     print(f"{len(training)} starts, {count} parameters, on {device.device_kind}", flush=True)
-    settings = stage_settings("train", config)
+    made = record("train", config)
+    settings = made.pop("config")  # in the header, `config` is what the model is built from
     run = WandbRun(config.wandb, metrics.parent, settings)
     times: list[float] = []
     with replacing(metrics) as beside, beside.open("w", encoding="utf-8", newline="") as file:
@@ -313,10 +314,9 @@ def train_pusht(config: Config, dataset: Path, output: Path, metrics: Path) -> N
         )
         best = min(history, key=lambda row: row["validation_nll"])
         attributes = {
-            "fingerprint": stage_fingerprint("train", config),
-            "dataset_fingerprint": stage_fingerprint("dataset", config),
+            **made,
             "settings": settings,
-            "versions": versions(),
+            "dataset_fingerprint": stage_fingerprint("dataset", config),
             "step": best["step"],
             "validation_nll": best["validation_nll"],
         }

@@ -1,6 +1,7 @@
 """The smoke workflow, run once for all tests that read what it makes."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,15 @@ def run(*command, **environment):
         capture_output=True,
         text=True,
     )
+
+
+def remade(done):
+    """The files that a run made, or a dry run would make."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    lines = re.findall(r"^    output: (.*)$", text, re.MULTILINE)
+    assert lines or "Nothing to be done" in text
+    return {path for line in lines for path in line.split(", ")}
 
 
 def merged(settings, changes):

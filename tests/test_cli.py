@@ -133,6 +133,7 @@ FILES = {
         "shard.h5/out.h5: cannot write it: ",
     ),
 }
+NUM_BAD_SHARDS = {FILES[f"dataset of {what}"][1]: 4 for what in ("nothing", "policies")}
 
 
 @pytest.fixture
@@ -161,12 +162,11 @@ def folder(smoke, tmp_path, monkeypatch):
 
 
 def refingerprint(source, target):
-    """A copy that says that other settings made it, without the checksum that would tell."""
-    shutil.copy(source, target)
-    with h5py.File(target, "r+", locking=False) as file:
-        file.attrs["fingerprint"] = "0" * 16
-    with target.open("r+b") as raw:
-        raw.write(bytes(512))
+    """A copy that says that other settings made it, without the label that would tell."""
+    with h5py.File(source, locking=False) as file, h5py.File(target, "w") as copy:
+        for name in file:
+            file.copy(name, copy)
+        copy.attrs.update(dict(file.attrs) | {"fingerprint": "0" * 16})
 
 
 def files_in(folder):
@@ -177,8 +177,11 @@ def assert_refused(folder, capsys, arguments, message):
     before = files_in(folder)
     assert main(arguments) == 1
     printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
-    assert line.startswith(f"nsf_pipeline: {message}")
+    lines = printed.err.splitlines()
+    assert lines[0].startswith(f"nsf_pipeline: {message}")
+    # A merge names every bad shard, one a line.
+    assert len(lines) == NUM_BAD_SHARDS.get(message, 1)
+    assert all(line.startswith("nsf_pipeline: ") for line in lines)
     assert printed.out == ""
     assert files_in(folder) == before
 
@@ -228,7 +231,7 @@ def test_help_names_every_verb(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for verb in (*CONFIGURED, "video", "picture", "replay", "schema"):
+    for verb in (*CONFIGURED, "video", "picture", "replay", "why", "schema"):
         assert re.search(rf"^    {verb}\b", text, re.MULTILINE)
 
 

@@ -13,11 +13,12 @@ from shapely import Point
 from shapely.geometry import box
 from shapely.ops import unary_union
 
+from nsf_pipeline import label
 from nsf_pipeline.config import Config, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import desired_positions, simulate
 from nsf_pipeline.evaluation.figures import t_outline
-from nsf_pipeline.model import ModelFileError, Normaliser, build_model, file, load_model, save_model
+from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.features import nominal_path
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
@@ -247,8 +248,8 @@ def reheaded(content, leaves=None, **changes):
     """The file's content with its header changed, or its arrays; the checksum is right again."""
     line, kept = content.split(b"\n", 1)
     header, leaves = json.loads(line) | changes, leaves or kept
-    header["sha256"] = file._digest(header, leaves)
-    return json.dumps(header).encode() + b"\n" + leaves
+    del header["sha256"]
+    return label.line(label.seal(header, io.BytesIO(leaves))) + leaves
 
 
 def pickled(content):

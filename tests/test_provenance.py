@@ -99,6 +99,7 @@ def edit(path, change=lambda text: text + "\nEDITED = True\n"):
 
 # A module, and the stages that an edit of it makes stale.
 MODULES = {
+    "data/__init__.py": EVERY,  # run by an import of any module beside it
     "data/policies.py": EVERY,
     "data/randomness.py": EVERY,
     "dmp.py": EVERY,

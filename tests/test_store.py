@@ -266,3 +266,37 @@ def test_scale_puts_bounds_at_one_and_constants_at_minus_one():
     expected = [[-1.0, -1.0], [1.0, -1.0], [0.0, -1.0]]
     np.testing.assert_array_equal(store.scale(values, low, high), expected)
     np.testing.assert_array_equal(store.unscale(np.array(expected), low, high), values)
+
+
+def test_what_a_killed_process_left_is_removed(path):
+    path.parent.mkdir()
+    left = path.with_name(f".{path.name}.1.tmp")
+    other = path.with_name(".00001.h5.1.tmp")  # another output's, which may be at work
+    for file in (left, other):
+        file.write_bytes(b"half")
+    store.write(path, "policies", some_arrays("policies"), ATTRIBUTES)
+    assert sorted(path.parent.iterdir()) == [other, path]
+
+
+def test_the_label_tells_what_a_file_holds_without_the_hdf5_library(path):
+    arrays = some_arrays("rollouts")
+    arrays["trajectory"] = np.arange(140, 210)
+    store.write(path, "rollouts", arrays, ATTRIBUTES)
+    with path.open("rb") as file:
+        block = file.read(store.USER_BLOCK)
+    fields = json.loads(block)
+    assert fields.pop("sha256") != fields.pop("fingerprint") == ATTRIBUTES["fingerprint"]
+    size = path.stat().st_size - store.USER_BLOCK
+    assert fields == {"format": "nsf_pipeline rollouts", "first": 140, "stop": 210, "size": size}
+
+
+def test_a_changed_label_is_found(path):
+    """Every byte of it, the blanks that fill it up too."""
+    store.write(path, "policies", some_arrays("policies"), ATTRIBUTES)
+    whole = path.read_bytes()
+    for place in range(store.USER_BLOCK):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(StoreError):
+            store.read(path, "policies")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import h5py
 import imageio_ffmpeg
@@ -24,14 +23,6 @@ CONDITION = 7 + 2 * BASIS
 SPLITS = ("train", "validation", "test")
 HORIZONS = (0.1, 0.5, 1.0, 2.0)
 GROUPS = ("agent", "block_position", "block_angle")
-EVALUATION = {
-    f"results/evaluation/{name}" for name in ("horizons.csv", "horizons.md", "block_positions.png")
-}
-TRAINING = {"results/model.eqx", "results/training/metrics.csv"}
-DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
-FROM_TRAINING = TRAINING | EVALUATION
-FROM_DATASET = DATASET | FROM_TRAINING | {"results/dataset.png", "results/videos/best.mp4"}
-
 # What the contract says of each file: axes after the trajectory's, and the type.
 CARRIED_OVER = {
     "trajectory": ((), "i8"),
@@ -68,14 +59,6 @@ ROLLOUTS = CARRIED_OVER | {
 def arrays_of(path):
     with h5py.File(path) as file:
         return {name: values[...] for name, values in file.items()}, dict(file.attrs)
-
-
-def remade(done):
-    """The files that a dry run would make."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = re.findall(r"^    output: (.*)$", done.stdout, re.MULTILINE)
-    assert lines or "Nothing to be done" in done.stdout
-    return {path for line in lines for path in line.split(", ")}
 
 
 def assert_schema(arrays, schema, count):
@@ -216,10 +199,6 @@ def test_logs_hold_what_jobs_printed(smoke, log):
     assert (smoke.results / f"benchmarks/{log}.tsv").exists()
 
 
-def test_a_finished_run_has_nothing_to_do(smoke):
-    assert remade(smoke.snakemake("-n")) == set()
-
-
 def test_generate_data_writes_the_same_bytes(smoke, tmp_path):
     done = run_verb(
         "generate-data", "--config", smoke.settings, "--output", tmp_path, "--jobs", "2"
@@ -230,85 +209,6 @@ def test_generate_data_writes_the_same_bytes(smoke, tmp_path):
     assert {str(path) for path in made} == names | {"dataset.h5", "dataset.meta.json"}
     for path in made:
         assert (tmp_path / path).read_bytes() == (smoke.results / path).read_bytes(), path
-
-
-@pytest.mark.parametrize(
-    ("lost", "also"),
-    {
-        "one rollout shard": ("results/rollouts/00001.h5", FROM_DATASET),
-        "the shard of a video": (
-            "results/rollouts/00000.h5",
-            FROM_DATASET | {"results/videos/0000000.mp4"},
-        ),
-        "the model": ("results/model.eqx", FROM_TRAINING),
-    }.values(),
-    ids=["one rollout shard", "the shard of a video", "the model"],
-)
-def test_a_lost_file_is_remade_with_what_follows(smoke, tmp_path, lost, also):
-    path, aside = smoke.folder / lost, tmp_path / "aside"
-    shutil.move(path, aside)
-    try:
-        found = remade(smoke.snakemake("-n"))
-    finally:
-        shutil.move(aside, path)
-    assert found == {lost} | also
-
-
-SHARD_FILES = {
-    f"results/{kind}/{shard}.h5" for kind in ("policies", "rollouts") for shard in SHARDS
-}
-CHANGED = {
-    "one more shard": (
-        {"num_trajectories": COUNT + SHARD},
-        {f"results/{kind}/00004.h5" for kind in ("policies", "rollouts")} | FROM_DATASET,
-    ),
-    "simulation": (
-        {"simulation": {"action_noise_std": 4.0}},
-        {path for path in SHARD_FILES if "rollouts" in path}
-        | FROM_DATASET
-        | {"results/videos/0000000.mp4"},
-    ),
-    "training": ({"training": {"steps": 301}}, FROM_TRAINING),
-    "evaluation": ({"evaluation": {"num_samples": 33}}, EVALUATION),
-    "videos": (
-        {"videos": {"trajectories": [0, 239], "ranked": ["best", "worst"]}},
-        {"results/videos/0000239.mp4", "results/videos/worst.mp4"},
-    ),
-}
-
-
-@pytest.mark.parametrize("change", CHANGED)
-def test_a_changed_setting_reruns_the_stages_that_read_it(smoke, tmp_path, change):
-    settings, expected = CHANGED[change]
-    file = tmp_path / "changes.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    assert remade(smoke.snakemake("-n", configfiles=(SMOKE, file))) == expected
-
-
-def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
-    found = remade(smoke.snakemake("-n", "--config", f"num_trajectories={COUNT + SHARD}"))
-    assert found == CHANGED["one more shard"][1]
-
-
-EDITED = {
-    "none, only new times": (None, set()),
-    "loss": ("training.py", FROM_TRAINING),
-    "tables": ("evaluation/tables.py", EVALUATION),
-}
-
-
-@pytest.mark.parametrize("edit", EDITED)
-def test_edited_code_reruns_the_stages_that_run_it(smoke, tmp_path, edit):
-    module, expected = EDITED[edit]
-    for name in ("nsf_pipeline", "workflow", "envs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored, copy_function=shutil.copyfile)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    if module:
-        path = tmp_path / "nsf_pipeline" / module
-        path.write_text(path.read_text() + "\nEDITED = True\n")
-    assert remade(smoke.snakemake("-n", snakefile=tmp_path / "Snakefile")) == expected
 
 
 REFUSED = {

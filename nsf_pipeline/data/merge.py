@@ -35,16 +35,24 @@ def merge(
     """Merge rollout shards, given in order, and return the metadata.
 
     Raises:
-        StoreError: a shard is missing, damaged, foreign or was made by other settings or code.
+        StoreError: a shard is missing, damaged, foreign or was made by other settings or code; the
+            message has a line for each.
     """
     if len(shards) != config.num_shards:
         raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
     statistics = Statistics()
+    refused: list[str] = []
     for index, path in enumerate(shards):
-        with store.reading(path, "rollouts") as file:
-            _check(path, file, rollouts_fingerprint, config.shard_range(index))
-            rollouts = {name: file[name][...] for name in store.ROLLOUTS}
-        statistics.add(rollouts, split_of(config.seed, rollouts["trajectory"], config.dataset))
+        try:
+            with store.reading(path, "rollouts") as file:
+                _check(path, file, rollouts_fingerprint, config.shard_range(index))
+                rollouts = {name: file[name][...] for name in store.ROLLOUTS}
+        except store.StoreError as error:
+            refused.append(str(error))
+        else:
+            statistics.add(rollouts, split_of(config.seed, rollouts["trajectory"], config.dataset))
+    if refused:
+        raise store.StoreError("\n".join(refused))
     low, high = statistics.bounds()
     metadata = statistics.metadata() | attributes
     steps = config.max_steps

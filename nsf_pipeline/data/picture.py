@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
+from nsf_pipeline import label
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import block_moved
 from nsf_pipeline.files import replacing
+from nsf_pipeline.provenance import record_after
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD, WORKSPACE, t_outline
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -71,8 +73,11 @@ def draw(dataset: Path, output: Path) -> None:
         FileError: the data set cannot be read, or the picture not written.
     """
     figure = picture(summarise(dataset))
+    with store.reading(dataset, "dataset") as file:
+        made = record_after("picture", file.attrs.get("fingerprint", ""))
+    metadata = {"Software": None, "Comment": label.embed(made)}
     with replacing(output) as beside:
-        figure.savefig(beside, format="png", dpi=110, metadata={"Software": None})
+        figure.savefig(beside, format="png", dpi=110, metadata=metadata)
 
 
 def summarise(dataset: Path) -> Summary:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from nsf_pipeline import label
 from nsf_pipeline.data import store
 from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.files import replacing
+from nsf_pipeline.provenance import record_after
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.video import annotated, record, write_mp4
@@ -49,8 +51,10 @@ def record_trajectory(source: Path, which: int | str, output: Path) -> int:
     with store.reading(source, "rollouts", "dataset") as file:
         row = _ranked(file, RANKED[which]) if isinstance(which, str) else _row(source, file, which)
         trajectory = {name: store.physical(file, name, slice(row, row + 1)) for name in NEEDED}
+        made = record_after("videos", file.attrs.get("fingerprint", ""))
     with replacing(output) as beside:
-        write_mp4(beside, _frames(trajectory), fps=round(1 / CONTROL_DT))
+        frames = _frames(trajectory)
+        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=label.embed(made))
     return int(trajectory["trajectory"][0])
 
 

@@ -2,21 +2,21 @@
 
 A schema is a table of arrays. Files are written beside their place and renamed when complete, so
 that whatever stands under its name is whole; identical content gives identical bytes. Ahead of
-HDF5's own bytes, in the user block that the format provides, stands a hash of them: a damaged file
-is told before the HDF5 library reads it, which it may do for ever.
+HDF5's own bytes, in the user block that the format provides, stands a label: it tells what the file
+holds and what made it, and a damaged file before the HDF5 library reads it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedIOBase
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from nsf_pipeline import label
 from nsf_pipeline.files import FileError, replacing
 
 SCHEMA_VERSION = 1
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 CHUNK_TRAJECTORIES = 64
 BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
 USER_BLOCK = 512  # bytes; the format's least
-SEAL = b"nsf_pipeline sha256 "
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class StoreError(FileError):
@@ -114,31 +114,71 @@ def create(
         attributes: stored beside the schema's version; mappings become JSON.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
-    with h5py.File(path, "w", locking=False, **options) as file:
-        file.attrs["schema"] = kind
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        for name, value in sorted(attributes.items()):
-            is_plain = isinstance(value, str | int | float)
-            file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
-        for name, field in SCHEMAS[kind].items():
-            axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
-            shape = (sizes["n"], *axes)
-            dataset = file.create_dataset(
-                name,
-                shape,
-                field.dtype,
-                chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
-                compression="gzip" if field.axes else None,
-                compression_opts=1 if field.axes else None,
-                shuffle=bool(field.axes),
-            )
-            dataset.attrs["unit"] = field.unit
-            dataset.attrs["meaning"] = field.meaning
-        yield file
-    with open(path, "r+b") as raw:
-        seal = _seal(raw)
-        raw.seek(0)
-        raw.write(seal)
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", locking=False, **options) as file:
+                _allocate(file, kind, sizes, attributes)
+                yield file
+                fields = {
+                    "format": f"nsf_pipeline {kind}",
+                    "first": int(file["trajectory"][0]),
+                    "stop": int(file["trajectory"][-1]) + 1,
+                    "fingerprint": attributes.get("fingerprint"),
+                }
+            sink.seek(USER_BLOCK)
+            sealed = label.seal(fields, sink)
+            sink.seek(0)
+            sink.write(label.line(sealed, USER_BLOCK))
+        finally:
+            if sink.failure:
+                raise sink.failure from None
+
+
+class _Sink(FileIO):
+    """A file that keeps its first failure for later: HDF5 may crash when a write fails."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and not self.failure:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+def _allocate(
+    file: Any, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]
+) -> None:
+    file.attrs["schema"] = kind
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    for name, value in sorted(attributes.items()):
+        is_plain = isinstance(value, str | int | float)
+        file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
+    for name, field in SCHEMAS[kind].items():
+        axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
+        shape = (sizes["n"], *axes)
+        dataset = file.create_dataset(
+            name,
+            shape,
+            field.dtype,
+            chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
+            compression="gzip" if field.axes else None,
+            compression_opts=1 if field.axes else None,
+            shuffle=bool(field.axes),
+        )
+        dataset.attrs["unit"] = field.unit
+        dataset.attrs["meaning"] = field.meaning
 
 
 def write(
@@ -158,7 +198,7 @@ def write(
 
 @contextmanager
 def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
-    """An open file of a kind, or of one of some; seal and schema checked, if it has a seal.
+    """An open file of a kind, or of one of some; its label and schema checked, if it has a label.
 
     Raises:
         StoreError: missing, damaged, of another kind or of another version.
@@ -166,13 +206,11 @@ def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
     path, expected = Path(path), " or ".join(kinds)
     try:
         with open(path, "rb") as raw:
-            head = raw.read(len(SEAL) + 64)
-            if head.startswith(SEAL) and head != _seal(raw):
-                raise OSError("truncated or damaged: its content does not match its checksum")
+            _check_label(raw)
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
-    except OSError as error:
+    except (OSError, label.LabelError) as error:
         raise StoreError(
             f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
             "delete it and run the workflow again"
@@ -205,6 +243,20 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
     """
     with reading(path, kind) as file:
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
+
+
+def attributes_of(path: Path | str) -> dict[str, Any]:
+    """The attributes of a file alone, its arrays unread and its checksum unchecked.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return dict(file.attrs)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{path}: not a readable HDF5 file ({reason})") from None
 
 
 def require_fingerprint(path: Path, file: Any, expected: str) -> None:
@@ -282,9 +334,14 @@ def physical(file: Any, name: str, rows: slice) -> np.ndarray:
     return back
 
 
-def _seal(raw: BufferedIOBase) -> bytes:
-    raw.seek(USER_BLOCK)
-    return SEAL + hashlib.file_digest(raw, "sha256").hexdigest().encode()
+def _check_label(raw: label.Binary) -> None:
+    fields = label.read(raw)
+    if fields:
+        label.check(fields, raw)
+        return
+    raw.seek(0)
+    if raw.read(len(SIGNATURE)) != SIGNATURE:
+        raise label.LabelError("its first bytes are neither a label nor HDF5's signature")
 
 
 def _sizes(kind: str, arrays: Any) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The evaluation of a model on the test split, and of persistence beside it."""
 
+import json
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from nsf_pipeline.evaluation.states import States, choose_states
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.file import model_header
-from nsf_pipeline.provenance import versions
+from nsf_pipeline.provenance import record, versions
 
 MODEL, REFERENCE = "flow", "persistence"
 CHUNK = 256
@@ -34,7 +35,7 @@ Row = dict[str, object]
 
 
 def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path) -> None:
-    """Score a model on the test split and write `horizons.csv`, `horizons.md` and a figure.
+    """Score a model on the test split and write tables, a figure and what made them.
 
     Args:
         config: what the stage `evaluate` reads.
@@ -94,7 +95,9 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
     table = tables.with_skill(rows, REFERENCE)
     seconds = time.monotonic() - started
     text = tables.as_markdown(table, MODEL, REFERENCE, _notes(config, seconds))
-    for name, content in [("horizons.csv", tables.as_csv(table)), ("horizons.md", text)]:
+    made = json.dumps(record("evaluate", config), indent=2, sort_keys=True) + "\n"
+    reports = {"horizons.csv": tables.as_csv(table), "horizons.md": text, "provenance.json": made}
+    for name, content in reports.items():
         with replacing(folder / name) as beside:
             beside.write_text(content, encoding="utf-8")
     figures.save(figures.block_positions(all_draws, all_states), folder / "block_positions.png")

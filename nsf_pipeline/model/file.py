@@ -4,7 +4,6 @@ Reading it runs no code from it: the line is data, and arrays are read without p
 that this package builds.
 """
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -14,13 +13,13 @@ import equinox as eqx
 import jax
 from pydantic import ValidationError
 
+from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model.pusht import Normaliser, PushTModel, build_model
 
 FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 1
-MAX_HEADER_BYTES = 1 << 20
 
 
 class ModelFileError(FileError):
@@ -51,9 +50,10 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
         "normaliser": view.normaliser._asdict(),
         **attributes,
     }
-    header["sha256"] = _digest(header, leaves.getvalue())
+    leaves.seek(0)
+    header = label.seal(header, leaves)
     with replacing(Path(path)) as beside:
-        beside.write_bytes(json.dumps(header).encode() + b"\n" + leaves.getvalue())
+        beside.write_bytes(label.line(header) + leaves.getvalue())
 
 
 def load_model(path: Path | str) -> PushTModel:
@@ -63,11 +63,13 @@ def load_model(path: Path | str) -> PushTModel:
         ModelFileError: one line: what is wrong with the file.
     """
     header, leaves = _read(Path(path))
-    if _digest(header, leaves) != header.get("sha256"):
+    try:
+        label.check(header, io.BytesIO(leaves))
+    except label.LabelError:
         raise ModelFileError(
             f"{path}: damaged: its content is not what was saved (truncated or edited); "
             "train it again or copy it again"
-        )
+        ) from None
     try:
         config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
         dmp = DMPConfig.model_validate_json(json.dumps(header["config"]["dmp"]))
@@ -97,16 +99,10 @@ def model_header(path: Path | str) -> dict[str, Any]:
     return _read(Path(path))[0]
 
 
-def _digest(header: dict[str, Any], leaves: bytes) -> str:
-    """Of everything in the file but the digest itself."""
-    rest = {name: value for name, value in header.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + leaves).hexdigest()
-
-
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         with path.open("rb") as file:
-            line = file.readline(MAX_HEADER_BYTES)
+            line = file.readline(label.MAX_BYTES)
             leaves = file.read()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot read it: {error.strerror}") from None

@@ -71,13 +71,16 @@ def _subpixel(points: np.ndarray) -> np.ndarray:
     return np.rint(np.asarray(points) * (1 << _FRACTION_BITS)).astype(np.int32)
 
 
-def write_mp4(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10) -> None:
+def write_mp4(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10, comment: str = ""
+) -> None:
     """Write frames as a video, beside its path first and renamed when complete.
 
     Args:
         path: the file to write, replaced if it exists.
         frames: at least one (H, W, 3) uint8, all of one size, H and W even.
         fps: frames per second.
+        comment: kept in the file's metadata.
 
     Raises:
         ValueError: no frame, or one of another shape or type.
@@ -101,7 +104,7 @@ def write_mp4(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: i
         quality=7,
         macro_block_size=2,
         ffmpeg_log_level="error",
-        output_params=_REPRODUCIBLE,
+        output_params=["-metadata", f"comment={comment}", *_REPRODUCIBLE],
     )
     partial.touch()  # ffmpeg would say less clearly that the folder is missing or closed to us
     sent = 0

@@ -14,6 +14,7 @@ rule evaluate:
             caption="../report/block_positions.rst",
             category="Evaluation",
         ),
+        provenance="results/evaluation/provenance.json",
     log:
         "results/logs/evaluate.log",
     benchmark:

@@ -1,0 +1,99 @@
+"""Labels: one line of JSON at the start of a file that says what it is and what made it.
+
+It holds the size and the SHA-256 of what follows: one short read tells a truncated file, one long
+read an altered one, before any library parses it, which might never end.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from io import BufferedIOBase, RawIOBase
+from typing import Any
+
+START = b'{"format": "nsf_pipeline '
+MARK = b"made by nsf_pipeline "
+MAX_BYTES = 1 << 20
+Binary = BufferedIOBase | RawIOBase
+
+
+class LabelError(ValueError):
+    """A file is not what its label says; the message says how, in a few words."""
+
+
+def seal(fields: Mapping[str, Any], content: Binary) -> dict[str, Any]:
+    """Fields of a label, with `size` and `sha256` of the content added.
+
+    Args:
+        fields: what else the label says; `format`, first, is "nsf_pipeline " and a kind of file.
+        content: read from where it stands to its end.
+    """
+    first = content.tell()
+    sized = {**fields, "size": content.seek(0, os.SEEK_END) - first}
+    content.seek(first)
+    return {**sized, "sha256": _digest(sized, content)}
+
+
+def line(fields: Mapping[str, Any], width: int = 0) -> bytes:
+    """A label as it stands in the file, filled up with blanks to a width in bytes."""
+    return json.dumps(fields).encode().ljust(width - 1) + b"\n"
+
+
+def read(file: Binary) -> dict[str, Any] | None:
+    """The label of an open file, which then stands at its content; None where there is no label.
+
+    Raises:
+        LabelError: the label is damaged, or the content has another size.
+    """
+    text = file.readline(MAX_BYTES)
+    if not text.startswith(START):
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise LabelError("truncated or damaged: its first line cannot be read") from None
+    size = os.fstat(file.fileno()).st_size - file.tell()
+    if size != fields.get("size", size):
+        raise LabelError(f"truncated or damaged: {size} bytes where {fields['size']} were written")
+    return fields
+
+
+def check(fields: Mapping[str, Any], content: Binary) -> None:
+    """Hold a label against the content, read to its end.
+
+    Raises:
+        LabelError: one of them was changed.
+    """
+    if _digest(fields, content) != fields.get("sha256"):
+        raise LabelError("truncated or damaged: its content does not match its checksum")
+
+
+def embed(fields: Mapping[str, Any]) -> str:
+    """Fields as a comment for a format that has room for one: a picture's, a video's."""
+    return MARK.decode() + json.dumps(fields)
+
+
+def find(content: bytes) -> dict[str, Any]:
+    """The fields of a comment made by `embed`, wherever it stands in a file's content.
+
+    Raises:
+        LabelError: there is none.
+    """
+    _, mark, rest = content.partition(MARK)
+    try:
+        fields: dict[str, Any] = json.JSONDecoder().raw_decode(rest.decode("utf-8", "replace"))[0]
+    except ValueError:
+        mark = b""
+    if not mark:
+        raise LabelError("truncated or damaged: it has no label")
+    return fields
+
+
+def _digest(fields: Mapping[str, Any], content: Binary) -> str:
+    """Of everything in the file but the digest itself."""
+    rest = {name: value for name, value in fields.items() if name != "sha256"}
+    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    buffer = memoryview(bytearray(1 << 18))
+    while count := content.readinto(buffer):
+        found.update(buffer[:count])
+    return found.hexdigest()
