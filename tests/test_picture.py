@@ -183,7 +183,7 @@ def test_the_same_data_give_the_same_bytes_without_a_date(path, tmp_path):
     data = (tmp_path / "a.png").read_bytes()
     assert data == (tmp_path / "b.png").read_bytes()
     assert data[1:4] == b"PNG"
-    assert set(chunks(data)) == {"IHDR", "pHYs", "IDAT", "IEND"}
+    assert set(chunks(data)) == {"IHDR", "pHYs", "tEXt", "IDAT", "IEND"}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 

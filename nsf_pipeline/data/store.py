@@ -20,7 +20,8 @@ from nsf_pipeline import label
 from nsf_pipeline.files import FileError, replacing
 
 SCHEMA_VERSION = 1
-# gzip after byte shuffling; one chunk holds this many trajectories.
+# Shards are compressed, so many trajectories a chunk. The data set is not: training reads its rows
+# at random. docs/benchmarks.md has the figures.
 CHUNK_TRAJECTORIES = 64
 BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
 USER_BLOCK = 512  # bytes; the format's least
@@ -168,15 +169,11 @@ def _allocate(
     for name, field in SCHEMAS[kind].items():
         axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
         shape = (sizes["n"], *axes)
-        dataset = file.create_dataset(
-            name,
-            shape,
-            field.dtype,
-            chunks=(min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:]) if field.axes else None,
-            compression="gzip" if field.axes else None,
-            compression_opts=1 if field.axes else None,
-            shuffle=bool(field.axes),
-        )
+        options: dict[str, Any] = {"fill_time": "never"}  # every number is written
+        if field.axes and kind != "dataset":
+            chunks = (min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:])
+            options |= {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
+        dataset = file.create_dataset(name, shape, field.dtype, **options)
         dataset.attrs["unit"] = field.unit
         dataset.attrs["meaning"] = field.meaning
 

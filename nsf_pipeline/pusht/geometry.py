@@ -120,7 +120,7 @@ def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
     return rotation @ nearest[closest] + pose[:2]
 
 
-def _rotation(angle: float) -> np.ndarray:
+def _rotation(angle: float | np.floating) -> np.ndarray:
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array([[cos, -sin], [sin, cos]])
 
