@@ -251,7 +251,7 @@ class Config(Section):
     """All randomness follows from it."""
     num_trajectories: int = Field(default=50_000, ge=1)
     """Trajectories to simulate."""
-    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    shard_size: int = Field(default=2500, ge=1, le=100_000)
     """Trajectories per shard: one file and one job each."""
     dmp: DMPConfig = DMPConfig()
     policies: PolicyConfig = PolicyConfig()

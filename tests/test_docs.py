@@ -12,6 +12,7 @@ from nsf_pipeline.training import METRICS
 ROOT = Path(__file__).parent.parent
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
 PAGES = ["README.md", "CHANGELOG.md", "results/README.md", "docs/formats.md", "docs/method.md"]
+PAGES += ["docs/benchmarks.md"]
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
