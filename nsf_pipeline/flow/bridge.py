@@ -7,17 +7,23 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.bijectors import (
     Activation,
-    ContinuousAffineCoupling,
+    CouplingKind,
     ScaleFunction,
     alternating_halves,
+    build_couplings,
+    safe_sqrt,
     zero_linear,
 )
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
+from nsf_pipeline.flow.distributions import (
+    ContinuousNormalizingFlow,
+    Coupling,
+    MultivariateNormalDiag,
+)
 from nsf_pipeline.flow.transition import (
+    build_encoder,
     check_condition,
     check_sizes,
     drift_and_std,
-    safe_sqrt,
 )
 
 
@@ -33,7 +39,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
 
     encoder: eqx.nn.MLP
     head: eqx.nn.Linear
-    couplings: tuple[ContinuousAffineCoupling, ...]
+    couplings: tuple[Coupling, ...]
     state_dim: int = eqx.field(static=True)
     condition_dim: int = eqx.field(static=True)
     autonomous: bool = eqx.field(static=True)
@@ -50,6 +56,8 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         activation: Activation = jax.nn.silu,
         scale_function: ScaleFunction = "tanh_exp",
         min_std: float = 1e-3,
+        coupling: CouplingKind = "affine",
+        num_bins: int = 8,
         *,
         key: PRNGKeyArray,
     ):
@@ -57,22 +65,18 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, head_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
-        self.encoder = eqx.nn.MLP(
-            2 * state_dim + condition_dim + times,
-            hidden_size,
-            hidden_size,
-            depth - 1,
-            activation,
-            activation,
-            key=encoder_key,
-        )
+        in_dim = 2 * state_dim + condition_dim + times
+        self.encoder = build_encoder(in_dim, hidden_size, depth, activation, key=encoder_key)
         self.head = zero_linear(hidden_size, 2 * state_dim, key=head_key)
-        halves = alternating_halves(state_dim, num_flow_layers)
-        self.couplings = tuple(
-            ContinuousAffineCoupling(
-                moved, hidden_size, hidden_size, depth, activation, scale_function, key=k
-            )
-            for moved, k in zip(halves, keys, strict=True)
+        self.couplings = build_couplings(
+            alternating_halves(state_dim, 2),
+            hidden_size,
+            depth,
+            activation,
+            scale_function,
+            coupling,
+            num_bins,
+            keys=keys,
         )
         self.state_dim = state_dim
         self.condition_dim = condition_dim
