@@ -283,7 +283,7 @@ def build_couplings(
     depth: int,
     activation: Activation,
     scale_function: ScaleFunction,
-    kind: CouplingKind,
+    kind: str,
     num_bins: int,
     *,
     keys: Sequence[PRNGKeyArray],

@@ -17,6 +17,7 @@ from nsf_pipeline.flow.bijectors import (
 from nsf_pipeline.flow.distributions import (
     ContinuousNormalizingFlow,
     Coupling,
+    Given,
     MultivariateNormalDiag,
 )
 from nsf_pipeline.flow.transition import (
@@ -85,12 +86,12 @@ class ConditionalAuxiliaryFlow(eqx.Module):
 
     def __call__(
         self,
-        x_init: Float[Array, " dim"],
-        x_final: Float[Array, " dim"],
+        x_init: Float[Given, " dim"],
+        x_final: Float[Given, " dim"],
         t_init: Float[Array, ""] | float,
         t_mid: Float[Array, ""] | float,
         t_final: Float[Array, ""] | float,
-        condition: Float[Array, " condition"] | None = None,
+        condition: Float[Given, " condition"] | None = None,
     ) -> ContinuousNormalizingFlow:
         """The law of the state at t_mid, for t_init <= t_mid <= t_final and t_init < t_final.
 
@@ -98,7 +99,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
             ValueError: a condition is missing, or given where the bridge has none.
         """
         condition = check_condition(condition, self.condition_dim)
-        x_init = jnp.asarray(x_init, jnp.result_type(float))
+        x_init, x_final = (jnp.asarray(x, jnp.result_type(float)) for x in (x_init, x_final))
         gap = jnp.asarray(t_final - t_init, x_init.dtype)
         r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
         strength = r * (1.0 - r)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Value = Float[Array | np.ndarray, " dim"]
+Given = Array | np.ndarray
 
 
 class jittable:  # noqa: N801
@@ -60,7 +60,7 @@ class MultivariateNormalDiag(eqx.Module):
         return self._from_noise(self._noise(key))
 
     @jittable
-    def log_prob(self, x: Value) -> Float[Array, ""]:
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats."""
         return self._log_prob_of_noise((jnp.asarray(x, self.loc.dtype) - self.loc) / self.scale)
 
@@ -128,7 +128,7 @@ class ContinuousNormalizingFlow(eqx.Module):
         return self._forward(self.base.sample(key))[0]
 
     @jittable
-    def log_prob(self, x: Value) -> Float[Array, ""]:
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats, by the change of variables."""
         x = jnp.asarray(x, self.base.loc.dtype)
         log_det = jnp.zeros((), x.dtype)

@@ -51,7 +51,9 @@ class Spline(NamedTuple):
         inside = jnp.clip(x, self.x[:, 0], self.x[:, -1])
         piece = self._piece(inside, self.x)
         y, log_slope = piece.at((inside - piece.x) / piece.width)
-        return y + (x - inside) * jnp.exp(log_slope), log_slope
+        end = jnp.where(x > inside, piece.right, piece.left)
+        log_slope = jnp.where(x == inside, log_slope, jnp.log(end))
+        return y + (x - inside) * end, log_slope
 
     def inverse(self, y: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
         """x, and the logarithm of dx/dy, coordinate by coordinate."""
@@ -66,24 +68,18 @@ class Spline(NamedTuple):
         place = jnp.clip(2.0 * s * rise / (b + root), 0.0, 1.0)
         _, log_slope = piece.at(place)
         x = piece.x + place * piece.width
-        return x + (y - inside) * jnp.exp(-log_slope), -log_slope
+        end = jnp.where(y > inside, piece.right, piece.left)
+        log_slope = jnp.where(y == inside, log_slope, jnp.log(end))
+        return x + (y - inside) / end, -log_slope
 
     def _piece(self, values: Array, knots: Array) -> "Piece":
         """The pieces that values lie in; a sum over bins, which compiles better than a gather."""
         index = jnp.sum(values[:, None] >= knots[:, 1:-1], axis=1, keepdims=True)
         chosen = index == jnp.arange(knots.shape[1] - 1)
-
-        def choose(per_bin: Array) -> Array:
-            return jnp.sum(jnp.where(chosen, per_bin, 0.0), axis=1)
-
-        return Piece(
-            x=choose(self.x[:, :-1]),
-            y=choose(self.y[:, :-1]),
-            width=choose(jnp.diff(self.x, axis=1)),
-            height=choose(jnp.diff(self.y, axis=1)),
-            left=choose(self.slope[:, :-1]),
-            right=choose(self.slope[:, 1:]),
-        )
+        widths, heights = jnp.diff(self.x, axis=1), jnp.diff(self.y, axis=1)
+        starts = self.x[:, :-1], self.y[:, :-1]
+        per_bin = jnp.stack([*starts, widths, heights, self.slope[:, :-1], self.slope[:, 1:]])
+        return Piece(*jnp.sum(jnp.where(chosen, per_bin, 0.0), axis=2))
 
 
 class Piece(NamedTuple):

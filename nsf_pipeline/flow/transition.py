@@ -19,6 +19,7 @@ from nsf_pipeline.flow.bijectors import (
 from nsf_pipeline.flow.distributions import (
     ContinuousNormalizingFlow,
     Coupling,
+    Given,
     MultivariateNormalDiag,
 )
 
@@ -134,10 +135,10 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
 
     def __call__(
         self,
-        x_init: Float[Array, " dim"],
+        x_init: Float[Given, " dim"],
         t_init: Float[Array, ""] | float,
         t_final: Float[Array, ""] | float,
-        condition: Float[Array, " condition"] | None = None,
+        condition: Float[Given, " condition"] | None = None,
     ) -> ContinuousNormalizingFlow:
         """The law of the state at t_final >= t_init.
 
@@ -179,7 +180,7 @@ def check_sizes(
         )
 
 
-def check_condition(condition: Array | None, condition_dim: int) -> Array:
+def check_condition(condition: Given | None, condition_dim: int) -> Array:
     """The condition, or an empty array where the flow takes none.
 
     Raises:

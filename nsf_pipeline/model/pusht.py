@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, jittable
+from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, Given, jittable
 from nsf_pipeline.model.contact import nominal_push, rotate
 from nsf_pipeline.model.features import (
     PUSH_STEPS,
@@ -56,7 +56,6 @@ MIN_STD = 0.02
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 Condition = Float[Array, " condition"]
-Given = Array | np.ndarray
 
 
 class Normaliser(NamedTuple):
