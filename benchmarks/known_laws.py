@@ -51,7 +51,7 @@ SETTINGS = {
     "correlated linear, 2-D": Settings("spline", 2, 0.01),
     "Ornstein-Uhlenbeck family": Settings("affine", 1, 0.01),
     "geometric Brownian motion": Settings("spline", 2, 0.02),
-    "double well": Settings("spline", 2, 0.02),
+    "double well": Settings("spline", 2, 0.02, steps=10_000),
 }
 
 
@@ -203,10 +203,10 @@ def main() -> None:
         seconds = time.monotonic() - begun
         worst = max(value for value, _ in found.values())
         error = max(error for _, error in found.values())
-        cells = [f"{found[gap][0]:.4f}" for gap in GAPS]
+        cells = [f"{found[gap][0]:.5f}" for gap in GAPS]
         couplings = f"{settings.num_flow_layers} {settings.coupling}"
         met = "yes" if worst <= settings.target else "no"
-        rows.append([name, couplings, *cells, f"{error:.4f}", f"{settings.target} {met}"])
+        rows.append([name, couplings, *cells, f"{error:.5f}", f"{settings.target} {met}"])
         tests.append([name, f"{p_values[2]:.3f}", f"{p_values[10]:.3f}", f"{seconds:.0f}"])
         print(f"{name}: at most {worst:.4f}, p {p_values}, {seconds:.0f} s", file=sys.stderr)
     between = [f"{gap}{'' if gap in TRAINED_GAPS else '*'}" for gap in GAPS]

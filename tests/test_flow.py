@@ -305,11 +305,12 @@ FAR = 1000.0
 """Times the states' own order of magnitude."""
 
 
-@pytest.mark.parametrize("scale_function", SCALE_FUNCTIONS)
 @pytest.mark.parametrize("kind", COUPLINGS)
-@pytest.mark.parametrize("dim", [1, 3])
-def test_gradients_are_finite_near_and_far(scale_function, kind, dim):
-    settings = {"scale_function": scale_function, "coupling": kind, "num_flow_layers": 4}
+@pytest.mark.parametrize(
+    ("dim", "scale_function"), [(1, "tanh_exp"), *((3, name) for name in SCALE_FUNCTIONS)]
+)
+def test_gradients_are_finite_near_and_far(kind, dim, scale_function):
+    settings = {"scale_function": scale_function, "coupling": kind, "num_flow_layers": 2}
     laws = transition(dim, 2, **settings), bridge(dim, 2, **settings)
     x, y, condition = numbers(1, dim), numbers(2, dim), numbers(4, 2)
 

@@ -153,10 +153,9 @@ class ContinuousSplineCoupling(eqx.Module):
     depend on (u_A, c), are of strength sqrt(d). The scale of a step is itself of order sqrt(d): the
     identity, exactly, where it is 0.
 
-    Why this and not an affine coupling: T makes laws of any shape, also in one dimension, where
-    there is nothing to keep; and noise that is correlated between components is a shift of order
-    one here, but one of order 1/d in `ContinuousAffineCoupling`. Why rational quadratics: inverse
-    and slope are closed forms, and the tails stay lines.
+    It makes laws of any shape, also in one dimension, where there is nothing to keep. And noise
+    that is correlated between components is a shift of order one here, whatever the time, where
+    `ContinuousAffineCoupling` would need one of order 1 / sqrt(d).
 
     Attributes:
         moved: which components are moved, fixed; all of them where there is nothing to keep.
