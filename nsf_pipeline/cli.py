@@ -13,7 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import get_args
 
-from nsf_pipeline.config import Config, Rank, json_schema, load_config
+from nsf_pipeline.config import (
+    MAX_SHARD_SIZE,
+    MAX_SHARDS,
+    Config,
+    Rank,
+    json_schema,
+    load_config,
+)
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -38,8 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _policies(options: argparse.Namespace) -> None:
-    if options.stop <= options.first:
-        raise UserError(f"--stop {options.stop} must be more than --first {options.first}")
+    if not 0 < options.stop - options.first <= MAX_SHARD_SIZE:
+        raise UserError(
+            f"--stop {options.stop} must be more than --first {options.first}, by at most "
+            f"{MAX_SHARD_SIZE}"
+        )
+    if options.stop > MAX_SHARDS * MAX_SHARD_SIZE:
+        raise UserError(f"--stop {options.stop} is more than {MAX_SHARDS * MAX_SHARD_SIZE}")
     _write_policies(options.config, options.first, options.stop, options.output)
 
 
@@ -55,6 +67,8 @@ def _write_policies(config: Config, first: int, stop: int, output: Path) -> None
 
 
 def _rollouts(options: argparse.Namespace) -> None:
+    if options.output.resolve() == options.policies.resolve():
+        raise UserError(f"--output {options.output} is the policy shard itself; name another file")
     _write_rollouts(options.config, options.policies, options.output)
 
 
@@ -298,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
         verb("why", _why, "Say which files are stale, and because of what; exit code 0 either way.")
     )
     added.add_argument("--results", type=Path, default=Path("results"), help="folder (results)")
-    added.add_argument("--full", action="store_true", help="check every byte, not labels alone")
+    added.add_argument("--full", action="store_true", help="hold files against their checksums too")
     added.add_argument("targets", nargs="*", metavar="TARGET", help="file or rule (all)")
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")

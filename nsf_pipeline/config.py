@@ -19,6 +19,8 @@ from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 MAX_SHARDS = 100_000
 """What five digits can name."""
+MAX_SHARD_SIZE = 100_000
+"""Trajectories that one job can hold in memory."""
 
 
 class ConfigError(UserError):
@@ -256,7 +258,7 @@ class Config(Section):
     """All randomness follows from it."""
     num_trajectories: int = Field(default=50_000, ge=1)
     """Trajectories to simulate."""
-    shard_size: int = Field(default=2500, ge=1, le=100_000)
+    shard_size: int = Field(default=2500, ge=1, le=MAX_SHARD_SIZE)
     """Trajectories per shard: one file and one job each."""
     dmp: DMPConfig = DMPConfig()
     policies: PolicyConfig = PolicyConfig()

@@ -12,6 +12,8 @@ from io import BufferedIOBase, RawIOBase
 from typing import Any
 
 START = b'{"format": "nsf_pipeline '
+HDF5 = b"\x89HDF\r\n"
+"""First line of an HDF5 file that has no label."""
 MARK = b"made by nsf_pipeline "
 MAX_BYTES = 1 << 20
 Binary = BufferedIOBase | RawIOBase
@@ -40,14 +42,16 @@ def line(fields: Mapping[str, Any], width: int = 0) -> bytes:
 
 
 def read(file: Binary) -> dict[str, Any] | None:
-    """The label of an open file, which then stands at its content; None where there is no label.
+    """The label of an open file, which then stands at its content; None for HDF5 without one.
 
     Raises:
-        LabelError: the label is damaged, or the content has another size.
+        LabelError: there is no label, it is damaged, or the content has another size.
     """
     text = file.readline(MAX_BYTES)
-    if not text.startswith(START):
+    if text.startswith(HDF5):
         return None
+    if not text.startswith(START):
+        raise LabelError("truncated or damaged: it starts neither with a label nor as HDF5 does")
     try:
         fields: dict[str, Any] = json.loads(text)
     except ValueError:

@@ -89,7 +89,7 @@ def needed(jobs: list[Job], targets: Iterable[str]) -> list[Job]:
     waiting: list[Job] = []
     for target in targets:
         found = [job for job in jobs if target in ("all", job.stage)]
-        if not found and (name := os.path.normpath(target)) in makers:
+        if not found and (name := _as_known(target)) in makers:
             found = [makers[name]]
         if not found:
             raise UserError(
@@ -106,6 +106,11 @@ def needed(jobs: list[Job], targets: Iterable[str]) -> list[Job]:
             wanted.add(job)
             waiting += [makers[path] for path in job.sources]
     return [job for job in jobs if job in wanted]
+
+
+def _as_known(target: str) -> str:
+    """A path as the chain has it: seen from here."""
+    return os.path.relpath(target) if os.path.isabs(target) else os.path.normpath(target)
 
 
 def faults(config: Config, jobs: Collection[Job], *, whole: bool = False) -> dict[Job, Fault]:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -273,6 +274,15 @@ def test_one_deleted_shard_of_eight_is_one_job(run):
     assert jobs(run_eight(run)) == {}
 
 
+def test_new_times_rerun_nothing_however_large_the_files(run):
+    """As after a copy or a fresh checkout; Snakemake itself looks into small files alone."""
+    options = ("--max-checksum-file-size", "1000")
+    for path in sorted((run / "results").rglob("*.h5"), reverse=True):  # sources come to be newer
+        path.touch()
+        time.sleep(0.01)
+    assert jobs(run_eight(run, *options)) == {}
+
+
 def test_more_trajectories_run_the_new_shards_alone(run):
     before = contents(run)
     assert jobs(run_eight(run, num_trajectories=34)) == {"policies": 2, "rollouts": 2, "dataset": 1}
@@ -285,6 +295,12 @@ def test_more_trajectories_run_the_new_shards_alone(run):
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def flip_the_label(path):
+    content = bytearray(path.read_bytes())
+    content[2] ^= 1
     path.write_bytes(content)
 
 
@@ -315,8 +331,9 @@ def unreadable(path):
 # What happens to a shard, and the line that names it.
 BAD = {
     "truncated": (lambda path: os.truncate(path, 9000), "truncated or damaged: 8488 bytes where"),
-    "empty": (lambda path: os.truncate(path, 0), "truncated or damaged: it has no label"),
+    "empty": (lambda path: os.truncate(path, 0), "truncated or damaged: it starts neither with"),
     "flipped": (flip, "truncated or damaged: its content does not match its checksum"),
+    "flipped in its first bytes": (flip_the_label, "truncated or damaged: it starts neither with"),
     "swapped": (swap, "holds trajectories 16 to 19, expected 12 to 15"),
     "of another config": (of_another_config, "seed was 1, is 0"),
     "unreadable": (unreadable, "cannot be read: Is a directory"),

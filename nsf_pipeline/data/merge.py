@@ -16,7 +16,7 @@ from nsf_pipeline.config import Config, DatasetConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.files import replacing
-from nsf_pipeline.timing import CONTROL_DT
+from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 TRAIN, VALIDATION, TEST = range(3)
 SPLITS = ("train", "validation", "test")
@@ -40,12 +40,13 @@ def merge(
     """
     if len(shards) != config.num_shards:
         raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
+    steps = num_steps(config.policies.duration[1])
     statistics = Statistics()
     refused: list[str] = []
     for index, path in enumerate(shards):
         try:
             with store.reading(path, "rollouts") as file:
-                _check(path, file, rollouts_fingerprint, config.shard_range(index))
+                _check(path, file, rollouts_fingerprint, config.shard_range(index), steps)
                 rollouts = {name: file[name][...] for name in store.ROLLOUTS}
         except store.StoreError as error:
             refused.append(str(error))
@@ -55,7 +56,6 @@ def merge(
         raise store.StoreError("\n".join(refused))
     low, high = statistics.bounds()
     metadata = statistics.metadata() | attributes
-    steps = config.max_steps
     sizes = {
         "n": config.num_trajectories,
         "T": steps,
@@ -63,7 +63,8 @@ def merge(
         "C": statistics.condition_dim,
     }
     text = json.dumps(metadata, indent=2, sort_keys=True) + "\n"
-    with replacing(output) as beside, replacing(metadata_output) as metadata_beside:
+    # The data set is renamed first: where that fails, neither is changed.
+    with replacing(metadata_output) as metadata_beside, replacing(output) as beside:
         metadata_beside.write_text(text, encoding="utf-8")
         with store.create(beside, "dataset", sizes, attributes | {"metadata": text}) as file:
             for index, path in enumerate(shards):
@@ -174,8 +175,13 @@ def scaled(
     return np.where(valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim)), values, 0.0)
 
 
-def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int]) -> None:
+def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int], steps: int) -> None:
     store.require_fingerprint(path, file, fingerprint)
+    if file["actions"].shape[1] != steps:
+        raise store.StoreError(
+            f"{path}: expected room for {steps} steps, got {file['actions'].shape[1]}; "
+            "delete it and run the workflow again"
+        )
     trajectories = file["trajectory"][...]
     if not np.array_equal(trajectories, np.arange(*expected)):
         raise store.StoreError(

@@ -23,7 +23,8 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     """
     planned = np.array([num_steps(duration) for duration in policies["duration"].tolist()])
     targets = desired_positions(policies["condition"], config)
-    actions = np.zeros((len(planned), config.max_steps, 2), np.float32)
+    longest = num_steps(config.policies.duration[1])
+    actions = np.zeros((len(planned), longest, 2), np.float32)
     for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
         noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
@@ -39,7 +40,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         )
     outcome = outcome_of(states, planned)
     reached, taken = outcome["observation_mask"], outcome["action_mask"]
-    times = CONTROL_DT * np.arange(config.max_steps + 1)[None]
+    times = CONTROL_DT * np.arange(longest + 1)[None]
     return {
         **{name: policies[name] for name in CARRIED_OVER},
         **outcome,
@@ -114,7 +115,7 @@ def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]
 
 def desired_positions(condition: np.ndarray, config: Config) -> np.ndarray:
     """(n, T, 2) px: each step's target is where the DMP wants to be when the step ends."""
-    times = CONTROL_DT * np.arange(1, config.max_steps + 1)
+    times = CONTROL_DT * np.arange(1, num_steps(config.policies.duration[1]) + 1)
     path = dmp.integrate(dmp.DMPParams.from_vector(condition), config.dmp)
     return dmp.evaluate(path, np.broadcast_to(times, (len(condition), len(times))), config.dmp)
 

@@ -25,7 +25,6 @@ SCHEMA_VERSION = 1
 CHUNK_TRAJECTORIES = 64
 BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
 USER_BLOCK = 512  # bytes; the format's least
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class StoreError(FileError):
@@ -209,11 +208,16 @@ def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
     except (OSError, label.LabelError) as error:
         raise StoreError(
-            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
-            "delete it and run the workflow again"
+            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); if the workflow "
+            "made it, delete it and run the workflow again"
         ) from None
     with file:
         kind, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
+        if kind in SCHEMAS and kind not in kinds:
+            raise StoreError(
+                f"{path}: expected {expected}, got {kind}; name another file, "
+                "or delete it and run the workflow again"
+            )
         if kind not in kinds or version != SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} of "
@@ -335,10 +339,6 @@ def _check_label(raw: label.Binary) -> None:
     fields = label.read(raw)
     if fields:
         label.check(fields, raw)
-        return
-    raw.seek(0)
-    if raw.read(len(SIGNATURE)) != SIGNATURE:
-        raise label.LabelError("its first bytes are neither a label nor HDF5's signature")
 
 
 def _sizes(kind: str, arrays: Any) -> dict[str, int]:

@@ -66,6 +66,8 @@ def prepare_dag(*arguments, prepare=workflow._prepare_dag, **options):
         drop_dead_locks()
     # Whatever stands under its name is whole, but may not be what was being made when it was killed.
     workflow.dag_settings.force_incomplete = True
+    # Sources count by content, not by time: also those that Snakemake finds too large to look into.
+    workflow.dag_settings.max_checksum_file_size = 2**60
     prepare(*arguments, **options)
     if runs:
         recover()
