@@ -236,7 +236,7 @@ REFUSED = {
     "a text": (lambda path: path.write_text("shard"), AGAIN),
     "a policy shard": (
         lambda path: store.write(path, "policies", sample_policies(CONFIG, 20, 40), {}),
-        f"expected rollouts, got policies; {AGAIN}",
+        f"expected rollouts, got policies; name another file, or {AGAIN}",
     ),
 }
 
