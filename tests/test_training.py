@@ -13,7 +13,8 @@ from nsf_pipeline.config import TrainingConfig, load_config
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.model import Normaliser
-from nsf_pipeline.training import METRICS, TrainingError, clip, fit, make_optimiser, train_pusht
+from nsf_pipeline.training import METRICS, TrainingError, fit, train_pusht
+from nsf_pipeline.training.fit import clip, make_optimiser
 
 DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
 KEY = jax.random.key(0)
@@ -190,7 +191,7 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
         raise TrainingError("the loss stopped being finite")
 
     unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7)
-    monkeypatch.setattr("nsf_pipeline.training.fit_normaliser", lambda *_: unit)
+    monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
     monkeypatch.setattr("nsf_pipeline.training.fit", diverge)
     paths = tmp_path / "model.eqx", tmp_path / "metrics.csv"
     with pytest.raises(TrainingError):
