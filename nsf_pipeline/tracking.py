@@ -191,9 +191,9 @@ def _outlive(parent: int) -> None:
 
 
 def _serve(about: dict[str, Any]) -> Any:
+    mode = os.environ["WANDB_MODE"] = about["mode"]  # it would stumble over an unknown one
     import wandb
 
-    mode = about["mode"]
     if mode == "online" and not wandb.api.api_key:
         yield "no key found, so this run is logged offline"
         mode = "offline"

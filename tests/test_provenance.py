@@ -115,7 +115,7 @@ MODULES = {
     "data/transitions.py": {"train", "evaluate"},
     "flow/losses.py": {"train", "evaluate"},
     "data/streaming.py": {"train", "evaluate"},
-    "training/fit.py": {"train", "evaluate"},
+    "training/fitting.py": {"train", "evaluate"},
     "training/pusht.py": {"train", "evaluate"},
     "training/checkpoints.py": set(),
     "training/curves.py": set(),

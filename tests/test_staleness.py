@@ -142,7 +142,7 @@ def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
 # Edited modules, and what they make again.
 EDITED = {
     "none, only new times": (None, set()),
-    "what only training runs": ("training/fit.py", FROM_TRAINING),
+    "what only training runs": ("training/fitting.py", FROM_TRAINING),
     "what rollouts run": ("data/rollouts.py", FROM_ROLLOUTS),
     "tables": ("evaluation/tables.py", EVALUATION),
     "what draws videos": ("data/recording.py", VIDEO | {"results/videos/best.mp4"}),
@@ -186,7 +186,7 @@ def forget():
 def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, capsys):
     copy_checkout(tmp_path)
     package = tmp_path / "nsf_pipeline"
-    for module in ("training/fit.py", "extra.py"):
+    for module in ("training/fitting.py", "extra.py"):
         with (package / module).open("a") as file:
             file.write("\nfrom nsf_pipeline import extra\n" if module != "extra.py" else "")
     (finished.results / "rollouts/00001.h5").unlink()
@@ -203,7 +203,7 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "results/dataset.h5, dataset.meta.json: comes from results/rollouts/00001.h5, which is "
             "missing",
             "results/model.eqx, training/metrics.csv, training/curves.png: nsf_pipeline.extra is "
-            "new; nsf_pipeline.training.fit changed",
+            "new; nsf_pipeline.training.fitting changed",
             "results/evaluation/provenance.json, horizons.csv, horizons.md, block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",

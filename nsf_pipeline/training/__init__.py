@@ -1,6 +1,6 @@
 """Training: any flow on any transitions, and the PushT model on its data set."""
 
-from nsf_pipeline.training.fit import TrainingError, TransitionSource, fit
+from nsf_pipeline.training.fitting import TrainingError, TransitionSource, fit
 from nsf_pipeline.training.pusht import METRICS, train_pusht
 from nsf_pipeline.training.stopping import Stopped
 

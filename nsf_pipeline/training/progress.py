@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Mapping
 
 WIDTH = 24
-"""Characters of the bar itself."""
+"""Characters of the bar itself, at most."""
 
 
 class Display:
@@ -57,13 +56,12 @@ class Display:
         """Draw the bar; called after each block of steps."""
         if self._first is None:  # the first block's time is mostly compilation's
             self._first = time.monotonic(), step
-        full = WIDTH * step // self.steps
         speed = self._speed(step)
         pace = f", {speed:.3g} steps/s" if speed else ""
-        self._draw(
-            f"[{'#' * full}{'.' * (WIDTH - full)}] step {step} of {self.steps}{pace}, "
-            f"{self._left(step)}{self._validation}"
-        )
+        text = f" step {step} of {self.steps}{pace}, {self._left(step)}{self._validation}"
+        width = max(0, min(WIDTH, self._columns() - len(text) - 2))
+        full = width * step // self.steps
+        self._draw(f"[{'#' * full}{'.' * (width - full)}]{text}")
 
     def _speed(self, step: int) -> float:
         """Steps per second since the first block; 0 while unknown."""
@@ -80,9 +78,15 @@ class Display:
     def _draw(self, text: str) -> None:
         if self._terminal is None:
             return
-        columns = shutil.get_terminal_size().columns
         with contextlib.suppress(OSError):
-            os.write(self._terminal, b"\r\x1b[K" + text[: columns - 1].encode())
+            os.write(self._terminal, b"\r\x1b[K" + text[: self._columns()].encode())
+
+    def _columns(self) -> int:
+        """Characters that fit into a line, less the last one, which would break it."""
+        try:
+            return (os.get_terminal_size(self._terminal or 0).columns or 80) - 1
+        except OSError:
+            return 79
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from nsf_pipeline.provenance import record, stage_fingerprint
 from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.curves import draw
-from nsf_pipeline.training.fit import Row, fit
+from nsf_pipeline.training.fitting import Row, fit
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.stopping import StopSignals
 
