@@ -141,10 +141,10 @@ def test_without_validation_the_last_is_returned_and_weights_may_be_zero():
 class Spoiled(BrownianTransitions):
     """With one end in a few batches that is not a number."""
 
-    share: float = eqx.field(static=True, default=0.02)
+    share: float = eqx.field(static=True, default=0.1)
 
     def spoils(self, key):
-        return jax.random.uniform(jax.random.fold_in(key, 1)) < self.share
+        return jax.random.uniform(jax.random.fold_in(key, 1)) > 1.0 - self.share
 
     def sample(self, key, batch_size):
         batch = super().sample(key, batch_size)
