@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--copies", type=int, default=400, help="of 1000 trajectories")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=600, help="0: only draw batches")
     parser.add_argument("--folder", help="where to make the data (the temporary folder)")
     parser.add_argument("--run", nargs=2, metavar=("DATASET", "MIB"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -87,12 +88,13 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
     import jax
 
     from nsf_pipeline.config import Config, RuntimeConfig, TrainingConfig
-    from nsf_pipeline.model import build_model, fit_normaliser
-    from nsf_pipeline.training import fit
     from nsf_pipeline.training.pusht import sources
 
-    settings = {"training": TrainingConfig(steps=steps, validate_every=steps)}
-    config = Config(**SETTINGS, **settings, runtime=RuntimeConfig(data_memory=memory))
+    config = Config(
+        **SETTINGS,
+        training=TrainingConfig(steps=steps or 600, validate_every=steps or 600),
+        runtime=RuntimeConfig(data_memory=memory),
+    )
     key = jax.random.key(0)
     jax.block_until_ready(jax.random.split(key))
     rest = resident()
@@ -114,6 +116,18 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
     for _ in range(4):
         jax.block_until_ready(source.batches(keys, size))
     batches = 4 * len(keys) / (time.perf_counter() - began)
+    source.sample(key, 65_536)
+    speed = speed_of_training(config, source, key) if steps else float("nan")
+    ended.set()
+    watcher.join()
+    return {"steps": speed, "batches": batches, "held": held, "most": most[0]}
+
+
+def speed_of_training(config: Any, source: Any, key: Any) -> float:
+    """Steps per second of the default model."""
+    from nsf_pipeline.model import build_model, fit_normaliser
+    from nsf_pipeline.training import fit
+
     normaliser = fit_normaliser(config.model, config.dmp, source.sample(key, 65_536))
     model = build_model(config.model, config.dmp, normaliser, key=key)
     times: list[tuple[float, int]] = []
@@ -125,11 +139,8 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
         key=key,
         watch=lambda step: times.append((time.perf_counter(), step)),
     )
-    ended.set()
-    watcher.join()
     (start, first), (stop, last) = times[SKIPPED], times[-1]
-    speed = (last - first) / (stop - start)
-    return {"steps": speed, "batches": batches, "held": held, "most": most[0]}
+    return (last - first) / (stop - start)
 
 
 def resident() -> float:

@@ -20,6 +20,9 @@ from nsf_pipeline.data.transitions import (
 )
 from nsf_pipeline.timing import CONTROL_DT
 
+SLICE = 512
+"""Transitions read at once, which bounds the pages of the file in memory."""
+
 
 class StreamedTransitions:
     """Draws what `Transitions` draws, bit for bit, and reads it from the file row by row.
@@ -85,19 +88,21 @@ class StreamedTransitions:
     def _read(self, picks: Picks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """States at both ends and conditions of what was picked, in physical units."""
         row, step, later = (np.asarray(values) for values in picks[:3])
-        place = self.rows[row]
-        x_init, x_final = (
-            join_state(
-                {name: self._take(name, place, at) for name in state_parts(self.state_dim)},
-                self.state_dim,
-            )
-            for at in (step, later)
-        )
-        condition = self._take("condition", place).astype(np.float32)
-        # The pages that were touched stay in the system's cache, but count no more as this
-        # process's memory.
-        self._map.madvise(mmap.MADV_DONTNEED)
-        return x_init, x_final, condition
+        shape, place = row.shape, self.rows[row.ravel()]
+        states = np.empty((2, len(place), self.state_dim), np.float32)
+        condition = np.empty((len(place), self._arrays["condition"].shape[1]), np.float32)
+        for first in range(0, len(place), SLICE):
+            part = slice(first, first + SLICE)
+            for end, at in enumerate((step, later)):
+                where = place[part], at.ravel()[part]
+                values = {name: self._take(name, *where) for name in state_parts(self.state_dim)}
+                states[end, part] = join_state(values, self.state_dim)
+            condition[part] = self._take("condition", place[part])
+            # The pages that were touched, and their neighbours, stay in the system's cache, but
+            # count no more as this process's memory.
+            self._map.madvise(mmap.MADV_DONTNEED)
+        x_init, x_final = states.reshape(2, *shape, self.state_dim)
+        return x_init, x_final, condition.reshape(*shape, -1)
 
     def _take(self, name: str, *where: np.ndarray) -> np.ndarray:
         return store.unscale(self._arrays[name][where], *self._bounds[name])
