@@ -43,6 +43,7 @@ DampingRatio = Annotated[float, Field(gt=0.0, le=20.0)]
 Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Rank = Literal["best", "median", "worst"]
+Coupling = Literal["affine", "spline"]
 
 
 class Section(BaseModel):
@@ -127,11 +128,15 @@ class NetworkConfig(Section):
     depth: int = Field(default=2, ge=1, le=16)
     """Hidden layers per network."""
     num_flow_layers: int = Field(default=6, ge=0, le=64)
-    """Affine couplings; 0 leaves a Gaussian."""
+    """Couplings; 0 leaves a Gaussian."""
     activation: Activation = "silu"
     """Of the hidden layers."""
     scale_function: ScaleFunction = "tanh_exp"
     """How couplings turn a network's output into a positive scale."""
+    coupling: Coupling = "affine"
+    """spline: couplings of any monotone shape, for laws far from Gaussian."""
+    num_bins: int = Field(default=8, ge=1, le=64)
+    """Pieces of a spline coupling."""
 
 
 class ModelConfig(Section):
@@ -260,7 +265,7 @@ class Config(Section):
     """All randomness follows from it."""
     num_trajectories: int = Field(default=50_000, ge=1)
     """Trajectories to simulate."""
-    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    shard_size: int = Field(default=2500, ge=1, le=100_000)
     """Trajectories per shard: one file and one job each."""
     dmp: DMPConfig = DMPConfig()
     policies: PolicyConfig = PolicyConfig()

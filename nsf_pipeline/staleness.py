@@ -245,6 +245,8 @@ def refusals(config: Config, sources: Collection[str]) -> list[str]:
     explain = _Explainer(config)
     lines = []
     for job, fault in faults(config, jobs, whole=True).items():
+        if fault.kind == "missing":  # made at once with what is read, but not read
+            continue
         what = "; ".join(explain(job, fault)) or fault.what
         hint = "" if fault.kind == "damaged" else f"; {AGAIN.format(job.outputs[0])}"
         lines.append(f"{job.outputs[0]}: {what}{hint}")

@@ -1,4 +1,4 @@
-"""The smoke workflow, run once for all tests that read what it makes."""
+"""Runs of the workflow, each made once for all tests that read what it makes."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
+EIGHT = {"num_trajectories": 30, "shard_size": 4, "training": {"batch_size": 64}}
 
 
 class SmokeRun:
@@ -74,3 +75,28 @@ def smoke(tmp_path_factory):
     settings = folder / "settings.yaml"
     settings.write_text(yaml.safe_dump(merged(defaults, changes)))
     return SmokeRun(folder, settings, done.stdout)
+
+
+def run_eight(folder, *arguments, **changes):
+    """A run of eight shards, in a folder, up to the data set."""
+    file = folder / "eight.yaml"
+    file.write_text(yaml.safe_dump(EIGHT | changes))
+    return run_snakemake(folder, *arguments, "results/dataset.h5", "--configfile", file)
+
+
+def contents(folder):
+    """Bytes of all files that a run made; logs and times aside."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted((folder / "results").rglob("*"))
+        if path.is_file() and not {"logs", "benchmarks"} & {*path.parts}
+    }
+
+
+@pytest.fixture(scope="session")
+def eight(tmp_path_factory):
+    """A folder with an undisturbed run of eight shards; not to be changed."""
+    folder = tmp_path_factory.mktemp("eight")
+    done = run_eight(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

@@ -11,7 +11,14 @@ from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
-PAGES = ["README.md", "CHANGELOG.md", "results/README.md", "docs/formats.md", "docs/method.md"]
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "results/README.md",
+    "docs/benchmarks.md",
+    "docs/formats.md",
+    "docs/method.md",
+]
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)

@@ -244,6 +244,26 @@ def test_a_model_comes_back_bit_for_bit(saved):
     assert json.loads(saved.read_bytes().split(b"\n", 1)[0]) == header
 
 
+def test_a_model_with_spline_couplings_comes_back_bit_for_bit(tmp_path):
+    network = NETWORK.model_copy(update={"coupling": "spline", "num_bins": 3})
+    config = ModelConfig(state_dim=5, path_points=3, flow=network, bridge=network)
+    normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[5])
+    model = build_model(config, DMP, normaliser, key=KEY)
+    save_model(tmp_path / "model.eqx", model, {})
+    loaded = load_model(tmp_path / "model.eqx")
+    assert eqx.tree_equal(model, loaded)
+    assert {c.num_bins for c in loaded.transition.flow.couplings} == {3}
+
+
+def test_a_file_from_before_there_were_splines_is_read(saved, tmp_path):
+    config = json.loads(saved.read_bytes().split(b"\n", 1)[0])["config"]
+    for network in (config["model"]["flow"], config["model"]["bridge"]):
+        assert network.pop("coupling") == "affine"
+        del network["num_bins"]
+    (tmp_path / "model.eqx").write_bytes(reheaded(saved.read_bytes(), config=config))
+    assert eqx.tree_equal(load_model(tmp_path / "model.eqx"), load_model(saved))
+
+
 def reheaded(content, leaves=None, **changes):
     """The file's content with its header changed, or its arrays; the checksum is right again."""
     line, kept = content.split(b"\n", 1)

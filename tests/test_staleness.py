@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, SMOKE, SmokeRun, merged, remade, run_snakemake
+from conftest import (
+    EIGHT,
+    ROOT,
+    SMOKE,
+    SmokeRun,
+    contents,
+    merged,
+    remade,
+    run_eight,
+    run_snakemake,
+)
 
 from nsf_pipeline import provenance, staleness
 from nsf_pipeline.cli import main
@@ -243,15 +253,6 @@ def test_a_lost_snakemake_folder_hides_nothing(finished):
 
 # Eight shards, run for real up to the data set.
 
-EIGHT = {"num_trajectories": 30, "shard_size": 4, "training": {"batch_size": 64}}
-TARGET = "results/dataset.h5"
-
-
-def run_eight(folder, *arguments, **changes):
-    file = folder / "eight.yaml"
-    file.write_text(yaml.safe_dump(EIGHT | changes))
-    return run_snakemake(folder, *arguments, TARGET, "--configfile", file)
-
 
 def jobs(done):
     """How many jobs of each rule ran, all without fault."""
@@ -259,25 +260,9 @@ def jobs(done):
     return Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stderr, re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("eight")
-    assert jobs(run_eight(folder)) == {"policies": 8, "rollouts": 8, "dataset": 1}
-    return folder
-
-
 @pytest.fixture
 def run(eight, tmp_path):
     return Path(shutil.copytree(eight, tmp_path / "run"))
-
-
-def contents(folder):
-    """Bytes of all files that a run makes; logs and times aside."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not {"logs", "benchmarks"} & {*path.parts}
-    }
 
 
 def test_one_deleted_shard_of_eight_is_one_job(run):

@@ -3,7 +3,7 @@
 This package knows nothing of PushT: it serves any Markov process that has transitions to learn.
 """
 
-from nsf_pipeline.flow.bijectors import ContinuousAffineCoupling
+from nsf_pipeline.flow.bijectors import ContinuousAffineCoupling, ContinuousSplineCoupling
 from nsf_pipeline.flow.bridge import ConditionalAuxiliaryFlow
 from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
 from nsf_pipeline.flow.losses import (
@@ -24,6 +24,7 @@ __all__ = [
     "ConditionalNeuralStochasticFlow",
     "ContinuousAffineCoupling",
     "ContinuousNormalizingFlow",
+    "ContinuousSplineCoupling",
     "MultivariateNormalDiag",
     "combined_loss",
     "consistency_losses",

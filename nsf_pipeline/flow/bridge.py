@@ -7,17 +7,24 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.bijectors import (
     Activation,
-    ContinuousAffineCoupling,
+    CouplingKind,
     ScaleFunction,
     alternating_halves,
+    build_couplings,
+    safe_sqrt,
     zero_linear,
 )
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
+from nsf_pipeline.flow.distributions import (
+    ContinuousNormalizingFlow,
+    Coupling,
+    Given,
+    MultivariateNormalDiag,
+)
 from nsf_pipeline.flow.transition import (
+    build_encoder,
     check_condition,
     check_sizes,
     drift_and_std,
-    safe_sqrt,
 )
 
 
@@ -33,7 +40,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
 
     encoder: eqx.nn.MLP
     head: eqx.nn.Linear
-    couplings: tuple[ContinuousAffineCoupling, ...]
+    couplings: tuple[Coupling, ...]
     state_dim: int = eqx.field(static=True)
     condition_dim: int = eqx.field(static=True)
     autonomous: bool = eqx.field(static=True)
@@ -50,6 +57,8 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         activation: Activation = jax.nn.silu,
         scale_function: ScaleFunction = "tanh_exp",
         min_std: float = 1e-3,
+        coupling: CouplingKind = "affine",
+        num_bins: int = 8,
         *,
         key: PRNGKeyArray,
     ):
@@ -57,22 +66,18 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, head_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
-        self.encoder = eqx.nn.MLP(
-            2 * state_dim + condition_dim + times,
-            hidden_size,
-            hidden_size,
-            depth - 1,
-            activation,
-            activation,
-            key=encoder_key,
-        )
+        in_dim = 2 * state_dim + condition_dim + times
+        self.encoder = build_encoder(in_dim, hidden_size, depth, activation, key=encoder_key)
         self.head = zero_linear(hidden_size, 2 * state_dim, key=head_key)
-        halves = alternating_halves(state_dim, num_flow_layers)
-        self.couplings = tuple(
-            ContinuousAffineCoupling(
-                moved, hidden_size, hidden_size, depth, activation, scale_function, key=k
-            )
-            for moved, k in zip(halves, keys, strict=True)
+        self.couplings = build_couplings(
+            alternating_halves(state_dim, 2),
+            hidden_size,
+            depth,
+            activation,
+            scale_function,
+            coupling,
+            num_bins,
+            keys=keys,
         )
         self.state_dim = state_dim
         self.condition_dim = condition_dim
@@ -81,12 +86,12 @@ class ConditionalAuxiliaryFlow(eqx.Module):
 
     def __call__(
         self,
-        x_init: Float[Array, " dim"],
-        x_final: Float[Array, " dim"],
+        x_init: Float[Given, " dim"],
+        x_final: Float[Given, " dim"],
         t_init: Float[Array, ""] | float,
         t_mid: Float[Array, ""] | float,
         t_final: Float[Array, ""] | float,
-        condition: Float[Array, " condition"] | None = None,
+        condition: Float[Given, " condition"] | None = None,
     ) -> ContinuousNormalizingFlow:
         """The law of the state at t_mid, for t_init <= t_mid <= t_final and t_init < t_final.
 
@@ -94,7 +99,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
             ValueError: a condition is missing, or given where the bridge has none.
         """
         condition = check_condition(condition, self.condition_dim)
-        x_init = jnp.asarray(x_init, jnp.result_type(float))
+        x_init, x_final = (jnp.asarray(x, jnp.result_type(float)) for x in (x_init, x_final))
         gap = jnp.asarray(t_final - t_init, x_init.dtype)
         r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
         strength = r * (1.0 - r)

@@ -1,6 +1,8 @@
 """Distributions with exact densities: one draw at a time, batched by `jax.vmap`."""
 
-from typing import Protocol, runtime_checkable
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -8,7 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nsf_pipeline.flow.bijectors import ContinuousAffineCoupling
+Given = Array | np.ndarray
+
+
+class jittable:  # noqa: N801
+    """A method that `jax.jit` takes as it is: Equinox's own bound methods cannot be hashed."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.__doc__ = function.__doc__
+        self.function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self.function if instance is None else functools.partial(self.function, instance)
 
 
 @runtime_checkable
@@ -41,14 +54,17 @@ class MultivariateNormalDiag(eqx.Module):
     loc: Float[Array, " dim"]
     scale: Float[Array, " dim"]
 
+    @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw."""
         return self._from_noise(self._noise(key))
 
-    def log_prob(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
+    @jittable
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats."""
-        return self._log_prob_of_noise((x - self.loc) / self.scale)
+        return self._log_prob_of_noise((jnp.asarray(x, self.loc.dtype) - self.loc) / self.scale)
 
+    @jittable
     def sample_and_log_prob(
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
@@ -66,6 +82,31 @@ class MultivariateNormalDiag(eqx.Module):
         return -jnp.sum(0.5 * noise**2 + jnp.log(self.scale) + 0.5 * np.log(2.0 * np.pi))
 
 
+@runtime_checkable
+class Coupling(Protocol):
+    """A bijection that grows out of the identity as its strength does."""
+
+    def forward(
+        self,
+        x: Float[Array, " dim"],
+        delta: Float[Array, ""],
+        context: Float[Array, " context"],
+        base: MultivariateNormalDiag,
+    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+        """y, and the log-determinant of dy/dx."""
+        ...
+
+    def inverse(
+        self,
+        y: Float[Array, " dim"],
+        delta: Float[Array, ""],
+        context: Float[Array, " context"],
+        base: MultivariateNormalDiag,
+    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+        """x, and the log-determinant of dx/dy."""
+        ...
+
+
 class ContinuousNormalizingFlow(eqx.Module):
     """A base distribution pushed through couplings of strength `delta`.
 
@@ -77,22 +118,26 @@ class ContinuousNormalizingFlow(eqx.Module):
     """
 
     base: MultivariateNormalDiag
-    couplings: tuple[ContinuousAffineCoupling, ...]
+    couplings: tuple[Coupling, ...]
     delta: Float[Array, ""]
     context: Float[Array, " context"]
 
+    @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw: one pass through the couplings."""
         return self._forward(self.base.sample(key))[0]
 
-    def log_prob(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
+    @jittable
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats, by the change of variables."""
+        x = jnp.asarray(x, self.base.loc.dtype)
         log_det = jnp.zeros((), x.dtype)
         for coupling in reversed(self.couplings):
-            x, change = coupling.inverse(x, self.delta, self.context)
+            x, change = coupling.inverse(x, self.delta, self.context, self.base)
             log_det += change
         return self.base.log_prob(x) + log_det
 
+    @jittable
     def sample_and_log_prob(
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
@@ -104,6 +149,6 @@ class ContinuousNormalizingFlow(eqx.Module):
     def _forward(self, x: Array) -> tuple[Array, Array]:
         log_det = jnp.zeros((), x.dtype)
         for coupling in self.couplings:
-            x, change = coupling.forward(x, self.delta, self.context)
+            x, change = coupling.forward(x, self.delta, self.context, self.base)
             log_det += change
         return x, log_det

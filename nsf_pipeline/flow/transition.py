@@ -9,12 +9,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.bijectors import (
     Activation,
-    ContinuousAffineCoupling,
+    CouplingKind,
     ScaleFunction,
     alternating_halves,
+    build_couplings,
+    safe_sqrt,
     zero_linear,
 )
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, MultivariateNormalDiag
+from nsf_pipeline.flow.distributions import (
+    ContinuousNormalizingFlow,
+    Coupling,
+    Given,
+    MultivariateNormalDiag,
+)
 
 
 class ConditionalGaussianTransition(eqx.Module):
@@ -49,9 +56,12 @@ class ConditionalGaussianTransition(eqx.Module):
 class ConditionalNeuralStochasticFlow(eqx.Module):
     """The law of the state at a later time, given the state, both times and a condition.
 
-    A Gaussian step, then affine couplings, all of which vanish as t -> s: at t = s the law is a
-    point mass at x_s, exactly (Neural Stochastic Flows, arXiv:2510.25769, with a condition).
-    States, conditions and times should be of order one: the caller scales them.
+    A Gaussian step, then couplings, all of which vanish as t -> s: at t = s the law is a point mass
+    at x_s, exactly (Neural Stochastic Flows, arXiv:2510.25769, with a condition). States,
+    conditions and times should be of order one: the caller scales them.
+
+    `affine` couplings are the paper's. In one dimension they leave the law Gaussian; `spline`
+    couplings do not, and carry noise that is correlated (`ContinuousSplineCoupling`).
 
     Attributes:
         state_dim: numbers in a state, at least 1.
@@ -61,7 +71,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
 
     encoder: eqx.nn.MLP
     base: ConditionalGaussianTransition
-    couplings: tuple[ContinuousAffineCoupling, ...]
+    couplings: tuple[Coupling, ...]
     state_dim: int = eqx.field(static=True)
     condition_dim: int = eqx.field(static=True)
     autonomous: bool = eqx.field(static=True)
@@ -78,6 +88,8 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         scale_function: ScaleFunction = "tanh_exp",
         min_std: float = 1e-3,
         moved: Sequence[Sequence[bool]] | None = None,
+        coupling: CouplingKind = "affine",
+        num_bins: int = 8,
         *,
         key: PRNGKeyArray,
     ):
@@ -94,36 +106,28 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             scale_function: of the couplings.
             min_std: least standard deviation of the base, per root of time.
             moved: components that the couplings move, cycled through; alternating halves if None.
+            coupling: affine or spline.
+            num_bins: pieces of a spline.
             key: for the initial weights.
 
         Raises:
-            ValueError: a size is out of range.
+            ValueError: a size is out of range, or a name unknown.
         """
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, base_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
-        self.encoder = eqx.nn.MLP(
-            state_dim + condition_dim + times,
-            hidden_size,
-            hidden_size,
-            depth - 1,
-            activation,
-            activation,
-            key=encoder_key,
-        )
+        in_dim = state_dim + condition_dim + times
+        self.encoder = build_encoder(in_dim, hidden_size, depth, activation, key=encoder_key)
         self.base = ConditionalGaussianTransition(state_dim, hidden_size, min_std, key=base_key)
-        cycle = moved or alternating_halves(state_dim, 2)
-        self.couplings = tuple(
-            ContinuousAffineCoupling(
-                cycle[i % len(cycle)],
-                hidden_size,
-                hidden_size,
-                depth,
-                activation,
-                scale_function,
-                key=k,
-            )
-            for i, k in enumerate(keys)
+        self.couplings = build_couplings(
+            moved or alternating_halves(state_dim, 2),
+            hidden_size,
+            depth,
+            activation,
+            scale_function,
+            coupling,
+            num_bins,
+            keys=keys,
         )
         self.state_dim = state_dim
         self.condition_dim = condition_dim
@@ -131,10 +135,10 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
 
     def __call__(
         self,
-        x_init: Float[Array, " dim"],
+        x_init: Float[Given, " dim"],
         t_init: Float[Array, ""] | float,
         t_final: Float[Array, ""] | float,
-        condition: Float[Array, " condition"] | None = None,
+        condition: Float[Given, " condition"] | None = None,
     ) -> ContinuousNormalizingFlow:
         """The law of the state at t_final >= t_init.
 
@@ -153,6 +157,13 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         )
 
 
+def build_encoder(
+    in_dim: int, hidden_size: int, depth: int, activation: Activation, *, key: PRNGKeyArray
+) -> eqx.nn.MLP:
+    """The network that turns all that is given into the couplings' context."""
+    return eqx.nn.MLP(in_dim, hidden_size, hidden_size, depth - 1, activation, activation, key=key)
+
+
 def check_sizes(
     state_dim: int, condition_dim: int, hidden_size: int, depth: int, num_flow_layers: int
 ) -> None:
@@ -169,28 +180,22 @@ def check_sizes(
         )
 
 
-def check_condition(condition: Array | None, condition_dim: int) -> Array:
+def check_condition(condition: Given | None, condition_dim: int) -> Array:
     """The condition, or an empty array where the flow takes none.
 
     Raises:
         ValueError: the condition's shape is not what the flow was built for.
     """
-    got = None if condition is None else condition.shape
+    got = None if condition is None else jnp.shape(condition)
     if got != ((condition_dim,) if condition_dim else None):
         raise ValueError(
             f"expected condition={'None' if not condition_dim else f'an array ({condition_dim},)'}"
             f", got {'None' if got is None else f'an array {got}'}"
         )
-    return jnp.zeros(0) if condition is None else condition
+    return jnp.zeros(0) if condition is None else jnp.asarray(condition, jnp.result_type(float))
 
 
 def drift_and_std(raw: Float[Array, " both"], min_std: float) -> tuple[Array, Array]:
     """Split a head's output into a drift and a positive standard deviation."""
     drift, raw_std = jnp.split(raw, 2)
     return drift, jax.nn.softplus(raw_std) + min_std
-
-
-def safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Square root with slope 0, not infinity, at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -10,8 +10,6 @@ enters by its sine and cosine alone: 2 pi more shift the law by 2 pi, to roundin
 nothing else.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -22,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow
+from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, Given, jittable
 from nsf_pipeline.model.contact import nominal_push, rotate
 from nsf_pipeline.model.features import (
     PUSH_STEPS,
@@ -58,7 +56,6 @@ MIN_STD = 0.02
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 Condition = Float[Array, " condition"]
-Given = Array | np.ndarray
 
 
 class Normaliser(NamedTuple):
@@ -195,17 +192,6 @@ class PushTBridge(eqx.Module):
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         residual = self.flow(jnp.zeros_like(x_init), end, 0.0, mid, final, seen)
         return BlockFrameLaw(residual, x_init + to_mid, x_init[-1], self.view.normaliser.scale)
-
-
-class jittable:  # noqa: N801
-    """A method that `jax.jit` takes as it is: Equinox's own bound methods cannot be hashed."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.__doc__ = function.__doc__
-        self.function = function
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self.function if instance is None else functools.partial(self.function, instance)
 
 
 class PushTModel(eqx.Module):

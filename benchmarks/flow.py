@@ -1,0 +1,151 @@
+"""What the flow costs: operations, draws per second beside the simulator, training's arithmetic.
+
+    python benchmarks/flow.py [--horizon 2.0] [--rounds 5]
+
+The default model, untrained: what it computes does not depend on its weights. Everything takes
+turns in one run. Operations are those that XLA counts in the compiled program, which is once for
+the body of a loop; the flow's networks have no loops, the features' nominal motion has.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.data.transitions import Trajectories, Transitions
+from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.training import fit
+
+SIZES = (1, 16, 256, 4096, 65_536)
+SQUARE = 1024
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call, its result waited for."""
+    started = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - started
+
+
+def flops(function: Callable[..., object], *arguments: object) -> float:
+    """Floating-point operations of a function's compiled program."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+def data(config: Config, count: int) -> tuple[Transitions, dict[str, np.ndarray]]:
+    """Transitions of freshly simulated trajectories, and the trajectories."""
+    rollouts = simulate(config, sample_policies(config, 0, count))
+    seen, velocity = rollouts["observations"], rollouts["agent_velocity"]
+    parts = seen[..., :2], velocity, seen[..., 2:4], rollouts["block_angle"][..., None]
+    states = np.concatenate(parts, axis=-1).astype(np.float32)
+    trajectories = Trajectories(states, rollouts["length"], rollouts["condition"])
+    return Transitions.build(trajectories, config.training.max_gap), rollouts
+
+
+def matrix_product(rounds: int) -> float:
+    """Operations per second of a large float32 matrix product, the best of some rounds."""
+    square = jnp.ones((SQUARE, SQUARE))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(square, square))
+    return 2.0 * SQUARE**3 / min(seconds(lambda: product(square, square)) for _ in range(rounds))
+
+
+def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], rounds: int) -> None:
+    """Draws per second from one state, beside the simulator's."""
+    row = int(np.argmax(rollouts["length"]))
+    state = jnp.asarray(rollouts["initial_state"][row], jnp.float32)
+    condition = jnp.asarray(rollouts["condition"][row], jnp.float32)
+    key = jax.random.key(0)
+
+    def sample(size: int) -> Callable[..., jax.Array]:
+        return jax.jit(
+            lambda key, state, condition: model.sample(
+                key, state, 0.0, horizon, condition, num_samples=size
+            )
+        )
+
+    one, many = (flops(sample(size), key, state, condition) for size in (1, 4096))
+    per_draw = (many - one) / 4095
+    features = (one - per_draw) / 1e3
+    print(f"One draw: {per_draw / 1e3:.1f} kFLOP; a query's features: {features:.1f} kFLOP\n")
+
+    compiled = {size: sample(size) for size in SIZES}
+    for function in compiled.values():
+        jax.block_until_ready(function(key, state, condition))
+    simulator = Simulator()
+    noise = np.random.default_rng(0).normal(0.0, 8.0, (256, round(10 * horizon), 2))
+    targets = rollouts["targets"][row, : noise.shape[1]] + noise
+    initial = rollouts["initial_state"][row]
+    taken: dict[int | str, list[float]] = {name: [] for name in (*SIZES, "simulator")}
+    for _ in range(rounds):
+        for size, function in compiled.items():
+            taken[size].append(seconds(lambda f=function: f(key, state, condition)) / size)
+        taken["simulator"].append(
+            seconds(lambda: simulator.ensemble(initial, targets)) / len(targets)
+        )
+    reference = statistics.median(taken["simulator"])
+    print(f"Draws {horizon:g} s ahead of one state:\n")
+    print("| | at once | draws/s | times the simulator |\n| --- | ---: | ---: | ---: |")
+    for name, times in taken.items():
+        median = statistics.median(times)
+        label = ("simulator, one core", "") if name == "simulator" else ("flow", f"{name:,}")
+        print(f"| {label[0]} | {label[1]} | {1 / median:,.0f} | {reference / median:.2f} |")
+
+
+def training(
+    model: PushTModel, transitions: Transitions, config: Config, rate: float, steps: int
+) -> None:
+    """How near training's arithmetic comes to the matrix product's rate."""
+    settings = config.training.model_copy(
+        update={"steps": 4 * steps, "validate_every": steps, "warmup_steps": 1}
+    )
+    ends: list[float] = []
+    fit(
+        model.transition,
+        model.bridge,
+        transitions,
+        settings,
+        key=jax.random.key(0),
+        report=lambda row: ends.append(time.perf_counter()),
+    )
+    pace = steps / min(np.diff(ends))
+    # Per example: products of the networks' matrices with vectors, forwards and twice backwards.
+    weights = sum(leaf.size for leaf in jax.tree.leaves(model.transition) if leaf.ndim == 2)
+    part = settings.consistency_fraction
+    bridge = sum(leaf.size for leaf in jax.tree.leaves(model.bridge) if leaf.ndim == 2)
+    # One step, first step, and two second steps; the bridge twice.
+    per_example = 6 * (weights * (1 + 4 * part) + 2 * bridge * part)
+    used = pace * settings.batch_size * per_example
+    print(
+        f"\nTraining: {pace:.1f} steps/s of {settings.batch_size}, {used / 1e9:.1f} GFLOP/s in the "
+        f"networks' products; a {SQUARE} x {SQUARE} matrix product: {rate / 1e9:.1f} GFLOP/s; "
+        f"ratio {used / rate:.2f}"
+    )
+
+
+def main() -> None:
+    """Print operations, draws per second and training's share of the matrix product's rate."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--horizon", type=float, default=2.0, help="s")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    config = Config()
+    transitions, rollouts = data(config, 2000)
+    normaliser = fit_normaliser(
+        config.model, config.dmp, transitions.sample(jax.random.key(0), 8192)
+    )
+    model = build_model(config.model, config.dmp, normaliser, key=jax.random.key(1))
+    draws(model, options.horizon, rollouts, options.rounds)
+    training(model, transitions, config, matrix_product(10 * options.rounds), steps=100)
+
+
+if __name__ == "__main__":
+    main()
