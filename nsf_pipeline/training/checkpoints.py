@@ -80,6 +80,8 @@ class Checkpoints:
         Args:
             like: arrays of the shapes and types expected.
         """
+        for left in self.folder.glob(f".*{SUFFIX}.*.tmp"):  # by a process killed while writing
+            left.unlink(missing_ok=True)
         for path in self._files():
             try:
                 fields, restored = self._read(path, like)
@@ -95,7 +97,7 @@ class Checkpoints:
             for line in _differences(fields["versions"]):
                 self._say(line)
             return restored
-        others = [other for other in self.folder.parent.glob(f"*/*{SUFFIX}")]
+        others = self.folder.parent.glob(f"*/*{SUFFIX}")
         if any(other.parent != self.folder for other in others):
             self._say("settings, data or code changed since the last checkpoint: starting afresh")
         return None
