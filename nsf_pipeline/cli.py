@@ -41,7 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"nsf_pipeline: {line}", file=sys.stderr)
         return FAILED
+    except _Exit as exit:
+        return exit.leave()
     return 0
+
+
+class _Exit(Exception):  # noqa: N818
+    """A way out with a code of its own and a line, though nobody may be left to read it."""
+
+    def __init__(self, code: int, line: str):
+        super().__init__(line)
+        self.code = code
+
+    def leave(self) -> int:
+        try:
+            print(f"nsf_pipeline: {self}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+        except OSError:  # Python would flush again, and change the code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return self.code
 
 
 def _policies(options: argparse.Namespace) -> None:
@@ -124,14 +142,28 @@ def _write_dataset(config: Config, folder: Path, output: Path, metadata: Path) -
 
 
 def _train(options: argparse.Namespace) -> None:
-    _limit_threads(options.threads)
-    from nsf_pipeline.training import train_pusht
+    _before_jax(options.threads)
+    from nsf_pipeline.training import Stopped, train_pusht
 
-    train_pusht(options.config, options.dataset, options.output, options.metrics)
+    given = {name: getattr(options, name) for name in ("checkpoint_seconds", "data_memory")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    config: Config = options.config
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update=changes)})
+    try:
+        train_pusht(
+            config,
+            options.dataset,
+            options.output,
+            options.metrics,
+            options.curves,
+            terminals=(options.bar, sys.stderr.fileno()),
+        )
+    except Stopped as stopped:
+        raise _Exit(stopped.code, str(stopped)) from None
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    _limit_threads(options.threads)
+    _before_jax(options.threads)
     from nsf_pipeline.evaluation import evaluate_pusht
 
     evaluate_pusht(options.config, options.model, options.dataset, options.output)
@@ -217,10 +249,12 @@ def _say(output: Path, what: str, started: float) -> None:
     print(f"{output}: {what}, {time.monotonic() - started:.1f} s", flush=True)
 
 
-def _limit_threads(threads: int | None) -> None:
+def _before_jax(threads: int | None) -> None:
     # Read when JAX starts, so this comes before its import.
     if threads is not None:
         os.environ["NPROC"] = str(threads)
+    # Others may use the GPU too; whoever wants all of its memory at once says so.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -264,6 +298,26 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
     added.add_argument("--output", type=Path, default=Path("results/model.eqx"))
     added.add_argument("--metrics", type=Path, default=Path("results/training/metrics.csv"))
+    added.add_argument("--curves", type=Path, default=Path("results/training/curves.png"))
+    added.add_argument(
+        "--checkpoint-seconds",
+        type=_natural,
+        metavar="S",
+        help="between checkpoints (runtime.checkpoint_seconds)",
+    )
+    added.add_argument(
+        "--data-memory",
+        type=_natural,
+        metavar="MIB",
+        help="larger data are streamed from the file (runtime.data_memory)",
+    )
+    added.add_argument(
+        "--bar",
+        type=_natural,
+        default=sys.stderr.fileno() if sys.stderr else 2,
+        metavar="FD",
+        help="file descriptor that gets a bar if it is a terminal (standard error)",
+    )
     with_threads(added)
 
     added = with_config(verb("evaluate", _evaluate, "Score a model on the test split."))

@@ -204,6 +204,15 @@ class TrainingConfig(Section):
         return self
 
 
+class RuntimeConfig(Section):
+    """How training runs; nothing here changes what comes out, or makes a model stale."""
+
+    checkpoint_seconds: int = Field(default=300, ge=0)
+    """s between checkpoints; 0: about every second."""
+    data_memory: int = Field(default=2048, ge=0, le=1 << 40)
+    """MiB; larger data are streamed from the disk instead of held on the device."""
+
+
 class EvaluationConfig(Section):
     """The comparison with the test split."""
 
@@ -268,6 +277,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     videos: VideoConfig = VideoConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()
 
     @property

@@ -19,9 +19,21 @@ from typing import Any
 from nsf_pipeline.config import Config
 
 PACKAGE = Path(__file__).parent
-# Settings count by value; these modules check them, hash, log and word errors, and shape no result.
+# Settings count by value; these modules check them, hash, log, keep and word errors, and shape no
+# model: its curves are not worth training again for.
 NOT_HASHED = frozenset(
-    f"nsf_pipeline.{name}" for name in ("config", "errors", "provenance", "tracking")
+    f"nsf_pipeline.{name}"
+    for name in (
+        "config",
+        "errors",
+        "evaluation.tracked",
+        "provenance",
+        "tracking",
+        "training.checkpoints",
+        "training.curves",
+        "training.progress",
+        "training.stopping",
+    )
 )
 
 

@@ -1,73 +1,247 @@
-"""Weights & Biases, as a guest: nothing that it does can stop or change a run."""
+"""Weights & Biases, as a guest: nothing that it does can stop, slow or change a run.
 
+It lives in a process of its own, which is sent a line of JSON for all that is to be logged: through
+a pipe that is never waited for, so that a guest that hangs misses what comes.
+"""
+
+import contextlib
+import csv
+import fcntl
+import json
 import os
-from collections.abc import Callable, Mapping
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig
 
 Mode = Literal["offline", "online", "disabled"]
+RUN_ID = "wandb-run"
+"""File that holds the id of a run, beside its checkpoints."""
+PATIENCE = 60.0
+"""s that the guest gets to finish, when all has been logged."""
+PIPE_BYTES = 1 << 20
 
 
 class WandbRun:
     """A run that is logged where it can be; after its first failure it stays silent.
 
     `WANDB_MODE` and `WANDB_PROJECT`, where set, win over the configuration. Online without a key
-    becomes offline: a login is never asked for.
+    becomes offline: a login is never asked for. Entered again after an interruption, or by the
+    evaluation, it goes on under the same id.
+
+    Attributes:
+        mode: offline, online or disabled.
     """
 
-    def __init__(self, config: WandbConfig, folder: Path, settings: dict[str, Any]):
-        self._run: Any = None
+    def __init__(
+        self, config: WandbConfig, folder: Path, checkpoints: Path, settings: Mapping[str, Any]
+    ):
+        """Start the guest.
+
+        Args:
+            config: whether and where to.
+            folder: it writes to `folder/wandb`.
+            checkpoints: folder that keeps the run's id.
+            settings: the run's configuration.
+        """
+        self._guest: subprocess.Popen[bytes] | None = None
+        self._lines: threading.Thread | None = None
         wanted = os.environ.get("WANDB_MODE")
         self.mode: Mode = config.mode
         if wanted in get_args(Mode):
             self.mode = wanted  # type: ignore[assignment]
         elif wanted:
-            print(f"wandb: unknown WANDB_MODE={wanted}, so the mode is {self.mode}", flush=True)
-        project = os.environ.get("WANDB_PROJECT") or config.project
-        if self.mode != "disabled":
-            self._guarded(lambda: self._start(project, folder, settings))
-
-    def log(self, row: Mapping[str, int | float], step: int) -> None:
-        """Log one row of metrics."""
-        if self._run is not None:
-            self._guarded(lambda: self._run.log(row, step=step))
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Close the run, and say how to upload it where that is still to be done."""
-        if self._run is None:
+            _say(f"unknown WANDB_MODE={wanted}, so the mode is {self.mode}")
+        if self.mode == "disabled":
             return
-        run, self._run = self._run, None
-
-        def close() -> None:
-            run.summary.update(summary)
-            run.finish()
-            if self.mode == "offline":
-                # The run's own folder, as the sync command wants it.
-                print(f"wandb: offline; upload with: wandb sync {Path(run.dir).parent}", flush=True)
-
-        self._guarded(close)
-
-    def _start(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
-        import wandb
-
-        if self.mode == "online" and not wandb.api.api_key:
-            print("wandb: no key found, so this run is logged offline", flush=True)
-            self.mode = "offline"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(
-            project=project,
-            mode=self.mode,
-            dir=folder,
-            config=settings,
-            settings=wandb.Settings(silent=True),
-        )
-
-    def _guarded(self, action: Callable[[], None]) -> None:
+        project = os.environ.get("WANDB_PROJECT") or config.project
         try:
-            action()
-        except Exception as error:
-            self._run = None
-            reason = " ".join(str(error).split())
-            print(f"wandb: switched off: {type(error).__name__}: {reason}", flush=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._start(project, folder, _run_id(checkpoints), settings)
+        except OSError as error:
+            _say(f"switched off: {error}")
+
+    def __enter__(self) -> "WandbRun":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let the guest go: if there was an error, it finishes by itself and is not waited for."""
+        if self._guest and kind:
+            self._send({"failed": True})
+            self._close()
+
+    def log(self, row: Mapping[str, int | float]) -> None:
+        """Log one row of metrics; it has its `step`."""
+        self._send({"row": dict(row)})
+
+    def log_history(self, table: Path) -> None:
+        """Log all rows of a CSV that has a `step`, if it is there: what was logged before."""
+        self._send({"history": str(table.absolute())})
+
+    def log_table(self, name: str, table: Path) -> None:
+        """Log a CSV as a table."""
+        self._send({"table": name, "path": str(table.absolute())})
+
+    def log_video(self, name: str, video: Path) -> None:
+        """Log a video; the file must stay until `finish` returns."""
+        self._send({"video": name, "path": str(video.absolute())})
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Close the run, and say how to upload it where that is still to be done."""
+        if self._guest is None:
+            return
+        self._send({"summary": dict(summary)})
+        guest, lines = self._guest, self._lines
+        self._close()
+        try:
+            guest.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            guest.kill()
+            guest.wait()
+            _say(f"switched off: not finished after {PATIENCE:.0f} s")
+        if lines:
+            lines.join(1.0)
+
+    def _start(self, project: str, folder: Path, run: str, settings: Mapping[str, Any]) -> None:
+        about = {"project": project, "mode": self.mode, "dir": str(folder), "id": run}
+        about["config"] = json.dumps(settings)
+        self._guest = subprocess.Popen(
+            [sys.executable, "-m", "nsf_pipeline.tracking", json.dumps(about), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            # Not ours: who reads our output would have to wait for its end, too.
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._guest.stdin
+        os.set_blocking(self._guest.stdin.fileno(), False)
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._guest.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._lines = threading.Thread(target=_repeat, args=(self._guest.stdout,), daemon=True)
+        self._lines.start()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        # Lines this short go whole or not at all; the pipe is full if the guest hangs.
+        if self._guest and self._guest.stdin:
+            with contextlib.suppress(OSError):
+                os.write(self._guest.stdin.fileno(), json.dumps(message).encode() + b"\n")
+
+    def _close(self) -> None:
+        if self._guest and self._guest.stdin:
+            self._guest.stdin.close()
+        self._guest = None
+
+
+def _run_id(folder: Path) -> str:
+    path = folder / RUN_ID
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8").strip()
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(found := secrets.token_hex(4), encoding="utf-8")
+    return found
+
+
+def _repeat(lines: Any) -> None:
+    for line in lines:
+        _say(line.decode("utf-8", "replace").rstrip())
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"wandb: {line}", flush=True)
+
+
+def _guest(about: dict[str, Any], parent: int) -> None:
+    """What the process does: log what it is sent until there is no more."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # its parent ends it
+    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # it prints much, and perhaps too much
+    try:
+        for answer in _serve(about):
+            print(answer, file=answers, flush=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        key = os.environ.get("WANDB_API_KEY")
+        reason = reason.replace(key, "[key]") if key else reason
+        with contextlib.suppress(OSError):
+            print(f"switched off: {type(error).__name__}: {reason}", file=answers, flush=True)
+        os._exit(0)  # and let it tidy up nothing: that might hang
+
+
+def _outlive(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    time.sleep(PATIENCE)
+    os._exit(0)
+
+
+def _serve(about: dict[str, Any]) -> Any:
+    mode = os.environ["WANDB_MODE"] = about["mode"]  # it would stumble over an unknown one
+    import wandb
+
+    if mode == "online" and not wandb.api.api_key:
+        yield "no key found, so this run is logged offline"
+        mode = "offline"
+    run = wandb.init(
+        project=about["project"],
+        mode=mode,
+        dir=about["dir"],
+        id=about["id"],
+        resume="allow",
+        config=json.loads(about["config"]),
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    exit_code = 0
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "row" in message:
+            _log(run, message["row"])
+        elif "history" in message and os.path.exists(message["history"]):
+            with open(message["history"], newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    _log(run, {name: float(value) for name, value in row.items()})
+        elif "table" in message:
+            with open(message["path"], newline="", encoding="utf-8") as file:
+                names, *rows = csv.reader(file)
+            cells: list[Any] = [[_number(text) for text in row] for row in rows]
+            run.log({message["table"]: wandb.Table(columns=list(names), data=cells)})
+        elif "video" in message:
+            run.log({message["video"]: wandb.Video(message["path"], format="mp4")})
+        elif "summary" in message:
+            run.summary.update(message["summary"])
+        elif "failed" in message:
+            exit_code = 1
+    folder = os.path.dirname(run.dir)  # the run's own folder, as the sync command wants it
+    run.finish(exit_code=exit_code)
+    if mode == "offline":
+        yield f"offline; upload with: wandb sync {os.path.relpath(folder)}"
+
+
+def _log(run: Any, row: dict[str, Any]) -> None:
+    run.log(row, step=int(row["step"]))
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+if __name__ == "__main__":
+    _guest(json.loads(sys.argv[1]), int(sys.argv[2]))

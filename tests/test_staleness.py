@@ -32,7 +32,7 @@ CHANGES = yaml.safe_load(SMOKE.read_text())
 COUNT, SHARD = CHANGES["num_trajectories"], CHANGES["shard_size"]
 SHARDS = range(COUNT // SHARD)
 DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
-TRAINING = {"results/model.eqx", "results/training/metrics.csv"}
+TRAINING = {"results/model.eqx", "results/training/metrics.csv", "results/training/curves.png"}
 EVALUATION = {
     f"results/evaluation/{name}"
     for name in ("horizons.csv", "horizons.md", "block_positions.png", "provenance.json")
@@ -153,7 +153,7 @@ def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
 # Edited modules, and what they make again.
 EDITED = {
     "none, only new times": (None, set()),
-    "what only training runs": ("training.py", FROM_TRAINING),
+    "what only training runs": ("training/fitting.py", FROM_TRAINING),
     "what rollouts run": ("data/rollouts.py", FROM_ROLLOUTS),
     "tables": ("evaluation/tables.py", EVALUATION),
     "what draws videos": ("data/recording.py", VIDEO | {"results/videos/best.mp4"}),
@@ -197,9 +197,9 @@ def forget():
 def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, capsys):
     copy_checkout(tmp_path)
     package = tmp_path / "nsf_pipeline"
-    for module in ("training.py", "extra.py"):
+    for module in ("training/fitting.py", "extra.py"):
         with (package / module).open("a") as file:
-            file.write("\nfrom nsf_pipeline import extra\n" if module == "training.py" else "")
+            file.write("\nfrom nsf_pipeline import extra\n" if module != "extra.py" else "")
     (finished.results / "rollouts/00001.h5").unlink()
     settings = yaml.safe_load(finished.settings.read_text())
     settings = merged(settings, {"evaluation": {"num_samples": 33}})
@@ -213,8 +213,8 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "results/rollouts/00001.h5: missing",
             "results/dataset.h5, dataset.meta.json: comes from results/rollouts/00001.h5, which is "
             "missing",
-            "results/model.eqx, training/metrics.csv: nsf_pipeline.extra is new; "
-            "nsf_pipeline.training changed",
+            "results/model.eqx, training/metrics.csv, training/curves.png: nsf_pipeline.extra is "
+            "new; nsf_pipeline.training.fitting changed",
             "results/evaluation/provenance.json, horizons.csv, horizons.md, block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",

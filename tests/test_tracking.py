@@ -1,33 +1,93 @@
-"""Weights & Biases as a guest: it obeys WANDB_MODE, and never stops a run."""
+"""Weights & Biases as a guest: it obeys WANDB_MODE, and never stops or slows a run."""
 
+import json
+import os
+import struct
 import sys
-from types import SimpleNamespace
+import time
+from pathlib import Path
 
 import pytest
-from conftest import run
-
-from nsf_pipeline.config import WandbConfig
-from nsf_pipeline.tracking import WandbRun
+from conftest import ROOT, run
 
 SCRIPT = """
-import sys
+import os, sys, time
 from pathlib import Path
+os.chdir(sys.argv[2])
+import nsf_pipeline.tracking as tracking
 from nsf_pipeline.config import WandbConfig
-from nsf_pipeline.tracking import WandbRun
-run = WandbRun(WandbConfig(mode=sys.argv[1]), Path("training"), {"seed": 3})
-run.log({"nll": 1.5}, step=10)
-run.finish({"best_step": 10})
-print("mode", run.mode, "wandb" in sys.modules)
+tracking.PATIENCE = float(sys.argv[3])
+folder = Path("training")
+started = time.monotonic()
+with tracking.WandbRun(WandbConfig(mode=sys.argv[1]), folder, folder / "run", {"seed": 3}) as run:
+    run.log_history(Path("history.csv"))
+    for step in range(10, 10 + int(sys.argv[4])):
+        run.log({"step": step, "nll": 1.5 * step})
+    if Path("table.csv").exists():
+        run.log_table("horizons", Path("table.csv"))
+        run.log_video("best trajectory", Path("video.mp4"))
+    logged = time.monotonic() - started
+    if "fail" in sys.argv:
+        raise SystemExit(5)
+    run.finish({"best_step": 10})
+print("seconds", logged, time.monotonic() - started, "wandb" in sys.modules)
 """
+KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
-def script(tmp_path, mode, **environment):
+def script(folder, mode, *, patience=60, rows=2, more=(), **environment):
     """Log from a folder of its own, without a key or settings of whoever runs the tests."""
-    home = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_API_KEY": ""}
-    command = f"import os; os.chdir({str(tmp_path)!r})\n{SCRIPT}"
-    done = run(sys.executable, "-c", command, mode, **home, **environment)
+    home = {"HOME": str(folder), "NETRC": str(folder / "netrc"), "WANDB_API_KEY": ""}
+    return run(
+        *(sys.executable, "-c", SCRIPT, mode, folder, patience, rows, *more),
+        **{**home, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def printed(done):
+    """Lines but the last, which holds times."""
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines(), sorted(tmp_path.glob("training/wandb/offline-run-*"))
+    *lines, last = done.stdout.splitlines()
+    assert last.startswith("seconds ")
+    assert last.endswith(" False")  # wandb was not imported into this process
+    return lines
+
+
+def runs_of(folder):
+    return sorted(folder.glob("training/wandb/offline-run-*"))
+
+
+def records_of(folder):
+    """What the runs' files hold, as wandb would upload it."""
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = folder.glob("run-*.wandb")
+    return [wandb_internal_pb2.Record.FromString(data) for data in pieces_of(path.read_bytes())]
+
+
+def pieces_of(content, block=32_768, header=7):
+    """LevelDB's log: blocks of pieces, each with a checksum, a size and a kind."""
+    place, whole = header, b""
+    while place + header <= len(content):
+        left = block - place % block
+        if left < header:
+            place += left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", content, place)
+        whole += content[place + header : place + header + size]
+        place += header + size
+        if kind in (1, 4):  # full, or the last of some
+            yield whole
+            whole = b""
+
+
+def history_of(folder):
+    rows = []
+    for record in records_of(folder):
+        if record.HasField("history"):
+            items = record.history.item
+            rows.append({"".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -38,85 +98,122 @@ def script(tmp_path, mode, **environment):
         ("online", {"WANDB_MODE": "disabled"}),
     ],
 )
-def test_disabled_does_not_even_import_it(tmp_path, mode, environment):
-    printed, runs = script(tmp_path, mode, **environment)
-    assert printed == ["mode disabled False"]
-    assert runs == []
-    assert not (tmp_path / "training").exists()
+def test_disabled_starts_nothing(tmp_path, mode, environment):
+    assert printed(script(tmp_path, mode, **environment)) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("mode", "environment", "first"),
+    ("mode", "environment", "notes"),
     {
-        "offline": ("offline", {}, None),
-        "the variable wins": ("disabled", {"WANDB_MODE": "offline"}, None),
+        "offline": ("offline", {}, []),
+        "the variable wins": ("disabled", {"WANDB_MODE": "offline"}, []),
+        "unknown": (
+            "offline",
+            {"WANDB_MODE": "of"},
+            ["wandb: unknown WANDB_MODE=of, so the mode is offline"],
+        ),
         "online without a key": (
             "online",
             {},
-            "wandb: no key found, so this run is logged offline",
+            ["wandb: no key found, so this run is logged offline"],
         ),
     }.values(),
-    ids=["offline", "the variable wins", "online without a key"],
+    ids=["offline", "the variable wins", "unknown", "online without a key"],
 )
-def test_offline_writes_a_run_and_says_how_to_upload_it(tmp_path, mode, environment, first):
-    printed, runs = script(tmp_path, mode, **environment)
-    (folder,) = runs
-    assert list(folder.glob("run-*.wandb"))
-    *notes, upload, state = printed
-    assert notes == ([first] if first else [])
+def test_offline_writes_a_run_and_says_how_to_upload_it(tmp_path, mode, environment, notes):
+    *found, upload = printed(script(tmp_path, mode, **environment))
+    assert found == notes
+    (folder,) = runs_of(tmp_path)
     command = "wandb: offline; upload with: wandb sync "
     assert upload.startswith(command)
     assert (tmp_path / upload.removeprefix(command)).samefile(folder)
-    assert state == "mode offline True"
+    assert [(row["_step"], row["nll"]) for row in history_of(folder)] == [(10, 15.0), (11, 16.5)]
 
 
-class Broken:
-    """A run that fails wherever it is told to."""
+def test_the_same_id_and_the_whole_history_after_an_interruption(tmp_path):
+    """Killed after two rows; then the evaluation adds a table and a video."""
+    script(tmp_path, "offline", more=["fail"])
+    (tmp_path / "history.csv").write_text("step,nll\n8,12.0\n9,13.5\n")
+    (tmp_path / "table.csv").write_text("model,crps\nflow,1.25\n")
+    (tmp_path / "video.mp4").write_bytes(b"not much of a video")
+    printed(script(tmp_path, "offline"))
+    # The first was not waited for.
+    deadline = time.monotonic() + 30
+    while len(runs_of(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    name = (tmp_path / "training/run/wandb-run").read_text()
+    first, second = runs_of(tmp_path)
+    assert first.name.endswith(name)
+    assert second.name.endswith(name)
+    rows = history_of(second)
+    assert [row["_step"] for row in rows][:4] == [8, 9, 10, 11]
+    assert rows[0]["nll"] == 12.0
+    (config,) = (r.run.config for r in records_of(second) if r.HasField("run"))
+    assert {item.key: item.value_json for item in config.update}["seed"] == "3"
+    (table,) = second.glob("files/media/table/*.json")
+    assert json.loads(table.read_text())["data"] == [["flow", 1.25]]
+    (video,) = second.glob("files/media/videos/*.mp4")
+    assert video.read_bytes() == b"not much of a video"
 
-    def __init__(self, where):
-        self.where, self.calls = where, []
-        self.summary = SimpleNamespace(update=lambda summary: self._called("summary"))
-        self.dir = "folder/files"
 
-    def log(self, row, step):
-        self._called("log")
+BROKEN = """
+import sys, time
+class api: api_key = "there"
+def Settings(**_): pass
+def init(**_):
+    {init}
+    return Run()
+class Run:
+    dir = "a/b"
+    summary = {{}}
+    def log(self, row, step=None):
+        {log}
+    def finish(self, exit_code=0):
+        {finish}
+{top}
+"""
+FAULTS = {
+    "import": {"top": "raise ImportError('no such\\nthing')"},
+    "init": {"init": "raise RuntimeError('no such\\nthing')"},
+    "log": {"log": "raise OSError('no such\\nthing')"},
+    "finish": {"finish": "raise ValueError('no such\\nthing')"},
+}
 
-    def finish(self):
-        self._called("finish")
 
-    def _called(self, name):
-        self.calls.append(name)
-        if name == self.where:
-            raise RuntimeError("no space\nleft")
+def broken(folder, **lines):
+    """A package that fails, in place of wandb."""
+    path = folder / "broken"
+    path.mkdir()
+    where = dict.fromkeys(("init", "log", "finish", "top"), "pass")
+    (path / "wandb.py").write_text(BROKEN.format(**{**where, **lines}))
+    return {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}"}
 
 
-@pytest.mark.parametrize(
-    ("where", "calls"),
-    {
-        "import": [],
-        "init": [],
-        "log": ["log"],
-        "summary": ["log", "log", "summary"],
-        "finish": ["log", "log", "summary", "finish"],
-    }.items(),
-)
-def test_its_failures_stay_its_own(where, calls, tmp_path, monkeypatch, capsys):
-    broken = Broken(where)
-
-    def init(**_):
-        broken._called("init")
-        broken.calls.clear()
-        return broken
-
-    wandb = SimpleNamespace(init=init, Settings=lambda **_: None)
-    monkeypatch.setitem(sys.modules, "wandb", None if where == "import" else wandb)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    guest = WandbRun(WandbConfig(mode="offline"), tmp_path, {})
-    guest.log({"nll": 1.0}, step=1)
-    guest.log({"nll": 1.0}, step=2)
-    guest.finish({})
-    guest.finish({})
-    assert broken.calls == (["init"] if where == "init" else calls)
-    (line,) = capsys.readouterr().out.splitlines()
+@pytest.mark.parametrize("where", FAULTS)
+def test_its_failures_stay_its_own(where, tmp_path):
+    (line,) = printed(script(tmp_path, "offline", **broken(tmp_path, **FAULTS[where])))
     assert line.startswith("wandb: switched off: ")
-    assert where == "import" or line.endswith("RuntimeError: no space left")
+    assert line.endswith("Error: no such thing")
+
+
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_one_that_hangs_is_left_behind(where, tmp_path):
+    """More is logged than any pipe holds, and none of it is waited for."""
+    environment = broken(tmp_path, **{where: "time.sleep(1000)"})
+    done = script(tmp_path, "online", patience=1, rows=50_000, **environment)
+    assert printed(done) == ["wandb: switched off: not finished after 1 s"]
+
+
+def test_a_key_is_never_printed(tmp_path):
+    lines = {"init": "import os; print(os.environ); raise ValueError(os.environ['WANDB_API_KEY'])"}
+    done = script(tmp_path, "online", WANDB_API_KEY=KEY, **broken(tmp_path, **lines))
+    assert printed(done) == ["wandb: switched off: ValueError: [key]"]
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "training").write_text("a file")
+    (line,) = printed(script(tmp_path, "offline"))
+    assert line.startswith("wandb: switched off: ")
+    assert Path(tmp_path / "training").read_text() == "a file"

@@ -1,19 +1,26 @@
 """Training: a law that is known is recovered, repeats are exact, and failures are named."""
 
+import contextlib
 import csv
 import functools
+import json
+import os
+import sys
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import ROOT, run
 
 from nsf_pipeline.config import TrainingConfig, load_config
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.model import Normaliser
-from nsf_pipeline.training import METRICS, TrainingError, clip, fit, make_optimiser, train_pusht
+from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, train_pusht
+from nsf_pipeline.training.checkpoints import Checkpoints
+from nsf_pipeline.training.fitting import clip, make_optimiser
 
 DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
 KEY = jax.random.key(0)
@@ -131,20 +138,113 @@ def test_without_validation_the_last_is_returned_and_weights_may_be_zero():
     assert not eqx.tree_equal(flow, laws()[0])
 
 
-def test_a_loss_that_is_not_finite_stops_and_is_named():
+class Spoiled(BrownianTransitions):
+    """With one end in a few batches that is not a number."""
+
+    share: float = eqx.field(static=True, default=0.1)
+
+    def spoils(self, key):
+        return jax.random.uniform(jax.random.fold_in(key, 1)) > 1.0 - self.share
+
+    def sample(self, key, batch_size):
+        batch = super().sample(key, batch_size)
+        bad = jnp.where(self.spoils(key), jnp.nan, 0.0)
+        return batch._replace(x_final=batch.x_final.at[0, 0].add(bad))
+
+
+def test_a_loss_that_is_not_finite_stops_and_its_step_is_named():
     config = TrainingConfig(
         **{**SETTINGS, "steps": 150, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
     )
-    reported = []
-    with pytest.raises(TrainingError, match=r"between steps 0 and 100 \(nll\); lower training"):
-        fit(
-            *laws(),
-            BrownianTransitions(spoiled=np.nan),
-            config,
-            key=KEY,
-            report=reported.append,
-        )
+    source, reported = Spoiled(), []
+    batch_key, _ = jax.random.split(KEY)
+    keys = (jax.random.split(jax.random.fold_in(batch_key, step))[0] for step in range(100))
+    first = next(step for step, key in enumerate(keys, 1) if source.spoils(key))
+    assert first > 1
+    with pytest.raises(TrainingError, match=rf"^step {first}: nll stopped being finite; lower "):
+        fit(*laws(), source, config, key=KEY, report=reported.append)
     assert reported == []
+
+
+class Leaving(BrownianTransitions):
+    """A law that no training can follow: it moves away from step to step."""
+
+    def batches(self, keys, batch_size):
+        batch = jax.vmap(lambda key: self.sample(key, batch_size))(keys)
+        self.away.append(10.0 * len(self.away))
+        return batch._replace(x_final=batch.x_final + self.away[-1] ** 2)
+
+    away: list = eqx.field(static=True, default_factory=lambda: [0.0])
+
+
+def test_a_divergence_that_stays_finite_stops_too():
+    config = TrainingConfig(**{**SETTINGS, "steps": 2000, "learning_rate": 1e-6})
+    reported = []
+    with pytest.raises(TrainingError, match=r"^step \d+: nll diverged: a mean of ") as caught:
+        fit(*laws(), Leaving(), config, key=KEY, report=reported.append)
+    assert f"step {reported[-1]['step']}: " in str(caught.value)
+    assert len(reported) < 20
+
+
+def interrupted(folder, blocks, **options):
+    """Trained with a stop after so many blocks, again and again to the end."""
+    config = TrainingConfig(**{**SETTINGS, **options})
+    source, runs = BrownianTransitions(), 0
+    while True:
+        runs += 1
+        left = iter([0] * blocks)
+        with contextlib.suppress(Stopped):
+            return runs, fit(
+                *laws(),
+                source,
+                config,
+                key=KEY,
+                validation=source,
+                checkpoints=Checkpoints(folder, 1e9, print),
+                stop=lambda: next(left, 143),  # noqa: B023
+            )
+
+
+def test_interruptions_change_no_bit(tmp_path):
+    runs, found = interrupted(tmp_path, blocks=7)
+    assert runs > 1
+    whole = trained()
+    assert eqx.tree_equal(found[:2], whole[:2])
+    assert found[2] == whole[2]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+DEVICES = """
+import json, sys
+import jax
+from test_training import KEY, SETTINGS, BrownianTransitions, TrainingConfig, fit, laws
+config = TrainingConfig(**SETTINGS | {"batch_size": int(sys.argv[1]), "steps": 100,
+    "validate_every": 25})
+source = BrownianTransitions()
+history = fit(*laws(), source, config, key=KEY, validation=source)[2]
+print(json.dumps([jax.device_count(), history]))
+"""
+
+
+def on_devices(count, batch_size=128):
+    flags = f"--xla_force_host_platform_device_count={count}"
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    return run(sys.executable, "-c", DEVICES, batch_size, XLA_FLAGS=flags, PYTHONPATH=path)
+
+
+def test_two_devices_train_as_one_does():
+    (one, alone), (two, together) = (json.loads(on_devices(count).stdout) for count in (1, 2))
+    assert (one, two) == (1, 2)
+    for row, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
+
+
+def test_a_batch_that_does_not_divide_is_one_line():
+    done = on_devices(2, batch_size=127)
+    assert done.stderr.splitlines()[-1].endswith(
+        "training.batch_size = 127 does not divide among 2 devices; make it a multiple of 2, or "
+        "hide some (CUDA_VISIBLE_DEVICES)"
+    )
 
 
 @pytest.mark.parametrize("warmup", [0, 50])
@@ -190,12 +290,12 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
         raise TrainingError("the loss stopped being finite")
 
     unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7)
-    monkeypatch.setattr("nsf_pipeline.training.fit_normaliser", lambda *_: unit)
-    monkeypatch.setattr("nsf_pipeline.training.fit", diverge)
-    paths = tmp_path / "model.eqx", tmp_path / "metrics.csv"
+    monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
+    monkeypatch.setattr("nsf_pipeline.training.pusht.fit", diverge)
+    paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))
     with pytest.raises(TrainingError):
         train_pusht(config, smoke.results / "dataset.h5", *paths)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_metrics_have_their_columns(smoke):

@@ -1,5 +1,6 @@
 """Transitions: pairs of states of one trajectory, and how they are drawn."""
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,16 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
-from nsf_pipeline.data.transitions import Trajectories, Transitions, load_trajectories
+from nsf_pipeline.data.streaming import StreamedTransitions
+from nsf_pipeline.data.transitions import (
+    Picker,
+    Trajectories,
+    Transitions,
+    load_trajectories,
+    rows_of,
+    trajectories_of,
+)
+from nsf_pipeline.errors import UserError
 
 DT = 0.1
 LENGTHS = np.array([1, 2, 7, 20, 20, 13], np.int32)
@@ -173,3 +183,58 @@ def test_transitions_of_a_data_set_are_finite_and_in_its_splits(made):
     known = {state.tobytes() for states in train.states for state in states}
     assert all(state.tobytes() in known for state in np.asarray(batch.x_final))
     assert all(jnp.isfinite(values).all() for values in batch)
+
+
+def opened(path, split, *, streamed, state_dim=7):
+    """Transitions of a split, in memory or streamed."""
+    options = {"block_blur": 1.5}
+    with store.reading(path, "dataset") as file:
+        rows = rows_of(path, file, split)
+        if streamed:
+            return StreamedTransitions(path, file, rows, state_dim, 1.0, **options)
+        return Transitions.build(trajectories_of(file, rows, state_dim), 1.0, **options)
+
+
+def bits(batch):
+    return [np.asarray(values).tobytes() for values in batch]
+
+
+@pytest.mark.parametrize("state_dim", [5, 7])
+def test_streamed_batches_are_those_in_memory_bit_for_bit(made, state_dim):
+    keys = jax.random.split(jax.random.key(3), 5)
+    for split in (0, 1):
+        held, streamed = (
+            opened(made[0], split, streamed=streamed, state_dim=state_dim)
+            for streamed in (False, True)
+        )
+        assert len(held) == len(streamed)
+        assert bits(held.sample(keys[0], 500)) == bits(streamed.sample(keys[0], 500))
+        ours, theirs = held.batches(keys, 200), streamed.batches(keys, 200)
+        assert ours.x_init.shape == (5, 200, state_dim)
+        assert bits(ours) == bits(theirs)
+        assert len(set(bits(ours))) == 5
+
+
+def test_batches_are_one_sample_a_key(made):
+    transitions = opened(made[0], 0, streamed=False)
+    keys = jax.random.split(jax.random.key(3), 3)
+    found = transitions.batches(keys, 100)
+    for index, key in enumerate(keys):
+        for one, many in zip(transitions.sample(key, 100), found, strict=True):
+            np.testing.assert_allclose(one, many[index], rtol=1e-6)
+
+
+def test_a_file_in_chunks_is_not_streamed(made, tmp_path):
+    path = tmp_path / "chunked.h5"
+    with h5py.File(made[0]) as plain, h5py.File(path, "w") as chunked:
+        for name, values in plain.items():
+            chunked.create_dataset(name, data=values[...], chunks=True)
+        chunked.attrs.update(plain.attrs)
+    with pytest.raises(store.StoreError, match=r"chunked.h5: its arrays lie in chunks and cannot"):
+        opened(path, 0, streamed=True)
+    assert len(opened(path, 0, streamed=False)) == len(opened(made[0], 0, streamed=True))
+
+
+def test_more_starts_than_32_bits_count_are_refused():
+    with pytest.raises(UserError, match=r"at most 2147483647 states .* got 2200000000"):
+        Picker.build(np.full(22, 10**8), 7, 1.0, DT, 0.0)

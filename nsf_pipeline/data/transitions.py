@@ -1,17 +1,18 @@
 """Transitions: pairs of states of one trajectory, in physical units, drawn on the device."""
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SPLITS
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT
 
 BLUR_LEVER = 60.0
@@ -50,20 +51,98 @@ class Trajectories(NamedTuple):
     condition: Float[np.ndarray, "n condition"]
 
 
-class Transitions(eqx.Module):
-    """Draws pairs (s, t) of the same trajectory.
+class Picks(NamedTuple):
+    """Which transitions a batch is made of.
+
+    Attributes:
+        row: (..., batch) trajectory, by place in its split.
+        step: (..., batch) control step of the start.
+        later: (..., batch) control step of the end.
+        noise: (..., batch, state_dim) standard normal; blurs the end.
+    """
+
+    row: Int[Array, "*batch"]
+    step: Int[Array, "*batch"]
+    later: Int[Array, "*batch"]
+    noise: Float[Array, "*batch dim"]
+
+
+class Picker(eqx.Module):
+    """Picks pairs (s, t) of the same trajectory, from the trajectories' lengths alone.
 
     A start is uniform over all states that have a successor; its gap is log-uniform up to the
     longest that fits, so that every order of magnitude is seen equally often.
+
+    Attributes:
+        stop: (n) number of starts up to and with each trajectory.
+        length: (n) steps.
+        blur: (state_dim) see `blur_of`.
+        longest_gap: steps.
+        dt: s per control step.
     """
 
-    states: Float[Array, "n time dim"]
-    condition: Float[Array, "n condition"]
-    trajectory: Int[Array, " starts"]
-    step: Int[Array, " starts"]
-    longest_gap: Int[Array, " starts"]
+    stop: Int[Array, " n"]
+    length: Int[Array, " n"]
     blur: Float[Array, " dim"]
+    longest_gap: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
+
+    @classmethod
+    def build(
+        cls, length: np.ndarray, state_dim: int, max_gap: float, dt: float, block_blur: float
+    ) -> "Picker":
+        """Of trajectories of some lengths; the other arguments as `Transitions.build` has them."""
+        stop = np.cumsum(length, dtype=np.int64)
+        if stop[-1] > np.iinfo(np.int32).max:
+            raise UserError(
+                f"expected at most 2147483647 states to start from in a split, got {stop[-1]}; "
+                "lower num_trajectories"
+            )
+        return cls(
+            stop=jnp.asarray(stop, jnp.int32),
+            length=jnp.asarray(length, jnp.int32),
+            blur=blur_of(block_blur, state_dim),
+            longest_gap=int(max_gap / dt + 1e-9),
+            dt=dt,
+        )
+
+    def __len__(self) -> int:
+        return int(self.stop[-1])
+
+    def pick(self, key: PRNGKeyArray, batch_size: int) -> Picks:
+        """Pick transitions, with replacement; jit-able for a static batch size."""
+        start_key, gap_key, blur_key = jax.random.split(key, 3)
+        start = jax.random.randint(start_key, (batch_size,), 0, self.stop[-1])
+        row = jnp.searchsorted(self.stop, start, side="right").astype(jnp.int32)
+        step = start - (self.stop[row] - self.length[row])
+        longest = jnp.minimum(self.stop[row] - start, self.longest_gap)
+        # floor((longest + 1)^u) is log-uniform on 1 .. longest, up to rounding.
+        u = jax.random.uniform(gap_key, (batch_size,))
+        gap = jnp.floor((longest + 1.0) ** u).astype(jnp.int32)
+        gap = jnp.clip(gap, 1, longest)
+        noise = jax.random.normal(blur_key, (batch_size, len(self.blur)))
+        return Picks(row, step, step + gap, noise)
+
+    def batch(
+        self, picks: Picks, x_init: Array, x_final: Array, condition: Array
+    ) -> TransitionBatch:
+        """A batch of what was picked, from its states and conditions."""
+        std = jnp.sqrt(self.dt * (picks.later - picks.step))[..., None] * self.blur
+        return TransitionBatch(
+            x_init=x_init,
+            x_final=x_final + std * picks.noise,
+            t_init=self.dt * picks.step.astype(jnp.float32),
+            t_final=self.dt * picks.later.astype(jnp.float32),
+            condition=condition,
+        )
+
+
+class Transitions(eqx.Module):
+    """Draws transitions from trajectories that lie on the device; see `Picker`."""
+
+    picker: Picker
+    states: Float[Array, "n time dim"]
+    conditions: Float[Array, "n condition"]
 
     @classmethod
     def build(
@@ -73,50 +152,56 @@ class Transitions(eqx.Module):
         dt: float = CONTROL_DT,
         block_blur: float = 0.0,
     ) -> "Transitions":
-        """Index all starts of some trajectories.
+        """Put some trajectories on the device.
 
         Args:
             trajectories: to draw from.
             max_gap: s, the longest gap.
             dt: s per control step.
             block_blur: px per root second; see `blur_of`.
+
+        Raises:
+            UserError: more states to start from than 32 bits can count.
         """
-        rows, steps = np.nonzero(
-            np.arange(trajectories.states.shape[1] - 1) < trajectories.length[:, None]
-        )
-        remaining = trajectories.length[rows] - steps
+        state_dim = trajectories.states.shape[-1]
         return cls(
+            picker=Picker.build(trajectories.length, state_dim, max_gap, dt, block_blur),
             states=jnp.asarray(trajectories.states, jnp.float32),
-            condition=jnp.asarray(trajectories.condition, jnp.float32),
-            trajectory=jnp.asarray(rows, jnp.int32),
-            step=jnp.asarray(steps, jnp.int32),
-            longest_gap=jnp.asarray(np.minimum(remaining, int(max_gap / dt + 1e-9)), jnp.int32),
-            blur=blur_of(block_blur, trajectories.states.shape[-1]),
-            dt=dt,
+            conditions=jnp.asarray(trajectories.condition, jnp.float32),
         )
 
     def __len__(self) -> int:
-        return len(self.trajectory)
+        return len(self.picker)
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
         """Draw transitions, with replacement; jit-able for a static batch size."""
-        start_key, gap_key, blur_key = jax.random.split(key, 3)
-        start = jax.random.randint(start_key, (batch_size,), 0, len(self))
-        row, step, longest = self.trajectory[start], self.step[start], self.longest_gap[start]
-        # floor((longest + 1)^u) is log-uniform on 1 .. longest, up to rounding.
-        u = jax.random.uniform(gap_key, (batch_size,))
-        gap = jnp.floor((longest + 1.0) ** u).astype(jnp.int32)
-        gap = jnp.clip(gap, 1, longest)
-        later = step + gap
-        std = jnp.sqrt(self.dt * gap)[:, None] * self.blur
-        noise = jax.random.normal(blur_key, (batch_size, len(self.blur)))
-        return TransitionBatch(
-            x_init=self.states[row, step],
-            x_final=self.states[row, later] + std * noise,
-            t_init=self.dt * step.astype(jnp.float32),
-            t_final=self.dt * later.astype(jnp.float32),
-            condition=self.condition[row],
-        )
+        picks = self.picker.pick(key, batch_size)
+        return self.picker.batch(picks, *_gather(self, picks))
+
+    def batches(self, keys: Key[Array, " n"], batch_size: int) -> TransitionBatch:
+        """A batch for each of some keys, along a new first axis."""
+        picks = pick_batches(self.picker, keys, batch_size)
+        # Not compiled into one with the rest, so that the data may come from elsewhere without a
+        # difference in any bit.
+        return finish_batches(self.picker, picks, *_gather_jit(self, picks))
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def pick_batches(picker: Picker, keys: Key[Array, " n"], batch_size: int) -> Picks:
+    """What `Picker.pick` picks for each of some keys, along a new first axis."""
+    return jax.vmap(lambda key: picker.pick(key, batch_size))(keys)
+
+
+finish_batches = jax.jit(Picker.batch)
+
+
+def _gather(source: Transitions, picks: Picks) -> tuple[Array, Array, Array]:
+    states = source.states
+    x_init, x_final = states[picks.row, picks.step], states[picks.row, picks.later]
+    return x_init, x_final, source.conditions[picks.row]
+
+
+_gather_jit = jax.jit(_gather)
 
 
 def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
@@ -143,29 +228,67 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
         StoreError: unreadable, or the split is empty.
         ValueError: the state has neither 5 nor 7 numbers.
     """
+    with store.reading(path, "dataset") as file:
+        return trajectories_of(file, rows_of(path, file, split), state_dim)
+
+
+def rows_of(path: Path | str, file: Any, split: int) -> Int[np.ndarray, " n"]:
+    """Places of a split's trajectories in an open data set.
+
+    Raises:
+        StoreError: the split is empty.
+    """
+    rows = np.flatnonzero(file["split"][...] == split)
+    if not len(rows):
+        raise store.StoreError(
+            f"{path}: no trajectory in the {SPLITS[split]} split; "
+            "raise num_trajectories or the split's fraction"
+        )
+    return rows
+
+
+def trajectories_of(file: Any, rows: np.ndarray, state_dim: int) -> Trajectories:
+    """Trajectories of an open data set, in physical units, a block of the file in memory at a time.
+
+    Args:
+        file: as `store.reading` gives it.
+        rows: places, in order.
+        state_dim: 7 or 5.
+
+    Raises:
+        ValueError: the state has neither 5 nor 7 numbers.
+    """
+    parts = state_parts(state_dim)
+    times, size = file["observations"].shape[1], file["condition"].shape[1]
+    states = np.empty((len(rows), times, state_dim), np.float32)
+    condition = np.empty((len(rows), size), np.float32)
+    bounds = {name: store.bounds_of(file, name) for name in {*parts, "condition"}}
+    for block in store.blocks(len(file["split"])):
+        first, stop = np.searchsorted(rows, [block.start, block.stop])
+        if first < stop:
+            chosen = rows[first:stop] - block.start
+            values = {
+                name: store.unscale(file[name][block][chosen], *bounds[name]) for name in bounds
+            }
+            condition[first:stop] = values.pop("condition")
+            states[first:stop] = join_state(values, state_dim)
+    return Trajectories(states, file["length"][...][rows], condition)
+
+
+def state_parts(state_dim: int) -> tuple[str, ...]:
+    """The data set's arrays that a state is made of."""
     if state_dim not in (5, 7):
         raise ValueError(f"expected state_dim 5 or 7, got {state_dim}")
-    with store.reading(path, "dataset") as file:
-        rows = np.flatnonzero(file["split"][...] == split)
-        if not len(rows):
-            raise store.StoreError(
-                f"{path}: no trajectory in the {SPLITS[split]} split; "
-                "raise num_trajectories or the split's fraction"
-            )
+    return ("observations", "agent_velocity", "block_angle")[:: 1 if state_dim == 7 else 2]
 
-        metadata = json.loads(file.attrs["metadata"])
 
-        def physical(name: str) -> np.ndarray:
-            low, high = (np.asarray(metadata[bound][name]) for bound in ("min", "max"))
-            return store.unscale(file[name][...][rows], low, high).astype(np.float32)
-
-        observations = physical("observations")
-        parts = [observations[..., :2]]
-        if state_dim == 7:
-            parts.append(physical("agent_velocity"))
-        parts += [observations[..., 2:4], physical("block_angle")[..., None]]
-        return Trajectories(
-            states=np.concatenate(parts, axis=-1),
-            length=file["length"][...][rows],
-            condition=physical("condition"),
-        )
+def join_state(values: dict[str, np.ndarray], state_dim: int) -> Float[np.ndarray, "*batch dim"]:
+    """States of the arrays that `state_parts` names, in their order."""
+    observations = values["observations"]
+    joined = np.empty((*observations.shape[:-1], state_dim), np.float32)
+    joined[..., :2] = observations[..., :2]
+    if state_dim == 7:
+        joined[..., 2:4] = values["agent_velocity"]
+    joined[..., -3:-1] = observations[..., 2:4]
+    joined[..., -1] = values["block_angle"]
+    return joined

@@ -23,6 +23,7 @@ from nsf_pipeline.evaluation.metrics import (
     score_point,
 )
 from nsf_pipeline.evaluation.states import States, choose_states
+from nsf_pipeline.evaluation.tracked import log_evaluation
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.file import model_header
@@ -54,7 +55,8 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
             f"{model_path}: its policies are defined by other dmp settings than those given; "
             "train it again, or evaluate it with its own settings"
         )
-    trained_on = model_header(model_path).get("dataset_fingerprint")
+    header = model_header(model_path)
+    trained_on = header.get("dataset_fingerprint")
     with reading(dataset, "dataset") as file:
         if file.attrs.get("fingerprint") != trained_on:
             raise FileError(
@@ -102,6 +104,7 @@ def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path
             beside.write_text(content, encoding="utf-8")
     figures.save(figures.block_positions(all_draws, all_states), folder / "block_positions.png")
     print(text, flush=True)
+    log_evaluation(config, header, model_path, dataset, folder / "horizons.csv")
 
 
 def predict(

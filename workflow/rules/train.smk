@@ -5,6 +5,11 @@ rule train:
     output:
         model="results/model.eqx",
         metrics="results/training/metrics.csv",
+        curves=report(
+            "results/training/curves.png",
+            caption="../report/curves.rst",
+            category="Training",
+        ),
     log:
         "results/logs/train.log",
     benchmark:
@@ -19,6 +24,9 @@ rule train:
         config=settings_of("train"),
         code=code_of("train"),
     shell:
+        # The bar is for whoever watches, not for the log. How training runs makes no model stale.
         "(set -x; python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
-        "--output {output.model:q} --metrics {output.metrics:q} --threads {threads}) "
-        "2>&1 | tee {log:q}"
+        "--output {output.model:q} --metrics {output.metrics:q} --curves {output.curves:q} "
+        "--checkpoint-seconds {SETTINGS.runtime.checkpoint_seconds} "
+        "--data-memory {SETTINGS.runtime.data_memory} --threads {threads} --bar 3) "
+        "3>&2 2>&1 | tee {log:q}"

@@ -1,0 +1,89 @@
+"""What training shows of itself: lines, a bar on a terminal, curves."""
+
+import os
+import re
+
+import pandas as pd
+
+from nsf_pipeline import label
+from nsf_pipeline.training.curves import draw
+from nsf_pipeline.training.progress import Display
+
+ROW = {
+    "step": 50,
+    "nll": 2.5,
+    "one_to_two": 0.25,
+    "two_to_one": 0.125,
+    "gradient_norm": 3.0,
+    "clipped": 0.5,
+    "validation_nll": 2.75,
+}
+
+
+def shown(fd):
+    return os.read(fd, 1 << 16).decode()
+
+
+def test_a_terminal_gets_a_bar_with_step_speed_time_left_and_validation(capfd):
+    ours, theirs = os.openpty()
+    display = Display(100, (12345, theirs))  # the first is no terminal, not even open
+    display.bar(1)
+    assert re.search(r"\[\.{24}\] step 1 of 100, compiled", shown(ours))
+    display.bar(50)
+    display.row(ROW, 12.0)
+    display.bar(75)
+    text = shown(ours)
+    assert re.search(r"\[(#+)\.+\] step 75 of 100, [\d.e+]+ steps/s, 0 s left, valid", text)
+    assert text.endswith("validation nll 2.750")
+    assert "\n" not in text  # the bar is one line; the log's lines go elsewhere
+    display.bar(100)
+    assert "step 100 of 100" in shown(ours)
+    printed = capfd.readouterr()
+    (line,) = printed.out.splitlines()
+    assert re.fullmatch(
+        r"step 50 of 100, 12 s, \d+ s left: nll 2.500, 1->2 0.250, 2->1 0.125, "
+        r"gradient norm 3, clipped 50%, validation nll 2.750",
+        line,
+    )
+    assert printed.err == ""
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_log_gets_lines_alone(capfd):
+    display = Display(100, (1, 2))
+    display.bar(10)
+    display.say("so far")
+    display.bar(20)
+    assert tuple(capfd.readouterr()) == ("so far\n", "")
+
+
+def test_whoever_watched_may_be_gone():
+    """Its terminal closed, and nobody reading its lines."""
+    ours, theirs = os.openpty()
+    display = Display(100, (theirs,))
+    os.close(ours)
+    os.close(theirs)
+    display.bar(10)
+    read, write = os.pipe()
+    os.close(read)
+    before = os.dup(1)
+    os.dup2(write, 1)
+    try:
+        display.say("to nobody")
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(write)
+
+
+def test_curves_are_the_same_bytes_and_say_what_made_them(smoke, tmp_path):
+    rows = pd.read_csv(smoke.results / "training/metrics.csv").to_dict("records")
+    drawn = (smoke.results / "training/curves.png").read_bytes()
+    made = label.find(drawn)
+    assert made.keys() == {"fingerprint", "modules"}
+    draw(rows, tmp_path / "again.png", made)
+    assert (tmp_path / "again.png").read_bytes() == drawn
+    rows[0]["validation_nll"] += 1.0
+    draw(rows, tmp_path / "other.png", made)
+    assert (tmp_path / "other.png").read_bytes() != drawn

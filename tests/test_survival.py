@@ -1,0 +1,272 @@
+"""Training that is killed, stopped, damaged or fed from the disk ends in the same model."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, merged, run, run_verb
+
+SETTINGS = {
+    "num_trajectories": 60,
+    "shard_size": 60,
+    # Without the nominal push, which takes long to compile.
+    "model": {
+        "autonomous": True,
+        "path_points": 1,
+        "flow": {"hidden_size": 32, "depth": 1, "num_flow_layers": 1},
+        "bridge": {"hidden_size": 16, "depth": 1, "num_flow_layers": 1},
+    },
+    "training": {
+        "steps": 1500,
+        "batch_size": 256,
+        "warmup_steps": 50,
+        "validate_every": 300,
+        "validation_size": 512,
+    },
+    "runtime": {"checkpoint_seconds": 0},
+    "wandb": {"mode": "disabled"},
+}
+KILLS = 10
+PROMPT = 10.0
+"""s within which SIGTERM must have ended training."""
+
+
+class Training:
+    """The verb `train`, in a folder of its own, on a data set that all share."""
+
+    def __init__(self, folder, dataset, cache, **changes):
+        self.folder, self.dataset, self.cache = folder, dataset, cache
+        self.settings = folder / "settings.yaml"
+        defaults = yaml.safe_load((ROOT / "config.yaml").read_text())
+        settings = merged(merged(defaults, SETTINGS), changes)
+        self.settings.write_text(yaml.safe_dump(settings))
+        self.model = folder / "results/model.eqx"
+        self.metrics = folder / "results/training/metrics.csv"
+
+    def start(self, *options):
+        command = [sys.executable, "-m", "nsf_pipeline", "train", "--config", self.settings]
+        command += ["--dataset", self.dataset, *options]
+        # Compiled code is kept between runs: compiling takes longer than the training.
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(self.cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        return subprocess.Popen(
+            [str(part) for part in command],
+            cwd=self.folder,
+            env={**os.environ, **cache, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, *options):
+        process = self.start(*options)
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed
+        return printed
+
+    def checkpoints(self):
+        return sorted(self.folder.glob("results/training/checkpoints/*/*.checkpoint"))
+
+    def stopped_at_work(self):
+        """Stopped by SIGTERM when it has left two checkpoints; what it printed."""
+        process = self.start()
+        while len(self.checkpoints()) < 2:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate()
+        assert process.returncode == 143, printed
+        assert time.monotonic() - asked < PROMPT
+        assert not self.model.exists()
+        return printed
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder with a data set, and one for compiled code."""
+    folder = tmp_path_factory.mktemp("survival")
+    training = Training(folder, folder / "results/dataset.h5", folder / "cache")
+    done = run_verb("generate-data", "--config", training.settings, "--output", folder / "results")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shared):
+    training = Training(shared, shared / "results/dataset.h5", shared / "cache")
+    training.printed = training.finish()
+    return training
+
+
+@pytest.fixture
+def training(undisturbed, tmp_path):
+    return Training(tmp_path, undisturbed.dataset, undisturbed.cache)
+
+
+def history(training):
+    """The metrics, times aside."""
+    return pd.read_csv(training.metrics).drop(columns="seconds")
+
+
+def assert_same(training, undisturbed):
+    assert training.model.read_bytes() == undisturbed.model.read_bytes()
+    pd.testing.assert_frame_equal(history(training), history(undisturbed), check_exact=True)
+    assert pd.read_csv(training.metrics)["seconds"].is_monotonic_increasing
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, training):
+    """SIGKILL at any moment: importing, loading, stepping, validating, writing."""
+    moments = random.Random(0)
+    started = time.monotonic()
+    training.finish()
+    whole = time.monotonic() - started
+    shutil.rmtree(training.folder / "results")
+    kills, steps = 0, set()
+    while kills < KILLS:
+        process = training.start()
+        try:
+            printed, _ = process.communicate(timeout=moments.uniform(0.3, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            steps |= {path.name for path in training.checkpoints()}
+        else:  # it got to its end: begin again
+            assert process.returncode == 0, printed
+            assert_same(training, undisturbed)
+            shutil.rmtree(training.folder / "results")
+        assert len(training.checkpoints()) <= 3  # two, and the next before the last is removed
+    assert len(steps) > 2, "no run was killed at work"
+    training.finish()
+    assert_same(training, undisturbed)
+    left = {path.suffix for path in (training.folder / "results").rglob("*") if path.is_file()}
+    assert left == {".eqx", ".csv", ".png", ".checkpoint"}  # and no temporary file
+
+
+def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, training):
+    printed = training.stopped_at_work()
+    *_, newest = training.checkpoints()
+    step = int(newest.stem)
+    assert printed.splitlines()[-1] == f"nsf_pipeline: stopped at step {step} of 1500"
+    printed = training.finish()
+    assert f"going on from step {step}: " in printed
+    assert_same(training, undisturbed)
+
+
+def test_sigterm_to_all_of_a_job_keeps_its_code(training):
+    """The process that reads its output is gone too, as when a cluster stops a job."""
+    process = training.start()
+    while not training.checkpoints():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.stdout.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PROMPT) == 143
+
+
+def test_sigterm_while_compiling_is_obeyed_in_time(training):
+    path = training.settings
+    settings = merged(yaml.safe_load(path.read_text()), {"model": {"autonomous": False}})
+    path.write_text(yaml.safe_dump(settings))
+    other = Training(training.folder, training.dataset, training.folder / "cache")
+    path.write_text(yaml.safe_dump(settings))
+    process = other.start()
+    assert "starts, in memory" in process.stdout.readline()
+    time.sleep(1.0)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate()
+    assert process.returncode == 143, printed
+    assert time.monotonic() - asked < PROMPT
+    assert not other.model.exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over(undisturbed, training):
+    training.stopped_at_work()
+    before, newest = training.checkpoints()[-2:]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    printed = training.finish()
+    assert f"{newest.relative_to(training.folder)}: not a sound checkpoint: " in printed
+    assert f"going on from step {int(before.stem)}: " in printed
+    assert_same(training, undisturbed)
+
+
+def test_without_a_sound_checkpoint_it_starts_afresh(undisturbed, training):
+    training.stopped_at_work()
+    for path in training.checkpoints():
+        path.write_bytes(path.read_bytes()[:1000])
+    printed = training.finish()
+    assert printed.count("truncated or damaged") == 2
+    assert "going on" not in printed
+    assert_same(training, undisturbed)
+
+
+def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training):
+    shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
+    training.metrics.unlink()
+    printed = training.finish()
+    assert "going on from step 1500: " in printed
+    assert "nll" not in printed.partition("best at")[0]  # no step was made again
+    assert_same(training, undisturbed)
+
+
+def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
+    changes = {"training": {"learning_rate": 0.003}}
+    training = Training(tmp_path, undisturbed.dataset, undisturbed.cache, **changes)
+    shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
+    process = training.start()
+    assert "starts, in memory" in process.stdout.readline()
+    line = "settings, data or code changed since the last checkpoint: starting afresh\n"
+    assert process.stdout.readline() == line
+    process.kill()
+    process.communicate()
+
+
+def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
+    printed = training.finish("--data-memory", "0", "--checkpoint-seconds", "300")
+    assert "starts, streamed from the file" in printed
+    assert "starts, in memory" in undisturbed.printed
+    assert_same(training, undisturbed)
+
+
+def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undisturbed, tmp_path):
+    wild = {"learning_rate": 1.0, "clip_norm": 1e30, "warmup_steps": 0, "validate_every": 20}
+    wild |= {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0}  # compiles sooner
+    training = Training(tmp_path, undisturbed.dataset, tmp_path, training=wild)
+    process = training.start()
+    printed, _ = process.communicate()
+    assert process.returncode == 1
+    line = printed.splitlines()[-1]
+    assert line.startswith("nsf_pipeline: step ")
+    assert "nll" in line
+    assert "last good checkpoint: " in line
+    assert line.endswith("lower training.learning_rate or training.clip_norm")
+    assert not training.model.exists()
+    assert not training.metrics.exists()
+
+
+def test_a_full_disk_loses_a_checkpoint_and_no_more(undisturbed, training):
+    """What checkpoints need is more than a file may have: training goes on without."""
+    size = undisturbed.model.stat().st_size
+    limit = 2 * size // 1024  # a checkpoint holds the parameters four times
+    command = f"ulimit -f {limit}; exec {sys.executable} -m nsf_pipeline train "
+    command += f"--config {training.settings} --dataset {training.dataset} "
+    command += f"--output {training.model} --metrics {training.metrics} "
+    command += f"--curves {os.devnull}x/curves.png"
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(training.cache)}
+    done = run("bash", "-c", command, **cache)
+    assert "training goes on without this checkpoint" in done.stdout
+    assert "nll" in done.stdout
+    assert training.checkpoints() == []
