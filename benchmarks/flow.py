@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,10 +118,14 @@ def training(
         report=lambda row: ends.append(time.perf_counter()),
     )
     pace = steps / min(np.diff(ends))
+
     # Per example: products of the networks' matrices with vectors, forwards and twice backwards.
-    weights = sum(leaf.size for leaf in jax.tree.leaves(model.transition) if leaf.ndim == 2)
+    def weights_of(part: eqx.Module) -> int:
+        leaves = jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))
+        return sum(leaf.size for leaf in leaves if leaf.ndim == 2)
+
+    weights, bridge = weights_of(model.transition), weights_of(model.bridge)
     part = settings.consistency_fraction
-    bridge = sum(leaf.size for leaf in jax.tree.leaves(model.bridge) if leaf.ndim == 2)
     # One step, first step, and two second steps; the bridge twice.
     per_example = 6 * (weights * (1 + 4 * part) + 2 * bridge * part)
     used = pace * settings.batch_size * per_example

@@ -20,13 +20,16 @@ rule train:
     resources:
         mem_mb=8000,
         runtime=240,
+        # How training runs makes no model stale, so these are no parameters.
+        checkpoint_seconds=f"{SETTINGS.runtime.checkpoint_seconds:g}",
+        data_memory=f"{SETTINGS.runtime.data_memory:g}",
     params:
         config=settings_of("train"),
         code=code_of("train"),
     shell:
-        # The bar is for whoever watches, not for the log. How training runs makes no model stale.
+        # The bar is for whoever watches, not for the log.
         "(set -x; python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
         "--output {output.model:q} --metrics {output.metrics:q} --curves {output.curves:q} "
-        "--checkpoint-seconds {SETTINGS.runtime.checkpoint_seconds} "
-        "--data-memory {SETTINGS.runtime.data_memory} --threads {threads} --bar 3) "
+        "--checkpoint-seconds {resources.checkpoint_seconds} "
+        "--data-memory {resources.data_memory} --threads {threads} --bar 3) "
         "3>&2 2>&1 | tee {log:q}"
