@@ -51,7 +51,7 @@ SETTINGS = {
     "correlated linear, 2-D": Settings("spline", 2, 0.01),
     "Ornstein-Uhlenbeck family": Settings("affine", 1, 0.01),
     "geometric Brownian motion": Settings("spline", 2, 0.02),
-    "double well": Settings("spline", 2, 0.02, steps=10_000),
+    "double well": Settings("spline", 2, 0.02, steps=12_000, hidden_size=64, consistency=1.0),
 }
 
 

@@ -39,6 +39,7 @@ CASES = [
     (2, "softplus", "spline"),
 ]
 SMALL = {"hidden_size": 8, "depth": 2}
+SPLINES = {"coupling": "spline", "num_flow_layers": 2}
 S, M, T = 0.25, 0.5, 1.0
 KEY = jax.random.key(0)
 
@@ -77,10 +78,8 @@ LAWS = {
     "transition, condition": lambda dim: transition(dim, 4)(numbers(1, dim), S, T, numbers(2, 4)),
     "transition, with s": lambda dim: transition(dim, autonomous=False)(numbers(1, dim), S, T),
     "transition, Gaussian": lambda dim: transition(dim, num_flow_layers=0)(numbers(1, dim), S, T),
-    "transition, spline": lambda dim: transition(dim, coupling="spline")(numbers(1, dim), S, T),
-    "bridge, spline": lambda dim: bridge(dim, coupling="spline")(
-        numbers(1, dim), numbers(3, dim), S, M, T
-    ),
+    "transition, spline": lambda dim: transition(dim, **SPLINES)(numbers(1, dim), S, T),
+    "bridge, spline": lambda dim: bridge(dim, **SPLINES)(numbers(1, dim), numbers(3, dim), S, M, T),
     "bridge": lambda dim: bridge(dim)(numbers(1, dim), numbers(3, dim), S, M, T),
     "bridge, condition": lambda dim: bridge(dim, 4, autonomous=False)(
         numbers(1, dim), numbers(3, dim), S, M, T, numbers(2, 4)
@@ -186,7 +185,7 @@ def test_a_spline_of_zeros_is_the_identity():
 
 def test_a_spline_makes_a_law_in_one_dimension_that_is_not_gaussian():
     for kind, gaussian in [("affine", True), ("spline", False)]:
-        law = transition(1, coupling=kind, hidden_size=16)(numbers(1, 1), S, T)
+        law = transition(1, coupling=kind, num_flow_layers=1)(numbers(1, 1), S, T)
         curve = jax.jit(jax.vmap(jax.hessian(lambda y, law=law: law.log_prob(y))))(
             law.base.loc + law.base.scale * jnp.linspace(-2.0, 2.0, 9)[:, None]
         ).ravel()
@@ -337,7 +336,8 @@ def test_gradients_are_finite_near_and_far(kind, dim, scale_function):
 
 @pytest.mark.parametrize("kind", COUPLINGS)
 def test_slopes_are_finite_where_no_time_passes(kind):
-    flow, between = transition(3, coupling=kind), bridge(3, coupling=kind)
+    settings = {"coupling": kind, "num_flow_layers": 1}
+    flow, between = transition(3, **settings), bridge(3, **settings)
     x, y = numbers(1, 3), numbers(2, 3)
     draws = {
         "at s": lambda t: flow(x, 0.5, t).sample(KEY),
@@ -415,7 +415,7 @@ def test_times_that_are_python_numbers_compile_once():
 
 @pytest.mark.parametrize("kind", COUPLINGS)
 def test_a_laws_methods_can_be_jitted_mapped_and_differentiated_as_they_are(kind):
-    flow = transition(2, coupling=kind)
+    flow = transition(2, coupling=kind, num_flow_layers=1)
     law = flow(numbers(1, 2), S, T)
     keys, points = jax.random.split(KEY, 3), numbers(2, 3, 2)
     for each in (law, law.base):
