@@ -314,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--bar",
         type=_natural,
-        default=sys.stderr.fileno() if sys.stderr else 2,
+        default=2,
         metavar="FD",
         help="file descriptor that gets a bar if it is a terminal (standard error)",
     )
