@@ -24,6 +24,7 @@ from nsf_pipeline.config import (
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT
 
+STANDARD_ERROR = 2
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -156,7 +157,7 @@ def _train(options: argparse.Namespace) -> None:
             options.output,
             options.metrics,
             options.curves,
-            terminals=(options.bar, sys.stderr.fileno()),
+            terminals=(options.bar, STANDARD_ERROR),
         )
     except Stopped as stopped:
         raise _Exit(stopped.code, str(stopped)) from None
@@ -314,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--bar",
         type=_natural,
-        default=2,
+        default=STANDARD_ERROR,
         metavar="FD",
         help="file descriptor that gets a bar if it is a terminal (standard error)",
     )

@@ -38,7 +38,7 @@ FILES = {
     ),
     "rollouts of a rollout shard": (
         ["rollouts", "--policies", "shard.h5", "--output", "out.h5"],
-        "shard.h5: expected policies of schema version 1, got rollouts",
+        "shard.h5: expected policies, got rollouts",
     ),
     "rollouts of a truncated shard": (
         ["rollouts", "--policies", "truncated.h5", "--output", "out.h5"],
@@ -62,7 +62,7 @@ FILES = {
     ),
     "dataset of policies": (
         ["dataset", "--rollouts", "policies", "--output", "out.h5", "--metadata", "out.json"],
-        "policies/00000.h5: expected rollouts of schema version 1, got policies",
+        "policies/00000.h5: expected rollouts, got policies",
     ),
     "train on nothing": (
         ["train", "--dataset", "none.h5", "--output", "out.eqx", "--metrics", "out.csv"],
@@ -70,7 +70,7 @@ FILES = {
     ),
     "train on a shard": (
         ["train", "--dataset", "shard.h5", "--output", "out.eqx", "--metrics", "out.csv"],
-        "shard.h5: expected dataset of schema version 1, got rollouts",
+        "shard.h5: expected dataset, got rollouts",
     ),
     "evaluate no model": (
         ["evaluate", "--model", "none.eqx", "--dataset", "dataset.h5", "--output", "out"],
@@ -90,7 +90,7 @@ FILES = {
     ),
     "picture of a shard": (
         ["picture", "--dataset", "shard.h5", "--output", "out.png"],
-        "shard.h5: expected dataset of schema version 1, got rollouts",
+        "shard.h5: expected dataset, got rollouts",
     ),
     "picture in a file's place": (
         ["picture", "--dataset", "dataset.h5", "--output", "shard.h5/out.png"],
@@ -102,7 +102,7 @@ FILES = {
     ),
     "replay of policies": (
         ["replay", "policies.h5"],
-        "policies.h5: expected rollouts or dataset of schema version 1, got policies",
+        "policies.h5: expected rollouts or dataset, got policies",
     ),
     "rollouts of other settings' policies": (
         ["rollouts", "--policies", "other_policies.h5", "--output", "out.h5"],
@@ -118,7 +118,7 @@ FILES = {
     ),
     "video of policies": (
         ["video", "--source", "policies.h5", "--trajectory", "best", "--output", "out.mp4"],
-        "policies.h5: expected rollouts or dataset of schema version 1, got policies",
+        "policies.h5: expected rollouts or dataset, got policies",
     ),
     "video in a file's place": (
         ["video", "--source", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],

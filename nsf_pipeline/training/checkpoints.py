@@ -39,7 +39,7 @@ class Checkpoints:
         notes: of the owner, as plain JSON values; they come and go with the checkpoints.
     """
 
-    def __init__(self, folder: Path, every: float, say: Callable[[str], None]):
+    def __init__(self, folder: Path, every: int | float, say: Callable[[str], None]):
         self.folder, self.every, self._say = folder, every, say
         self.newest: Path | None = None
         self.notes: dict[str, Any] = {}

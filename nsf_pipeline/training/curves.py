@@ -11,7 +11,7 @@ from nsf_pipeline import label
 from nsf_pipeline.files import replacing
 
 TRAINING, VALIDATION, OTHER, LINE = "#3b6fb6", "#d1495b", "#cbab78", "#9aa0a6"
-Rows = Sequence[Mapping[str, float]]
+Rows = Sequence[Mapping[str, int | float]]
 
 
 def draw(rows: Rows, output: Path, made: Mapping[str, Any]) -> None:
