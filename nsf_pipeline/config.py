@@ -282,7 +282,10 @@ class Config(Section):
 
     @property
     def max_steps(self) -> int:
-        """Control steps of the longest trajectory, the padded length T."""
+        """Control steps of the longest trajectory, the padded length T.
+
+        Stages that shape arrays call `num_steps` themselves: this module is hashed by none.
+        """
         return num_steps(self.policies.duration[1])
 
     @property

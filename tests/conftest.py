@@ -100,3 +100,23 @@ def eight(tmp_path_factory):
     done = run_eight(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def simulated(folder, policies, config):
+    """The folder, with a rollout shard of some policies and the data set of it."""
+    # Here, for what is imported before the tests' type checks are in place goes unchecked.
+    from nsf_pipeline.data import store
+    from nsf_pipeline.data.merge import merge
+    from nsf_pipeline.data.rollouts import simulate
+
+    attributes = {"fingerprint": "0" * 16}
+    store.write(folder / "00000.h5", "rollouts", simulate(config, policies), attributes)
+    merge(
+        [folder / "00000.h5"],
+        config,
+        rollouts_fingerprint="0" * 16,
+        attributes=attributes,
+        output=folder / "dataset.h5",
+        metadata_output=folder / "dataset.meta.json",
+    )
+    return folder

@@ -6,13 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, run, simulated
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Polygon, StepPatch
 
 from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
-from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.picture import (
     APART,
     BINS,
@@ -24,7 +23,6 @@ from nsf_pipeline.data.picture import (
     summarise,
 )
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.pusht import geometry
 
 COUNT = 60
@@ -35,17 +33,7 @@ CONFIG = Config(
 
 def dataset(folder, policies, config=CONFIG):
     """The path of the data set of some policies."""
-    attributes = {"fingerprint": "0" * 16}
-    store.write(folder / "00000.h5", "rollouts", simulate(config, policies), attributes)
-    merge(
-        [folder / "00000.h5"],
-        config,
-        rollouts_fingerprint="0" * 16,
-        attributes=attributes,
-        output=folder / "dataset.h5",
-        metadata_output=folder / "dataset.meta.json",
-    )
-    return folder / "dataset.h5"
+    return simulated(folder, policies, config) / "dataset.h5"
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,13 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import run_verb
+from conftest import run_verb, simulated
 
 from nsf_pipeline.cli import main
 from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
-from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import last_coverage, record_trajectory
-from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.video import DESIRED, TRAVELLED, annotated, record, write_mp4
 
@@ -200,18 +198,7 @@ def test_paths_goal_and_caption_are_drawn_thin(frames):
 def folder(tmp_path_factory):
     """A rollout shard and its data set."""
     folder = tmp_path_factory.mktemp("videos")
-    policies = sample_policies(CONFIG, 0, COUNT)
-    attributes = {"fingerprint": "0" * 16}
-    store.write(folder / "00000.h5", "rollouts", simulate(CONFIG, policies), attributes)
-    merge(
-        [folder / "00000.h5"],
-        CONFIG,
-        rollouts_fingerprint="0" * 16,
-        attributes=attributes,
-        output=folder / "dataset.h5",
-        metadata_output=folder / "dataset.meta.json",
-    )
-    return folder
+    return simulated(folder, sample_policies(CONFIG, 0, COUNT), CONFIG)
 
 
 @pytest.fixture(scope="module")

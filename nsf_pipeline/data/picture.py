@@ -73,8 +73,7 @@ def draw(dataset: Path, output: Path) -> None:
         FileError: the data set cannot be read, or the picture not written.
     """
     figure = picture(summarise(dataset))
-    with store.reading(dataset, "dataset") as file:
-        made = record_after("picture", file.attrs.get("fingerprint", ""))
+    made = record_after("picture", store.attributes_of(dataset).get("fingerprint", ""))
     metadata = {"Software": None, "Comment": label.embed(made)}
     with replacing(output) as beside:
         figure.savefig(beside, format="png", dpi=110, metadata=metadata)
