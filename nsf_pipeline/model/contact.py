@@ -9,8 +9,11 @@ that would part them, with the lever arm l = r x u about the centre of mass, the
 Carried along the agent's noiseless path, this is the push to expect; noise is left to the flow.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from nsf_pipeline.pusht.geometry import (
@@ -24,12 +27,44 @@ from nsf_pipeline.pusht.geometry import (
 
 Point = Float[Array, "*batch 2"]
 Pose = Float[Array, "3"]
+# In what runs at every step of the push, a plane vector is two scalars: mapped over a batch, each
+# is one contiguous array, which a processor's vector units take whole.
+Scalar = Float[Array, "..."]
+Pair = tuple[Any, Any]
+
 SWEEPS = 2
 """Times that the contacts of one step are resolved, in turn."""
 
-_CENTRES = (T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2
-_HALF_SIZES = (T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2
-_CORNERS = T_RECTANGLES[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2) - T_CENTRE
+# As plain numbers.
+_CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
+_HALF_SIZES = [(x, y) for x, y in ((T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2).tolist()]
+_MASS_X, _MASS_Y = T_CENTRE.tolist()
+# The T's outermost corners, from its centre of mass.
+_BAR, _STEM = T_RECTANGLES - np.tile(T_CENTRE, 2)
+_CORNERS = [
+    *((x, y) for x in _BAR[::2].tolist() for y in _BAR[1::2].tolist()),
+    *((x, float(_STEM[3])) for x in _STEM[::2].tolist()),
+]
+
+
+class Body(NamedTuple):
+    """The block by its centre of mass (px) and angle (rad), whose cosine and sine are kept."""
+
+    x: Scalar
+    y: Scalar
+    angle: Scalar
+    cos: Scalar
+    sin: Scalar
+
+    def turned(self, vector: Pair) -> Pair:
+        """A vector of the block's frame, as the room sees it."""
+        x, y = vector
+        return self.cos * x - self.sin * y, self.sin * x + self.cos * y
+
+    def seen(self, vector: Pair) -> Pair:
+        """A vector of the room, as the block's frame sees it."""
+        x, y = vector
+        return self.cos * x + self.sin * y, self.cos * y - self.sin * x
 
 
 def rotate(points: Point, angle: Float[Array, ""]) -> Point:
@@ -46,19 +81,8 @@ def seen_from(pose: Pose, points: Point) -> Point:
 
 def distance_and_normal(point: Float[Array, "2"]) -> tuple[Float[Array, ""], Float[Array, "2"]]:
     """Signed distance (px) from the T's outline, in its frame, and the direction away from it."""
-    offset = point - _CENTRES
-    side = jnp.where(offset < 0, -1.0, 1.0)
-    beyond = jnp.abs(offset) - _HALF_SIZES
-    outside = jnp.maximum(beyond, 0.0)
-    squared = jnp.sum(outside**2, axis=-1)
-    is_outside = squared > 0
-    # The root is kept from 0, where its slope is not finite.
-    reach = jnp.sqrt(jnp.where(is_outside, squared, 1.0))
-    nearest_side = jnp.where(beyond[:, :1] > beyond[:, 1:], jnp.eye(2)[0], jnp.eye(2)[1])
-    distances = jnp.where(is_outside, reach, jnp.max(beyond, axis=-1))
-    normals = side * jnp.where(is_outside[:, None], outside / reach[:, None], nearest_side)
-    first = distances[0] <= distances[1]
-    return jnp.min(distances), jnp.where(first, normals[0], normals[1])
+    distance, normal = _distance_and_normal((point[0], point[1]))
+    return distance, jnp.stack(normal)
 
 
 def clearance(pose: Pose, agent: Float[Array, "2"]) -> Float[Array, ""]:
@@ -82,64 +106,125 @@ def nominal_push(
         Poses (knots, 3), and how deep each step took the agent before the block yielded, px
         (knots - 1); negative where it did not touch.
     """
-    centre = pose[:2] + rotate(jnp.asarray(T_CENTRE, jnp.float32), pose[2])
-    body = jnp.append(centre, pose[2])
-    tolerated = jnp.maximum(
-        jnp.concatenate(
-            [
-                _agent_overlap(body, path[0])[0][None],
-                *(_wall_overlaps(body, axis)[0] for axis in range(2)),
-            ]
-        ),
-        0.0,
-    )
+    agents = path[:, 0], path[:, 1]
+    frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
+    offset_x, offset_y = frame.turned((_MASS_X, _MASS_Y))
+    body = frame._replace(x=frame.x + offset_x, y=frame.y + offset_y)
+    ends = [(axis, end) for axis in range(2) for end in range(2)]
+    tolerated = [
+        jnp.maximum(depth, 0.0)
+        for depth in (
+            _agent_overlap(body, (agents[0][0], agents[1][0]))[0],
+            *(_wall_depth(body, axis, end, _outermost(body, axis, end)) for axis, end in ends),
+        )
+    ]
 
-    def sweep(body: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        agent, tolerated = now
-        overlap, *contact = _agent_overlap(body, agent)
-        depth = overlap - tolerated[0]
-        body = _part(body, depth, *contact)
+    def advance(body: Body, now: tuple[Pair, Scalar]) -> tuple[Body, tuple[Body, Scalar]]:
+        agent, decay = now
+        overlap, arm, direction = _agent_overlap(body, agent)
+        depth = overlap - decay * tolerated[0]
+        body = _part(body, depth, arm, direction)
         for axis in range(2):
-            depths, arms, directions = _wall_overlaps(body, axis)
-            depths -= tolerated[1 + 2 * axis : 3 + 2 * axis]
-            is_low = depths[0] > depths[1]
-            chosen = (jnp.where(is_low, low, high) for low, high in (arms, directions))
-            body = _part(body, jnp.max(depths), *chosen)
+            corners = [_outermost(body, axis, end) for end in range(2)]
+            low, high = (
+                _wall_depth(body, axis, end, corners[end]) - decay * tolerated[1 + 2 * axis + end]
+                for end in range(2)
+            )
+            is_low = low > high
+            arm = body.turned(_where(is_low, *corners))
+            inward = jnp.where(is_low, 1.0, -1.0)
+            still = jnp.zeros_like(inward)
+            direction = (inward, still) if axis == 0 else (still, inward)
+            body = _part(body, jnp.maximum(low, high), arm, direction)
         return body, (body, depth)
 
     decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
-    inputs = (path[1:], decay[:, None] * tolerated)
-    repeated = jax.tree.map(lambda values: jnp.repeat(values, SWEEPS, axis=0), inputs)
-    _, (bodies, depths) = jax.lax.scan(sweep, body, repeated)
-    bodies, depths = bodies[SWEEPS - 1 :: SWEEPS], depths[::SWEEPS]
-    centre_seen = jax.vmap(rotate, (None, 0))(jnp.asarray(T_CENTRE, jnp.float32), bodies[:, 2])
-    poses = jnp.concatenate([bodies[:, :2] - centre_seen, bodies[:, 2:]], axis=1)
+    sweeps = (agents[0][1:], agents[1][1:]), decay
+    sweeps = jax.tree.map(lambda values: jnp.repeat(values, SWEEPS, axis=0), sweeps)
+    _, (bodies, depths) = jax.lax.scan(jax.checkpoint(advance), body, sweeps)
+    bodies = jax.tree.map(lambda values: values[SWEEPS - 1 :: SWEEPS], bodies)
+    depths = depths[::SWEEPS]
+    offset_x, offset_y = bodies.turned((_MASS_X, _MASS_Y))
+    poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
     # Untouched, the block keeps its pose to the last bit.
-    poses = jnp.where((bodies == body).all(axis=1, keepdims=True), pose, poses)
+    untouched = (bodies.x == body.x) & (bodies.y == body.y) & (bodies.angle == body.angle)
+    poses = jnp.where(untouched[:, None], pose, poses)
     return jnp.concatenate([pose[None], poses]), depths
 
 
-def _agent_overlap(body: Array, agent: Array) -> tuple[Array, Array, Array]:
+def _agent_overlap(body: Body, agent: Pair) -> tuple[Scalar, Pair, Pair]:
     """Depth (px), arm from the centre of mass to the contact, and where to the block yields."""
-    local = rotate(agent - body[:2], -body[2]) + T_CENTRE
-    distance, normal = distance_and_normal(local)
-    arm = rotate(local - normal * distance - T_CENTRE, body[2])
-    return AGENT_RADIUS - distance, arm, -rotate(normal, body[2])
+    seen_x, seen_y = body.seen((agent[0] - body.x, agent[1] - body.y))
+    distance, normal = _distance_and_normal((seen_x + _MASS_X, seen_y + _MASS_Y))
+    arm = body.turned((seen_x - normal[0] * distance, seen_y - normal[1] * distance))
+    away_x, away_y = body.turned(normal)
+    return AGENT_RADIUS - distance, arm, (-away_x, -away_y)
 
 
-def _wall_overlaps(body: Array, axis: int) -> tuple[Array, Array, Array]:
-    """The same for the walls at an axis's low and high end: (2), (2, 2), (2, 2)."""
-    arms = rotate(jnp.asarray(_CORNERS, jnp.float32), body[2])
-    along = arms[:, axis]
-    arms = arms[jnp.stack([jnp.argmin(along), jnp.argmax(along)])]
-    low, high = body[axis] + arms[0, axis], body[axis] + arms[1, axis]
-    inward = jnp.eye(2)[axis]
-    return jnp.stack([WALLS[0] - low, high - WALLS[1]]), arms, jnp.stack([inward, -inward])
+def _outermost(body: Body, axis: int, end: int) -> Pair:
+    """The corner, in the block's frame, that is furthest out at an axis's low or high end."""
+    side = 1.0 if end else -1.0
+    corner: Pair = _CORNERS[0]
+    furthest: Any = -jnp.inf
+    for candidate in _CORNERS:
+        reach = jax.lax.stop_gradient(side * body.turned(candidate)[axis])
+        corner = _where(reach > furthest, candidate, corner)
+        furthest = jnp.maximum(reach, furthest)
+    return corner
 
 
-def _part(body: Array, depth: Array, arm: Array, direction: Array) -> Array:
+def _wall_depth(body: Body, axis: int, end: int, corner: Pair) -> Scalar:
+    """How far (px) a corner is beyond the wall at an axis's low or high end."""
+    at = body[axis] + body.turned(corner)[axis]
+    return at - WALLS[1] if end else WALLS[0] - at
+
+
+def _part(body: Body, depth: Scalar, arm: Pair, direction: Pair) -> Body:
     """The body after yielding to one overlap; itself, bit for bit, where there is none."""
     lever = arm[0] * direction[1] - arm[1] * direction[0]
     impulse = depth / (1.0 + lever**2 / T_INERTIA)
-    change = jnp.append(impulse * direction, impulse * lever / T_INERTIA)
-    return jnp.where(depth > 0, body + change, body)
+    angle = impulse * lever / T_INERTIA
+    # Cosine and sine of a small angle, by its half's tangent: a processor's own cost more than all
+    # the rest of a step.
+    tangent = angle / 2 + angle**3 / 24
+    cos = (1.0 - tangent**2) / (1.0 + tangent**2)
+    sin = 2.0 * tangent / (1.0 + tangent**2)
+    after = Body(
+        body.x + impulse * direction[0],
+        body.y + impulse * direction[1],
+        body.angle + angle,
+        body.cos * cos - body.sin * sin,
+        body.sin * cos + body.cos * sin,
+    )
+    return Body(*(jnp.where(depth > 0, new, old) for new, old in zip(after, body, strict=True)))
+
+
+def _distance_and_normal(point: Pair) -> tuple[Scalar, Pair]:
+    bar, stem = (
+        jax.lax.stop_gradient(_from_rectangle(point, centre, half)[0])
+        for centre, half in zip(_CENTRES, _HALF_SIZES, strict=True)
+    )
+    is_bar = bar <= stem
+    return _from_rectangle(point, _where(is_bar, *_CENTRES), _where(is_bar, *_HALF_SIZES))
+
+
+def _from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair]:
+    x, y = point[0] - centre[0], point[1] - centre[1]
+    beyond_x, beyond_y = jnp.abs(x) - half[0], jnp.abs(y) - half[1]
+    outside_x, outside_y = jnp.maximum(beyond_x, 0.0), jnp.maximum(beyond_y, 0.0)
+    squared = outside_x**2 + outside_y**2
+    is_outside = squared > 0
+    # The root is kept from 0, where its slope is not finite.
+    reach = jnp.sqrt(jnp.where(is_outside, squared, 1.0))
+    nearer_x = jnp.where(beyond_x > beyond_y, 1.0, 0.0)
+    normal_x = jnp.where(is_outside, outside_x / reach, nearer_x)
+    normal_y = jnp.where(is_outside, outside_y / reach, 1.0 - nearer_x)
+    distance = jnp.where(is_outside, reach, jnp.maximum(beyond_x, beyond_y))
+    return distance, (jnp.where(x < 0, -normal_x, normal_x), jnp.where(y < 0, -normal_y, normal_y))
+
+
+def _where(condition: Array, if_true: Pair, if_false: Pair) -> Pair:
+    first, second = (
+        jnp.where(condition, yes, no) for yes, no in zip(if_true, if_false, strict=True)
+    )
+    return first, second
