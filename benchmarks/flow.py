@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nsf_pipeline.config import Config
+from nsf_pipeline.config import Config, TrainingConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.transitions import Trajectories, Transitions
@@ -101,6 +101,19 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
         print(f"| {label[0]} | {label[1]} | {1 / median:,.0f} | {reference / median:.2f} |")
 
 
+def work_of_products(model: PushTModel, settings: TrainingConfig) -> float:
+    """Operations of one training step's products of networks' matrices, there and twice back."""
+
+    def weights_of(part: eqx.Module) -> int:
+        leaves = jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))
+        return sum(leaf.size for leaf in leaves if leaf.ndim == 2)
+
+    part = settings.consistency_fraction
+    # The consistency losses: one step, a first step, and two second steps; the bridge twice.
+    weights = weights_of(model.transition) * (1 + 4 * part) + weights_of(model.bridge) * 2 * part
+    return 6.0 * settings.batch_size * weights
+
+
 def training(
     model: PushTModel, transitions: Transitions, config: Config, rate: float, steps: int
 ) -> None:
@@ -119,16 +132,7 @@ def training(
     )
     pace = steps / min(np.diff(ends))
 
-    # Per example: products of the networks' matrices with vectors, forwards and twice backwards.
-    def weights_of(part: eqx.Module) -> int:
-        leaves = jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))
-        return sum(leaf.size for leaf in leaves if leaf.ndim == 2)
-
-    weights, bridge = weights_of(model.transition), weights_of(model.bridge)
-    part = settings.consistency_fraction
-    # One step, first step, and two second steps; the bridge twice.
-    per_example = 6 * (weights * (1 + 4 * part) + 2 * bridge * part)
-    used = pace * settings.batch_size * per_example
+    used = pace * work_of_products(model, settings)
     print(
         f"\nTraining: {pace:.1f} steps/s of {settings.batch_size}, {used / 1e9:.1f} GFLOP/s in the "
         f"networks' products; a {SQUARE} x {SQUARE} matrix product: {rate / 1e9:.1f} GFLOP/s; "
