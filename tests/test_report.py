@@ -74,13 +74,25 @@ class Report:
     def wait(self, condition):
         return WebDriverWait(self.browser, PATIENCE, 0.1).until(lambda _: condition())
 
+    def click(self, element):
+        """Click once the element stands still: the menu's width changes with what it shows."""
+        where = {}
+
+        def at_rest():
+            before = where.get("it")
+            where["it"] = element.rect
+            return before == where["it"]
+
+        self.wait(at_rest)
+        element.click()
+
     def menu(self):
         """Go to the menu, from wherever this is."""
         self.browser.switch_to.default_content()
         if self.browser.current_url.partition("#")[0] != self.path.as_uri():
             self.browser.get(self.path.as_uri())
         for link in self.browser.find_elements(By.LINK_TEXT, "Results"):
-            link.click()
+            self.click(link)
         self.wait(lambda: self.browser.find_elements(By.LINK_TEXT, "Workflow"))
 
     def categories(self):
@@ -92,7 +104,7 @@ class Report:
     def rows(self, category):
         """The two buttons of each result, by its name, after a click on the category."""
         self.menu()
-        self.browser.find_element(By.LINK_TEXT, category).click()
+        self.click(self.browser.find_element(By.LINK_TEXT, category))
         rows = self.wait(lambda: self.all("tbody tr"))
         return {
             row.find_element(By.TAG_NAME, "td").text: row.find_elements(By.TAG_NAME, "a")
@@ -102,7 +114,7 @@ class Report:
     def page(self, category, name):
         """Click on a category and on a result's eye, and look into the page that is shown."""
         eye, _ = self.rows(category)[name]
-        eye.click()
+        self.click(eye)
         frame = self.wait(lambda: self.all("iframe"))[0]
         self.browser.switch_to.frame(frame)
         self.wait(lambda: self.all("body > *"))
@@ -136,7 +148,7 @@ def test_every_result_has_its_place_and_an_explanation(report):
     for category in report.categories():
         for name in report.rows(category):
             _, info = report.rows(category)[name]  # anew: the description took the rows' place
-            info.click()
+            report.click(info)
             text = report.wait(lambda: report.all(".prose-invert"))[0].text
             assert len(text) > 40, name
 
@@ -153,7 +165,7 @@ def test_every_figure_is_decoded_and_its_top_is_seen(report):
         for name, (eye, _) in report.rows(category).items():
             if eye.get_attribute("download"):
                 continue
-            eye.click()
+            report.click(eye)
             shown = report.wait(lambda: report.all("iframe, .p-3 > img"))[0]
             if shown.tag_name == "img":
                 figures += 1
