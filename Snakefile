@@ -1,4 +1,4 @@
-# The chain: policies -> rollouts -> dataset -> train -> evaluate, and a picture and videos beside it.
+# The chain: policies -> rollouts -> dataset -> train -> evaluate, and pictures, videos and a report beside it.
 import os
 import sys
 from pathlib import Path
@@ -27,6 +27,8 @@ include: "workflow/rules/picture.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
+include: "workflow/rules/predictions.smk"
+include: "workflow/rules/pages.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -39,4 +41,6 @@ rule all:
         picture=rules.picture.output,
         training=rules.train.output,
         evaluation=rules.evaluate.output,
-        videos=VIDEOS,
+        videos=VIDEOS + PREDICTIONS,
+        pages=[rules.table_page.output, rules.settings_page.output],
+        video_page=rules.video_page.output if VIDEOS + PREDICTIONS else [],

@@ -178,6 +178,33 @@ def _video(options: argparse.Namespace) -> None:
     _say(options.output, f"trajectory {trajectory}", started)
 
 
+def _predicted_video(options: argparse.Namespace) -> None:
+    _before_jax(options.threads)
+    from nsf_pipeline.prediction import record_prediction
+
+    started = time.monotonic()
+    trajectory = record_prediction(options.model, options.dataset, options.place, options.output)
+    _say(options.output, f"prediction of trajectory {trajectory}", started)
+
+
+def _table_page(options: argparse.Namespace) -> None:
+    from nsf_pipeline import pages
+
+    pages.write_tables(options.config, options.tables, options.output)
+
+
+def _video_page(options: argparse.Namespace) -> None:
+    from nsf_pipeline import pages
+
+    pages.write_videos(options.videos, options.output)
+
+
+def _settings_page(options: argparse.Namespace) -> None:
+    from nsf_pipeline import pages
+
+    pages.write_settings(options.config, options.output)
+
+
 def _picture(options: argparse.Namespace) -> None:
     from nsf_pipeline.data.picture import draw
 
@@ -353,6 +380,19 @@ def _parser() -> argparse.ArgumentParser:
         help="its index; or best, median or worst by last coverage",
     )
 
+    added = verb(
+        "predicted-video",
+        _predicted_video,
+        "Record a trajectory of the test split beside the model's prediction of it.",
+    )
+    added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--place", type=_natural, required=True, metavar="N", help="in the test split, from 0"
+    )
+    with_paths(added, output="MP4 to write")
+    with_threads(added)
+
     added = verb("picture", _picture, "Draw a data set: its paths, coverage and contact.")
     added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
     added.add_argument("--output", type=Path, default=Path("results/dataset.png"))
@@ -369,6 +409,21 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--results", type=Path, default=Path("results"), help="folder (results)")
     added.add_argument("--full", action="store_true", help="hold files against their checksums too")
     added.add_argument("targets", nargs="*", metavar="TARGET", help="file or rule (all)")
+
+    added = with_config(
+        verb("table-page", _table_page, "Show Markdown tables of the evaluation as HTML.")
+    )
+    added.add_argument("tables", type=Path, nargs="+", metavar="MARKDOWN", help="files to show")
+    with_paths(added, output="HTML to write")
+
+    added = verb("video-page", _video_page, "Show videos on one HTML page that holds them.")
+    added.add_argument("videos", type=Path, nargs="+", metavar="MP4", help="files to show")
+    with_paths(added, output="HTML to write")
+
+    added = with_config(
+        verb("settings-page", _settings_page, "Show all settings and their defaults as HTML.")
+    )
+    with_paths(added, output="HTML to write")
 
     verb("schema", _schema, "Print the JSON schema of config.yaml.")
     return parser

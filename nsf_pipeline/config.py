@@ -250,10 +250,12 @@ class VideoConfig(Section):
     """Trajectories recorded, by index in the data set."""
     ranked: tuple[Rank, ...] = ("best", "median", "worst")
     """Trajectories recorded, by their place when ranked by last coverage."""
+    predicted: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=1000)] = (0, 1)
+    """Trajectories shown beside the model's prediction, by place in the test split."""
 
     @model_validator(mode="after")
     def _names_each_once(self) -> "VideoConfig":
-        for name in ("trajectories", "ranked"):
+        for name in ("trajectories", "ranked", "predicted"):
             chosen = getattr(self, name)
             if len(set(chosen)) < len(chosen):
                 raise ValueError(f"{name}: {list(chosen)} names one twice")
@@ -393,6 +395,14 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield (
             f"videos.trajectories: there is no trajectory {last}, for num_trajectories = "
             f"{config.num_trajectories} counts from 0; lower the one or raise the other"
+        )
+    tests = config.num_trajectories * config.dataset.test_fraction
+    last = max(config.videos.predicted, default=0)
+    if last and last >= tests:
+        yield (
+            f"videos.predicted: there is no test trajectory {last}, for num_trajectories = "
+            f"{config.num_trajectories} gives perhaps {tests:.0f} and they count from 0; lower the "
+            "one or raise the other"
         )
     low, high = config.dmp.workspace
     for axis in ("goal_x", "goal_y"):

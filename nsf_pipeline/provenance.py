@@ -69,6 +69,11 @@ STAGES = {
     "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
     # Settings choose which videos there are, not what is in one; some come from the data set.
     "videos": Stage(("nsf_pipeline.data.recording",), (), after="rollouts"),
+    "predictions": Stage(("nsf_pipeline.prediction",), (), after="train"),
+    # Pages of the report. The videos' page comes after whatever videos there are.
+    "table_page": Stage(("nsf_pipeline.pages",), (), after="evaluate"),
+    "video_page": Stage(("nsf_pipeline.pages",), ()),
+    "settings_page": Stage(("nsf_pipeline.pages",), tuple(Config.model_fields)),
 }
 
 
@@ -86,11 +91,11 @@ def stage_fingerprint(stage: str, config: Config) -> str:
 
 
 def fingerprint_after(stage: str, source: str) -> str:
-    """Fingerprint of what a stage without settings makes from a file.
+    """Fingerprint of what a stage without settings makes from a file, or from several.
 
     Args:
         stage: the stage.
-        source: the file's own fingerprint.
+        source: the file's own fingerprint; of several, each in turn, with blanks between.
     """
     return _fingerprint(stage, source, {})
 

@@ -32,12 +32,14 @@ class Job:
         outputs: paths; the first carries the record of its making.
         sources: paths of what it is made from.
         span: first trajectory and one past the last, where the record names them.
+        fingerprint: of what it makes, where that is not its stage's.
     """
 
     stage: str
     outputs: tuple[str, ...]
     sources: tuple[str, ...] = ()
     span: tuple[int, int] | None = None
+    fingerprint: str | None = None
 
 
 class Fault(NamedTuple):
@@ -72,11 +74,33 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
     jobs.append(Job("train", model, dataset))
     jobs.append(Job("evaluate", evaluation, (model[0], dataset[0])))
     jobs.append(Job("picture", (f"{results}/dataset.png",), dataset[:1]))
+    jobs += _videos(config, results, rollouts, dataset[0], model[0])
+    jobs.append(Job("table_page", (f"{results}/report/tables.html",), (evaluation[2],)))
+    jobs.append(Job("settings_page", (f"{results}/report/settings.html",)))
+    return jobs
+
+
+def _videos(
+    config: Config, results: str, rollouts: list[str], dataset: str, model: str
+) -> list[Job]:
+    """The jobs of all videos, then that of their page."""
+    of_shard, predicted = (stage_fingerprint(name, config) for name in ("videos", "predictions"))
+    of_dataset = fingerprint_after("videos", stage_fingerprint("dataset", config))
+    jobs = []
+    for place in config.videos.predicted:
+        path = f"{results}/videos/predicted/test_{place:07d}.mp4"
+        jobs.append(Job("predictions", (path,), (model, dataset), fingerprint=predicted))
     for trajectory in config.videos.trajectories:
-        video = f"{results}/videos/{trajectory:07d}.mp4"
-        jobs.append(Job("videos", (video,), (rollouts[trajectory // config.shard_size],)))
+        path, shard = f"{results}/videos/{trajectory:07d}.mp4", trajectory // config.shard_size
+        jobs.append(Job("videos", (path,), (rollouts[shard],), fingerprint=of_shard))
     for rank in config.videos.ranked:
-        jobs.append(Job("videos", (f"{results}/videos/{rank}.mp4",), dataset[:1]))
+        path = f"{results}/videos/{rank}.mp4"
+        jobs.append(Job("videos", (path,), (dataset,), fingerprint=of_dataset))
+    if jobs:
+        shown = tuple(job.outputs[0] for job in jobs)
+        made = fingerprint_after("video_page", " ".join(str(job.fingerprint) for job in jobs))
+        page = f"{results}/report/videos.html"
+        jobs.append(Job("video_page", (page,), shown, fingerprint=made))
     return jobs
 
 
@@ -124,11 +148,9 @@ def faults(config: Config, jobs: Collection[Job], *, whole: bool = False) -> dic
             which tell a truncated file but not an altered one.
     """
     expected = {stage: stage_fingerprint(stage, config) for stage in STAGES}
-    of_ranked = fingerprint_after("videos", expected["dataset"])
 
     def check(job: Job) -> Fault | None:
-        is_ranked = job.stage == "videos" and job.sources[0].endswith("/dataset.h5")
-        return _fault(job, of_ranked if is_ranked else expected[job.stage], whole)
+        return _fault(job, job.fingerprint or expected[job.stage], whole)
 
     if not whole:
         return {job: fault for job in jobs if (fault := check(job))}
@@ -294,7 +316,7 @@ def record_of(path: str, *, whole: bool = False) -> dict[str, Any]:
     """What a file says of its making, in short: its label, its comment or its page of JSON.
 
     Args:
-        path: an HDF5 file, a model, JSON, a picture or a video.
+        path: an HDF5 file, a model, JSON, a page, a picture or a video.
         whole: hold the content against the checksum too.
 
     Raises:
@@ -305,7 +327,7 @@ def record_of(path: str, *, whole: bool = False) -> dict[str, Any]:
         with open(path, "rb") as file:
             if path.endswith(".json"):
                 return dict(json.load(file))
-            if path.endswith((".mp4", ".png")):
+            if path.endswith((".html", ".mp4", ".png")):
                 return label.find(file.read())
             fields = label.read(file)
             if fields and whole:

@@ -30,7 +30,10 @@ CONFIGURED = {
     "generate-data": ["--output", "out"],
     "train": ["--dataset", "dataset.h5", "--output", "out.eqx", "--metrics", "out.csv"],
     "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
+    "table-page": ["table.md", "--output", "out.html"],
+    "settings-page": ["--output", "out.html"],
 }
+PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
 FILES = {
     "rollouts of nothing": (
         ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
@@ -119,6 +122,30 @@ FILES = {
     "video of policies": (
         ["video", "--source", "policies.h5", "--trajectory", "best", "--output", "out.mp4"],
         "policies.h5: expected rollouts or dataset, got policies",
+    ),
+    "predicted video of no model": (
+        ["predicted-video", "--model", "none.eqx", "--place", "0", "--output", "out.mp4"],
+        "none.eqx: cannot read it: No such file",
+    ),
+    "predicted video of other data than trained on": (
+        [*PREDICTED, "0", "--output", "out.mp4", "--dataset", "other_dataset.h5"],
+        "other_dataset.h5: not the data set that model.eqx was trained on",
+    ),
+    "predicted video beyond the test split": (
+        [*PREDICTED, "500", "--output", "out.mp4", "--dataset", "dataset.h5"],
+        "dataset.h5: expected a test trajectory 500, but its test split holds ",
+    ),
+    "page of no table": (
+        ["table-page", "none.md", "--output", "out.html"],
+        "none.md: cannot read it: No such file",
+    ),
+    "page of no video": (
+        ["video-page", "broken.yaml", "--output", "out.html"],
+        "broken.yaml: truncated or damaged: it has no label; expected a video that this package",
+    ),
+    "page in a file's place": (
+        ["settings-page", "--output", "shard.h5/out.html"],
+        "shard.h5/out.html: cannot write it: ",
     ),
     "video in a file's place": (
         ["video", "--source", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],

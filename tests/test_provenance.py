@@ -13,9 +13,13 @@ from nsf_pipeline import provenance
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import STAGES, source_digest, stage_fingerprint, stage_settings
 
-WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture")
-EVERY = set(STAGES)
-AFTER_ROLLOUTS = {"dataset", "picture", "train", "evaluate"}
+PAGES = ("table_page", "video_page", "settings_page")
+WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture", *PAGES)
+# What follows from the settings and code of any stage before it. The settings' page follows from
+# all settings and its own code, the videos' from whatever videos there are.
+EVERY = set(STAGES) - {"video_page", "settings_page"}
+FROM_TRAIN = {"train", "evaluate", "predictions", "table_page"}
+AFTER_ROLLOUTS = {"dataset", "picture", *FROM_TRAIN}
 # A setting of every section, another value, and the stages that it makes stale.
 SETTINGS = {
     "seed": (1, EVERY),
@@ -25,12 +29,12 @@ SETTINGS = {
     "policies.duration": ((1.0, 3.5), EVERY),
     "simulation.action_noise_std": (4.0, EVERY - {"policies"}),
     "dataset.test_fraction": (0.2, AFTER_ROLLOUTS),
-    "model.autonomous": (True, {"train", "evaluate"}),
-    "model.flow.depth": (3, {"train", "evaluate"}),
-    "training.steps": (13_000, {"train", "evaluate"}),
+    "model.autonomous": (True, FROM_TRAIN),
+    "model.flow.depth": (3, FROM_TRAIN),
+    "training.steps": (13_000, FROM_TRAIN),
     "wandb.mode": ("disabled", set()),
     "runtime.data_memory": (1, set()),
-    "evaluation.num_samples": (64, {"evaluate"}),
+    "evaluation.num_samples": (64, {"evaluate", "table_page"}),
     "videos.trajectories": ((5,), set()),
 }
 
@@ -52,12 +56,17 @@ def stale(before, after):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_makes_stale_its_stage_and_what_follows(name):
     value, expected = SETTINGS[name]
-    assert stale(fingerprints(), fingerprints(changed(Config(), name, value))) == expected
+    assert stale(fingerprints(), fingerprints(changed(Config(), name, value))) == {
+        *expected,
+        "settings_page",
+    }
 
 
 def test_every_section_is_some_stages():
     assert {name.partition(".")[0] for name in SETTINGS} == set(Config.model_fields)
-    read = [name for stage in STAGES.values() for name in stage.settings]
+    assert sorted(STAGES["settings_page"].settings) == sorted(Config.model_fields)
+    stages = [stage for name, stage in STAGES.items() if name != "settings_page"]
+    read = [name for stage in stages for name in stage.settings]
     # Logging, how training runs and which videos there are shape no result.
     assert sorted([*read, "runtime", "videos", "wandb"]) == sorted(Config.model_fields)
 
@@ -112,18 +121,20 @@ MODULES = {
     "data/merge.py": AFTER_ROLLOUTS,
     "data/store.py": EVERY,
     "timing.py": EVERY - {"policies"},
-    "data/transitions.py": {"train", "evaluate"},
-    "flow/losses.py": {"train", "evaluate"},
-    "data/streaming.py": {"train", "evaluate"},
-    "training/fitting.py": {"train", "evaluate"},
-    "training/pusht.py": {"train", "evaluate"},
+    "data/transitions.py": FROM_TRAIN,
+    "flow/losses.py": FROM_TRAIN,
+    "data/streaming.py": FROM_TRAIN,
+    "training/fitting.py": FROM_TRAIN,
+    "training/pusht.py": FROM_TRAIN,
     "training/checkpoints.py": set(),
     "training/curves.py": set(),
     "training/progress.py": set(),
     "training/stopping.py": set(),
     "evaluation/tracked.py": set(),
-    "pusht/video.py": {"videos"},
-    "data/recording.py": {"videos"},
+    "pusht/video.py": {"videos", "predictions"},
+    "data/recording.py": {"videos", "predictions"},
+    "prediction.py": {"predictions"},
+    "pages.py": set(PAGES),
     "data/picture.py": {"picture"},
     "config.py": set(),
     "tracking.py": set(),

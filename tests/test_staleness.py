@@ -37,10 +37,15 @@ EVALUATION = {
     f"results/evaluation/{name}"
     for name in ("horizons.csv", "horizons.md", "block_positions.png", "provenance.json")
 }
-FROM_TRAINING = TRAINING | EVALUATION
-OF_DATASET = {"results/dataset.png", "results/videos/best.mp4"}
+TABLE_PAGE, VIDEO_PAGE, SETTINGS_PAGE = (
+    {f"results/report/{name}.html"} for name in ("tables", "videos", "settings")
+)
+FROM_EVALUATION = EVALUATION | TABLE_PAGE
+PREDICTED = {"results/videos/predicted/test_0000000.mp4"} | VIDEO_PAGE
+FROM_TRAINING = TRAINING | FROM_EVALUATION | PREDICTED
+OF_DATASET = {"results/dataset.png", "results/videos/best.mp4"} | VIDEO_PAGE
 FROM_DATASET = DATASET | FROM_TRAINING | OF_DATASET
-VIDEO = {"results/videos/0000000.mp4"}
+VIDEO = {"results/videos/0000000.mp4"} | VIDEO_PAGE
 
 
 def shards(kind, numbers=SHARDS):
@@ -99,8 +104,10 @@ LOST = {
         shards("rollouts", [1]) | DATASET | TRAINING,
     ),
     "the data set's page": (["results/dataset.meta.json"], "all", FROM_DATASET),
-    "the model": (["results/model.eqx"], "evaluate", FROM_TRAINING),
-    "a table": (["results/evaluation/horizons.md"], "all", EVALUATION),
+    "the model": (["results/model.eqx"], "evaluate", TRAINING | EVALUATION),
+    "a table": (["results/evaluation/horizons.md"], "all", FROM_EVALUATION),
+    "a video": (["results/videos/predicted/test_0000000.mp4"], "all", PREDICTED),
+    "a page": (["results/report/videos.html"], "all", VIDEO_PAGE),
 }
 
 
@@ -113,17 +120,22 @@ def test_a_lost_file_is_remade_with_what_follows(finished, monkeypatch, case):
     assert stale(finished, monkeypatch, [target]) == expected
 
 
-# A change of each stage's settings, and what it makes again.
+# A change of each stage's settings, and what it makes again; the settings' page aside.
 CHANGED = {
     "policies": ({"dmp": {"phase_decay": 3.0}}, shards("policies") | FROM_ROLLOUTS),
     "simulation": ({"simulation": {"action_noise_std": 4.0}}, FROM_ROLLOUTS),
     "dataset": ({"dataset": {"test_fraction": 0.2}}, FROM_DATASET),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
-    "evaluation": ({"evaluation": {"num_samples": 33}}, EVALUATION),
+    "evaluation": ({"evaluation": {"num_samples": 33}}, FROM_EVALUATION),
     "videos": (
         {"videos": {"trajectories": [0, 239], "ranked": ["best", "worst"]}},
-        {"results/videos/0000239.mp4", "results/videos/worst.mp4"},
+        {"results/videos/0000239.mp4", "results/videos/worst.mp4"} | VIDEO_PAGE,
     ),
+    "predictions": (
+        {"videos": {"predicted": [0, 2]}},
+        {"results/videos/predicted/test_0000002.mp4"} | VIDEO_PAGE,
+    ),
+    "no video": ({"videos": {"trajectories": [], "ranked": [], "predicted": []}}, set()),
     "one more shard": (
         {"num_trajectories": COUNT + SHARD},
         shards("policies", [4]) | shards("rollouts", [4]) | FROM_DATASET,
@@ -139,6 +151,7 @@ CHANGED = {
 @pytest.mark.parametrize("change", CHANGED)
 def test_a_changed_setting_reruns_the_stages_that_read_it(finished, monkeypatch, tmp_path, change):
     settings, expected = CHANGED[change]
+    expected = expected | SETTINGS_PAGE
     file = tmp_path / "changes.yaml"
     file.write_text(yaml.safe_dump(settings))
     assert remade(finished.snakemake("-n", configfiles=(SMOKE, file))) == expected
@@ -147,7 +160,7 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(finished, monkeypatch,
 
 def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
     found = remade(smoke.snakemake("-n", "--config", f"num_trajectories={COUNT + SHARD}"))
-    assert found == CHANGED["one more shard"][1]
+    assert found == CHANGED["one more shard"][1] | SETTINGS_PAGE
 
 
 # Edited modules, and what they make again.
@@ -155,8 +168,13 @@ EDITED = {
     "none, only new times": (None, set()),
     "what only training runs": ("training/fitting.py", FROM_TRAINING),
     "what rollouts run": ("data/rollouts.py", FROM_ROLLOUTS),
-    "tables": ("evaluation/tables.py", EVALUATION),
-    "what draws videos": ("data/recording.py", VIDEO | {"results/videos/best.mp4"}),
+    "tables": ("evaluation/tables.py", FROM_EVALUATION),
+    "what draws videos": (
+        "data/recording.py",
+        VIDEO | {"results/videos/best.mp4"} | PREDICTED,
+    ),
+    "what predicts": ("prediction.py", PREDICTED),
+    "pages": ("pages.py", TABLE_PAGE | VIDEO_PAGE | SETTINGS_PAGE),
     "what draws the picture": ("data/picture.py", {"results/dataset.png"}),
 }
 
@@ -218,7 +236,13 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "results/evaluation/provenance.json, horizons.csv, horizons.md, block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",
+            "results/videos/predicted/test_0000000.mp4: comes from results/model.eqx and 1 more, "
+            "which are stale",
             "results/videos/best.mp4: comes from results/dataset.h5, which is stale",
+            "results/report/videos.html: comes from results/videos/predicted/test_0000000.mp4 and "
+            "1 more, which are stale",
+            "results/report/tables.html: evaluation.num_samples was 32, is 33",
+            "results/report/settings.html: evaluation.num_samples was 32, is 33",
         ]
     forget()
     settings["policies"]["duration"] = [1.0, 3.5]

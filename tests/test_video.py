@@ -15,7 +15,15 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import last_coverage, record_trajectory
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.video import DESIRED, TRAVELLED, annotated, record, write_mp4
+from nsf_pipeline.pusht.video import (
+    BLOCK,
+    DESIRED,
+    TRAVELLED,
+    annotated,
+    record,
+    with_outlines,
+    write_mp4,
+)
 
 COUNT = 40
 CONFIG = Config(
@@ -192,6 +200,25 @@ def test_paths_goal_and_caption_are_drawn_thin(frames):
     assert changed[10:30, 10:100].any()  # the caption
     assert changed.mean() < 0.01
     assert not changed[100:].any()
+
+
+def test_outlines_are_behind_agent_and_block_and_faint():
+    simulator = Simulator()
+    simulator.enter(np.array([-1e3, -1e3, 0.0, 0.0, -1e3, -1e3, 0.0]))
+    backdrop = simulator.render()
+    simulator.enter(np.array([100.0, 100.0, 0.0, 0.0, 150.0, 400.0, 0.0]))
+    frame = simulator.render()
+    others = np.array([[100.0, 120.0, 400.0, 60.0, 0.0], [100.0, 100.0, 150.0, 400.0, 0.5]])
+    drawn = with_outlines(frame, backdrop, others)
+    assert (drawn.shape, drawn.dtype) == (frame.shape, np.uint8)
+    scene = (frame != backdrop).any(axis=-1)
+    np.testing.assert_array_equal(drawn[scene], frame[scene])
+    changed = (drawn != frame).any(axis=-1)
+    assert changed[60, 345:455].all()  # the upper edge of the first T, 120 px wide
+    assert (drawn[60, 400] > BLOCK).all()
+    assert changed[135, 100]  # the lowest point of the first agent, 15 px from its centre
+    assert changed[380:, 60:260].any()  # the second T, turned, where the block does not hide it
+    assert 0.001 < changed.mean() < 0.01
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,8 @@ def draw(dataset: Path, output: Path) -> None:
     made = record_after("picture", store.attributes_of(dataset).get("fingerprint", ""))
     metadata = {"Software": None, "Comment": label.embed(made)}
     with replacing(output) as beside:
-        figure.savefig(beside, format="png", dpi=110, metadata=metadata)
+        # No higher than a browser's window, for the report cuts off the top of what is.
+        figure.savefig(beside, format="png", dpi=90, metadata=metadata)
 
 
 def summarise(dataset: Path) -> Summary:

@@ -53,7 +53,7 @@ def record_trajectory(source: Path, which: int | str, output: Path) -> int:
         trajectory = {name: store.physical(file, name, slice(row, row + 1)) for name in NEEDED}
         made = record_after("videos", file.attrs.get("fingerprint", ""))
     with replacing(output) as beside:
-        frames = _frames(trajectory)
+        frames = replayed(trajectory, f"trajectory {trajectory['trajectory'][0]}")
         write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=label.embed(made))
     return int(trajectory["trajectory"][0])
 
@@ -83,7 +83,16 @@ def _row(source: Path, file: Any, trajectory: int) -> int:
     return int(rows[0])
 
 
-def _frames(trajectory: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+def replayed(trajectory: dict[str, np.ndarray], title: str) -> Iterator[np.ndarray]:
+    """Frames of one trajectory, simulated again from its start by its stored actions.
+
+    Args:
+        trajectory: the arrays `NEEDED`, one row each, in physical units.
+        title: starts every frame's caption.
+
+    Yields:
+        length + 1 frames (512, 512, 3) uint8.
+    """
     length = trajectory["length"][0]
     actions = trajectory["actions"][0, :length].astype(np.float64)
     params = DMPParams.from_vector(trajectory["condition"][0])
@@ -94,8 +103,5 @@ def _frames(trajectory: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
     for step, frame in enumerate(record(simulator, actions)):
         state = simulator.state()
         travelled.append(state[:2])
-        caption = (
-            f"trajectory {trajectory['trajectory'][0]}   {CONTROL_DT * step:.1f} s   "
-            f"coverage {coverage(state[4:]):.1%}"
-        )
+        caption = f"{title}   {CONTROL_DT * step:.1f} s   coverage {coverage(state[4:]):.1%}"
         yield annotated(frame, desired, params.goal, np.array(travelled), caption)

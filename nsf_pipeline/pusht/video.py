@@ -12,10 +12,12 @@ import imageio_ffmpeg
 import numpy as np
 
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.simulator import Simulator
 
 DESIRED, TRAVELLED, TEXT = (190, 40, 180), (65, 105, 225), (0, 0, 0)  # RGB; the agent's blue
-GOAL_RADIUS, OPACITY = 8, 0.7
+BLOCK = (119, 136, 153)  # the block's grey
+GOAL_RADIUS, OPACITY, FAINT = 8, 0.7, 0.6
 _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 
 # One thread, and no encoder version or date in the file: the same frames give the same bytes.
@@ -37,6 +39,27 @@ def record(simulator: Simulator, actions: np.ndarray) -> Iterator[np.ndarray]:
     for action in actions:
         simulator.step(action)
         yield simulator.render()
+
+
+def with_outlines(frame: np.ndarray, backdrop: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """A frame with the outlines of other states drawn in faintly, behind its agent and block.
+
+    Args:
+        frame: (512, 512, 3) uint8, as rendered.
+        backdrop: (512, 512, 3) uint8, the scene without agent and block.
+        states: (n, 5 or 7), agent x and y first and the block's pose last: px, rad.
+
+    Returns:
+        (512, 512, 3) uint8, a new frame.
+    """
+    drawn = backdrop.copy()
+    radius = int(AGENT_RADIUS) << _FRACTION_BITS
+    for state in states:
+        outline, centre = _subpixel(t_outline(state[-3:])), _subpixel(state[:2]).tolist()
+        cv2.polylines(drawn, [outline], True, BLOCK, 1, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.circle(drawn, centre, radius, TRAVELLED, 1, cv2.LINE_AA, _FRACTION_BITS)
+    behind = cv2.addWeighted(drawn, FAINT, backdrop, 1.0 - FAINT, 0.0)
+    return np.where((frame != backdrop).any(axis=-1, keepdims=True), frame, behind)
 
 
 def annotated(

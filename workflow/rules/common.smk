@@ -13,6 +13,11 @@ except ConfigError as error:
 SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
 VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
 VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
+PREDICTIONS = [
+    f"results/videos/predicted/test_{place:07d}.mp4" for place in SETTINGS.videos.predicted
+]
+# The evaluation's tables for people, as the report shows them.
+TABLES = ["results/evaluation/horizons.md"]
 # Where training is logged to is no parameter of the job: changing it makes no model stale.
 os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
@@ -21,6 +26,7 @@ os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 wildcard_constraints:
     shard=r"\d{5}",
     trajectory=r"\d{7,10}|best|median|worst",
+    place=r"\d{7,10}",
 
 
 def settings_of(stage):

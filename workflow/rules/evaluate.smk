@@ -7,12 +7,14 @@ rule evaluate:
             "results/evaluation/horizons.csv",
             caption="../report/horizons.rst",
             category="Evaluation",
+            labels={"result": "Scores (CSV, to download)"},
         ),
         text="results/evaluation/horizons.md",
         figure=report(
             "results/evaluation/block_positions.png",
             caption="../report/block_positions.rst",
             category="Evaluation",
+            labels={"result": "Block positions"},
         ),
         provenance="results/evaluation/provenance.json",
     log:

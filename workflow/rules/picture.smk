@@ -6,6 +6,7 @@ rule picture:
             "results/dataset.png",
             caption="../report/picture.rst",
             category="Data",
+            labels={"result": "Picture of the data set"},
         ),
     log:
         "results/logs/picture.log",

@@ -12,7 +12,7 @@ def is_known(job):
     """Whether Snakemake's record of a job shows today's parameters; None if it has no record."""
     recorded = workflow.persistence.params(IOFile(job.outputs[0]))
     expected = [code_of(job.stage)]
-    if job.stage not in ("picture", "videos"):
+    if job.stage not in ("picture", "videos", "predictions", "video_page"):
         expected += [settings_of(job.stage)]
     if job.stage == "policies":
         expected += job.span

@@ -9,6 +9,7 @@ rule train:
             "results/training/curves.png",
             caption="../report/curves.rst",
             category="Training",
+            labels={"result": "Curves"},
         ),
     log:
         "results/logs/train.log",

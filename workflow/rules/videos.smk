@@ -2,11 +2,7 @@ rule videos:
     input:
         source=holder_of,
     output:
-        video=report(
-            "results/videos/{trajectory}.mp4",
-            caption="../report/videos.rst",
-            category="Videos",
-        ),
+        video="results/videos/{trajectory}.mp4",
     log:
         "results/logs/videos/{trajectory}.log",
     benchmark:

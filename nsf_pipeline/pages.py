@@ -1,0 +1,128 @@
+"""Pages of the report: what is no picture, as HTML that a browser shows.
+
+Snakemake's report shows pictures and pages, and offers anything else for download. Each page holds
+all that it shows; nothing is fetched from elsewhere.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import markdown
+import yaml
+from pydantic import BaseModel
+
+from nsf_pipeline import label
+from nsf_pipeline.config import Config
+from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.provenance import record, record_after
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 1.5rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: left; }
+th { border-bottom: 2px solid #888; }
+tr:hover td { background: #f2f5fa; }
+.changed td { font-weight: 600; }
+h1 { font-size: 1.4rem; }
+p, ul { max-width: 60rem; }
+figure { display: inline-block; margin: 0 1rem 1.5rem 0; vertical-align: top; }
+video { display: block; max-width: 100%; border: 1px solid #ddd; }
+figcaption { color: #666; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
+"""
+
+
+def write_tables(config: Config, tables: Sequence[Path], output: Path) -> None:
+    """A page of tables.
+
+    Args:
+        config: the settings that they were made with.
+        tables: Markdown, one under the other.
+        output: the page.
+
+    Raises:
+        FileError: a table cannot be read, or the page not written.
+    """
+    texts = [_read(table).decode("utf-8", "replace") for table in tables]
+    body = markdown.markdown("\n\n".join(texts), extensions=["tables"])
+    _write(output, "Tables", body, record("table_page", config))
+
+
+def write_videos(videos: Sequence[Path], output: Path) -> None:
+    """A page of videos, under their files' names.
+
+    Raises:
+        FileError: a video cannot be read or was not made here, or the page not written.
+    """
+    figures, made = [], []
+    for path in videos:
+        content = _read(path)
+        try:
+            made.append(label.find(content).get("fingerprint", ""))
+        except label.LabelError as error:
+            raise FileError(f"{path}: {error}; expected a video that this package made") from None
+        source = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
+        figures.append(
+            f'<figure><video controls loop muted preload="metadata" src="{source}"></video>'
+            f"<figcaption>{escape(_shown_name(path))}</figcaption></figure>"
+        )
+    _write(output, "Videos", "\n".join(figures), record_after("video_page", " ".join(made)))
+
+
+def write_settings(config: Config, output: Path) -> None:
+    """A page of all settings, with those in bold that are not the defaults.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    lines = ["<table><thead><tr><th>setting</th><th>value</th><th>default</th><th>meaning</th>"]
+    lines.append("</tr></thead><tbody>")
+    for name, value, default, meaning in _leaves(config, Config()):
+        kind = ' class="changed"' if value != default else ""
+        cells = (name, json.dumps(value), json.dumps(default), meaning)
+        lines.append(f"<tr{kind}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    lines.append("</tbody></table><h2>As a file for <code>--configfile</code></h2>")
+    lines.append(f"<pre>{escape(text)}</pre>")
+    _write(output, "Settings", "\n".join(lines), record("settings_page", config))
+
+
+def _leaves(section: BaseModel, default: BaseModel) -> Iterator[tuple[str, Any, Any, str]]:
+    """Name, value, default and meaning of each setting, as plain JSON values."""
+    values, defaults = (given.model_dump(mode="json") for given in (section, default))
+    for name, field in type(section).model_fields.items():
+        inner, usual = getattr(section, name), getattr(default, name)
+        if isinstance(inner, BaseModel):
+            for path, *rest in _leaves(inner, usual):
+                yield (f"{name}.{path}", *rest)
+        else:
+            yield name, values[name], defaults[name], " ".join((field.description or "").split())
+
+
+def _shown_name(path: Path) -> str:
+    """Its path below `videos/`."""
+    _, found, below = path.as_posix().rpartition("/videos/")
+    return below if found else path.name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read it: {error.strerror}") from None
+
+
+def _write(output: Path, title: str, body: str, made: dict[str, Any]) -> None:
+    # At the end, where a truncated file has lost it; no setting may close the comment.
+    made_by = label.embed(made).replace(">", "\\u003e")
+    text = (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body>\n</html>\n<!-- {made_by} -->\n"
+    )
+    with replacing(output) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(f"{output}: {len(text) / 1e6:.2f} MB", flush=True)
