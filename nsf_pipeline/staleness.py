@@ -22,6 +22,9 @@ from nsf_pipeline.provenance import (
     stage_settings,
 )
 
+ABLATIONS = ("compare", "speed")
+"""Stages that belong to the target `ablations`; all others to the default one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -32,12 +35,25 @@ class Job:
         outputs: paths; the first carries the record of its making.
         sources: paths of what it is made from.
         span: first trajectory and one past the last, where the record names them.
+        variant: whose settings it reads; empty for those of the default model.
     """
 
     stage: str
     outputs: tuple[str, ...]
     sources: tuple[str, ...] = ()
     span: tuple[int, int] | None = None
+    variant: str = ""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the rules that ask for it."""
+        if self.variant:
+            return ()
+        return (self.stage, "ablations" if self.stage in ABLATIONS else "all")
+
+    def config(self, config: Config) -> Config:
+        """The settings that it reads, of today's."""
+        return config.variant(self.variant) if self.variant else config
 
 
 class Fault(NamedTuple):
@@ -55,7 +71,7 @@ class Fault(NamedTuple):
 
 
 def jobs_of(config: Config, results: str = "results") -> list[Job]:
-    """The jobs of the whole chain, each after those that make its sources."""
+    """The jobs of the whole chain and of the ablations, each after those that make its sources."""
     jobs, rollouts = [], []
     for shard in range(config.num_shards):
         policies = f"{results}/policies/{shard:05d}.h5"
@@ -64,8 +80,8 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
         jobs.append(Job("policies", (policies,), (), span))
         jobs.append(Job("rollouts", (rollouts[-1],), (policies,), span))
     dataset = (f"{results}/dataset.h5", f"{results}/dataset.meta.json")
-    training = (f"{results}/training/{name}" for name in ("metrics.csv", "curves.png"))
-    model = (f"{results}/model.eqx", *training)
+    model = _model_in(results)
+    variants = {name: _model_in(f"{results}/variants/{name}") for name in config.variant_names}
     names = ("provenance.json", "horizons.csv", "horizons.md", "block_positions.png")
     evaluation = tuple(f"{results}/evaluation/{name}" for name in names)
     jobs.append(Job("dataset", dataset, tuple(rollouts), (0, config.num_trajectories)))
@@ -77,29 +93,41 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
         jobs.append(Job("videos", (video,), (rollouts[trajectory // config.shard_size],)))
     for rank in config.videos.ranked:
         jobs.append(Job("videos", (f"{results}/videos/{rank}.mp4",), dataset[:1]))
+    for name, outputs in variants.items():
+        jobs.append(Job("train", outputs, dataset, variant=name))
+    models = (model[0], *(outputs[0] for outputs in variants.values()))
+    compared = tuple(f"{results}/ablations/{name}" for name in names)
+    jobs.append(Job("compare", compared, (*models, dataset[0])))
+    names = ("speed.json", "speed.csv", "speed.md", "accuracy_against_cost.png")
+    speed = tuple(f"{results}/ablations/{name}" for name in names)
+    jobs.append(Job("speed", speed, (compared[1], *models, dataset[0])))
     return jobs
 
 
+def _model_in(folder: str) -> tuple[str, ...]:
+    """What training leaves in a folder."""
+    names = ("model.eqx", "training/metrics.csv", "training/curves.png")
+    return tuple(f"{folder}/{name}" for name in names)
+
+
 def needed(jobs: list[Job], targets: Iterable[str]) -> list[Job]:
-    """The jobs behind some targets, files or rules' names, in order; all without a target.
+    """The jobs behind some targets, files or rules' names, in order; those of `all` without one.
 
     Raises:
         UserError: nothing makes a target.
     """
     makers = {path: job for job in jobs for path in job.outputs}
     waiting: list[Job] = []
-    for target in targets:
-        found = [job for job in jobs if target in ("all", job.stage)]
+    for target in list(targets) or ["all"]:
+        found = [job for job in jobs if target in job.targets]
         if not found and (name := _as_known(target)) in makers:
             found = [makers[name]]
         if not found:
             raise UserError(
                 f"{target}: nothing makes it; expected a file such as {jobs[-1].outputs[0]}, or "
-                f"all or one of {', '.join(STAGES)}"
+                f"all, ablations or one of {', '.join(STAGES)}"
             )
         waiting += found
-    if not waiting:
-        return jobs
     wanted: set[Job] = set()
     while waiting:
         job = waiting.pop()
@@ -123,12 +151,16 @@ def faults(config: Config, jobs: Collection[Job], *, whole: bool = False) -> dic
         whole: hold files against their checksums from end to end; otherwise labels alone are read,
             which tell a truncated file but not an altered one.
     """
-    expected = {stage: stage_fingerprint(stage, config) for stage in STAGES}
-    of_ranked = fingerprint_after("videos", expected["dataset"])
+    expected = {
+        (stage, variant): stage_fingerprint(stage, Job(stage, (), variant=variant).config(config))
+        for stage, variant in {(job.stage, job.variant) for job in jobs}
+    }
+    of_ranked = fingerprint_after("videos", stage_fingerprint("dataset", config))
 
     def check(job: Job) -> Fault | None:
         is_ranked = job.stage == "videos" and job.sources[0].endswith("/dataset.h5")
-        return _fault(job, of_ranked if is_ranked else expected[job.stage], whole)
+        fingerprint = of_ranked if is_ranked else expected[job.stage, job.variant]
+        return _fault(job, fingerprint, whole)
 
     if not whole:
         return {job: fault for job in jobs if (fault := check(job))}
@@ -335,21 +367,21 @@ class _Explainer:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.known: dict[tuple[str, Any], list[str]] = {}
+        self.known: dict[tuple[str, str, Any], list[str]] = {}
 
     def __call__(self, job: Job, fault: Fault) -> list[str]:
         """Reasons; none where only what the file was made from has changed."""
         if fault.kind != "stale":
             return [in_words(job, fault)]
         # A thousand shards are stale for few reasons.
-        key = (job.stage, record_of(fault.path).get("fingerprint"))
+        key = (job.stage, job.variant, record_of(fault.path).get("fingerprint"))
         if key not in self.known:
-            self.known[key] = list(self._changes(job.stage, fault.path))
+            self.known[key] = list(self._changes(job, fault.path))
         return self.known[key] or [fault.what] * (fault.what != OTHERS)
 
-    def _changes(self, stage: str, path: str) -> Iterator[str]:
+    def _changes(self, job: Job, path: str) -> Iterator[str]:
         made = _attributes(path) if path.endswith(".h5") else record_of(path)
-        today = stage_settings(stage, self.config)
+        today = stage_settings(job.stage, job.config(self.config))
         settings = made.get("settings", made.get("config", {}))  # as the model's header has it
         before, now = (dict(_leaves(_plain(values))) for values in (settings, today))
         if not before:  # pictures and videos name no settings
@@ -358,7 +390,7 @@ class _Explainer:
             old, new = before.get(name), now.get(name)
             if old != new:
                 yield f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
-        modules, modules_now = _plain(made.get("modules", {})), stage_modules(stage)
+        modules, modules_now = _plain(made.get("modules", {})), stage_modules(job.stage)
         for name in sorted(modules.keys() | modules_now.keys()):
             old, new = modules.get(name), modules_now.get(name)
             if old != new:

@@ -13,6 +13,7 @@ except ConfigError as error:
 SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
 VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
 VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
+VARIANTS = SETTINGS.variant_names
 # Where training is logged to is no parameter of the job: changing it makes no model stale.
 os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
@@ -21,11 +22,13 @@ os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 wildcard_constraints:
     shard=r"\d{5}",
     trajectory=r"\d{7,10}|best|median|worst",
+    variant="|".join(VARIANTS) or "(?!)",
 
 
-def settings_of(stage):
+def settings_of(stage, variant=""):
     """The settings that a stage and those before it read: they are a job's `--config`."""
-    return json.dumps(stage_settings(stage, SETTINGS))
+    settings = SETTINGS.variant(variant) if variant else SETTINGS
+    return json.dumps(stage_settings(stage, settings))
 
 
 def code_of(stage):

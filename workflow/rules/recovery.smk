@@ -13,7 +13,7 @@ def is_known(job):
     recorded = workflow.persistence.params(IOFile(job.outputs[0]))
     expected = [code_of(job.stage)]
     if job.stage not in ("picture", "videos"):
-        expected += [settings_of(job.stage)]
+        expected += [settings_of(job.stage, job.variant)]
     if job.stage == "policies":
         expected += job.span
     return None if recorded is None else {repr(value) for value in expected} <= {*recorded}
