@@ -260,7 +260,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "state5": {"model": {"state_dim": 5}},
     "neural_sde": {
         # As many parameters as the flow has.
-        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 330}},
+        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 320}},
         "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
     },
 }
@@ -306,6 +306,21 @@ class EvaluationConfig(Section):
         return self
 
 
+class SpeedConfig(Section):
+    """What a predicted trajectory costs."""
+
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(min_length=1)] = (
+        1,
+        16,
+        256,
+        4096,
+        16_384,
+    )
+    """Trajectories predicted at once."""
+    rounds: int = Field(default=5, ge=1, le=1000)
+    """Turns of each side; medians over them are told."""
+
+
 class VideoConfig(Section):
     """Recordings."""
 
@@ -345,6 +360,7 @@ class Config(Section):
     """Models that differ, trained and compared by `snakemake ablations`: by name, what each
     changes in the sections `model` and `training`. A name with null is left out."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    speed: SpeedConfig = SpeedConfig()
     videos: VideoConfig = VideoConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()

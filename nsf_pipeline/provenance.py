@@ -68,7 +68,7 @@ STAGES = {
     "train": Stage(("nsf_pipeline.training",), ("model", "training"), after="dataset"),
     "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
     "compare": Stage(("nsf_pipeline.evaluation",), ("evaluation", "variants"), after="train"),
-    "speed": Stage(("nsf_pipeline.evaluation.speed",), (), after="compare"),
+    "speed": Stage(("nsf_pipeline.evaluation.speed",), ("speed",), after="compare"),
     # Settings choose which videos there are, not what is in one; some come from the data set.
     "videos": Stage(("nsf_pipeline.data.recording",), (), after="rollouts"),
 }

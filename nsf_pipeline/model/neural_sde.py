@@ -2,11 +2,16 @@
 
 In the block's frame and in the units of the residuals (`nsf_pipeline.model.pusht`),
 
-    dx = (nominal(t, t + h) / h + mu(c)) dt + diag(sigma(c)) dW    (Ito),
+    dx = (nominal(t, t + h) / h + mu(c)) dt + L(c) dW    (Ito),
 
-where h is the control step, c the features of the view of the step that lies ahead, and nominal its
-nominal displacement. The density that training maximises is that of one step of Euler and Maruyama
-over a transition of one control step, and so long are the solver's steps.
+where h is the control step, c the features of the view of the step that lies ahead, nominal its
+nominal displacement, and L lower triangular: what moves the agent moves its velocity too, and the
+block that it pushes.
+
+Drift and diffusion hold for a control step, as the environment's targets do. Over one step the law
+is therefore the Gaussian of Euler and Maruyama, exactly; training maximises its density over
+transitions of one control step (those of a trajectory make up all of its likelihood), and Euler's
+solver with steps as long draws from what was fitted.
 """
 
 import diffrax
@@ -16,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.flow.distributions import Given, MultivariateNormalDiag, jittable
+from nsf_pipeline.flow.distributions import Given, MultivariateNormalTri, jittable
 from nsf_pipeline.model.pusht import (
     ACTIVATIONS,
     MIN_STD,
@@ -42,7 +47,7 @@ class EulerStep(PushTLaw):
 
     Attributes:
         drift: mu of the features.
-        diffusion: sigma of the features, before it is made positive.
+        diffusion: L of the features, row by row below its diagonal, which comes first.
         view: how both see a state.
     """
 
@@ -52,19 +57,22 @@ class EulerStep(PushTLaw):
 
     def coefficients(
         self, x: State, t: Scalar, condition: Condition
-    ) -> tuple[State, Float[Array, " dim"], Float[Array, " dim"]]:
-        """Nominal displacement of the next control step; mu and sigma, per time unit."""
+    ) -> tuple[State, Float[Array, " dim"], Float[Array, "dim dim"]]:
+        """Nominal displacement of the next control step; mu and L, of the residual."""
         displacements, seen = self.view(x, t, t + CONTROL_DT, condition)
-        return displacements[-1], self.drift(seen), jax.nn.softplus(self.diffusion(seen)) + MIN_STD
+        diagonal, below = jnp.split(self.diffusion(seen), [len(x)])
+        factor = jnp.diag(jax.nn.softplus(diagonal) + MIN_STD)
+        factor = factor.at[jnp.tril_indices(len(x), -1)].set(below)
+        return displacements[-1], self.drift(seen), factor
 
     def __call__(
         self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
-        nominal, drift, std = self.coefficients(x_init, t_init, condition)
+        nominal, drift, factor = self.coefficients(x_init, t_init, condition)
         gap = t_final - t_init
         delta = gap / TIME_UNIT
-        residual = MultivariateNormalDiag(delta * drift, jnp.sqrt(delta) * std)
+        residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = x_init + gap / CONTROL_DT * nominal
         return BlockFrameLaw(residual, origin, x_init[-1], self.view.normaliser.scale)
 
@@ -83,11 +91,11 @@ class Field(diffrax.AbstractTerm):
     motion: diffrax.UnsafeBrownianPath
 
     def vf(self, t, y, args):  # type: ignore[no-untyped-def]
-        """Drift (dim) per s, and diffusion (dim) per root s with the block's angle."""
-        nominal, drift, std = self.step.coefficients(y, t, self.condition)
+        """Drift (dim) per s, and diffusion (dim, dim) per root s with the block's angle."""
+        nominal, drift, factor = self.step.coefficients(y, t, self.condition)
         scale = jnp.array(self.step.view.normaliser.scale)
         drift = nominal / CONTROL_DT + turn(scale * drift / TIME_UNIT, y[-1])
-        return drift, scale * std / TIME_UNIT**0.5, y[-1]
+        return drift, scale[:, None] * factor / TIME_UNIT**0.5, y[-1]
 
     def contr(self, t0, t1, **kwargs):  # type: ignore[no-untyped-def]
         """Time and Brownian motion that pass."""
@@ -96,7 +104,7 @@ class Field(diffrax.AbstractTerm):
     def prod(self, vf, control):  # type: ignore[no-untyped-def]
         """What they move."""
         (drift, diffusion, angle), (time, motion) = vf, control
-        return drift * time + turn(diffusion * motion, angle)
+        return drift * time + turn(diffusion @ motion, angle)
 
 
 class PushTSDE(PushTModel):
@@ -152,16 +160,10 @@ def build_neural_sde(
     config: ModelConfig, dmp: DMPConfig, normaliser: Normaliser, *, key: PRNGKeyArray
 ) -> PushTSDE:
     """An untrained neural SDE."""
-    view, sizes = View(config, dmp, normaliser), config.flow
+    view, sizes, dim = View(config, dmp, normaliser), config.flow, config.state_dim
+    shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
     drift, diffusion = (
-        eqx.nn.MLP(
-            view.feature_dim,
-            config.state_dim,
-            sizes.hidden_size,
-            sizes.depth,
-            ACTIVATIONS[sizes.activation],
-            key=each,
-        )
-        for each in jax.random.split(key)
+        eqx.nn.MLP(view.feature_dim, outputs, *shape, key=each)
+        for outputs, each in zip((dim, dim * (dim + 1) // 2), jax.random.split(key), strict=True)
     )
     return PushTSDE(EulerStep(drift=drift, diffusion=diffusion, view=view), None)
