@@ -31,13 +31,27 @@ class Job:
         stage: of the chain.
         outputs: paths; the first carries the record of its making.
         sources: paths of what it is made from.
-        span: first trajectory and one past the last, where the record names them.
+        span: first trajectory, or state of ensembles, and one past the last, where the record
+            names them.
     """
 
     stage: str
     outputs: tuple[str, ...]
     sources: tuple[str, ...] = ()
     span: tuple[int, int] | None = None
+
+
+EVALUATION = (
+    "provenance.json",
+    "horizons.csv",
+    "horizons.md",
+    "intervals.csv",
+    "distances.csv",
+    "calibration.csv",
+    "skill.png",
+    "calibration.png",
+    "block_positions.png",
+)
 
 
 class Fault(NamedTuple):
@@ -66,11 +80,15 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
     dataset = (f"{results}/dataset.h5", f"{results}/dataset.meta.json")
     training = (f"{results}/training/{name}" for name in ("metrics.csv", "curves.png"))
     model = (f"{results}/model.eqx", *training)
-    names = ("provenance.json", "horizons.csv", "horizons.md", "block_positions.png")
-    evaluation = tuple(f"{results}/evaluation/{name}" for name in names)
+    evaluation = tuple(f"{results}/evaluation/{name}" for name in EVALUATION)
     jobs.append(Job("dataset", dataset, tuple(rollouts), (0, config.num_trajectories)))
     jobs.append(Job("train", model, dataset))
-    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0])))
+    ensembles = []
+    for shard in range(config.ensembles.num_shards):
+        ensembles.append(f"{results}/ensembles/{shard:05d}.h5")
+        span = config.ensembles.shard_range(shard)
+        jobs.append(Job("ensembles", (ensembles[-1],), dataset[:1], span))
+    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0], *ensembles)))
     jobs.append(Job("picture", (f"{results}/dataset.png",), dataset[:1]))
     for trajectory in config.videos.trajectories:
         video = f"{results}/videos/{trajectory:07d}.mp4"
@@ -284,7 +302,8 @@ def _fault(job: Job, fingerprint: str, whole: bool) -> Fault | None:
         holds, expected = (
             f"{first} to {stop - 1}" for first, stop in ((made["first"], made["stop"]), job.span)
         )
-        return Fault("stale", path, f"holds trajectories {holds}, expected {expected}")
+        what = "states" if job.stage == "ensembles" else "trajectories"
+        return Fault("stale", path, f"holds {what} {holds}, expected {expected}")
     if made.get("fingerprint") != fingerprint:
         return Fault("stale", path, OTHERS)
     return None
