@@ -165,9 +165,64 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     _before_jax(options.threads)
-    from nsf_pipeline.evaluation import evaluate_pusht
+    from nsf_pipeline.evaluation.comparison import evaluate_pusht
 
-    evaluate_pusht(options.config, options.model, options.dataset, options.output)
+    variants = dict(options.variant)
+    if len(variants) < len(options.variant):
+        raise UserError("--variant: expected each name once; give every model its own")
+    evaluate_pusht(
+        options.config,
+        options.model,
+        options.dataset,
+        options.ensembles,
+        options.output,
+        variants,
+    )
+
+
+def _speed(options: argparse.Namespace) -> None:
+    _before_jax(options.threads)
+    from nsf_pipeline.evaluation.speed import measure_speed
+
+    measure_speed(
+        options.config,
+        options.model,
+        dict(options.variant),
+        options.dataset,
+        options.scores,
+        options.output,
+    )
+
+
+def _ensembles(options: argparse.Namespace) -> None:
+    _write_ensembles(options.config, options.dataset, options.shard, options.output)
+
+
+def _write_ensembles(config: Config, dataset: Path, shard: int, output: Path) -> None:
+    from nsf_pipeline.data import store
+    from nsf_pipeline.evaluation.ensembles import simulate_ensembles
+    from nsf_pipeline.provenance import record, stage_fingerprint
+
+    started = time.monotonic()
+    if shard >= config.ensembles.num_shards:
+        raise UserError(
+            f"--shard {shard}: expected one below {config.ensembles.num_shards}, for that many "
+            "hold ensembles.num_states of all horizons; give a lower one"
+        )
+    with store.reading(dataset, "dataset") as file:
+        store.require_fingerprint(dataset, file, stage_fingerprint("dataset", config))
+    first, stop = config.ensembles.shard_range(shard)
+    arrays = simulate_ensembles(config, dataset, first, stop)
+    attributes = record("ensembles", config) | {"first": first, "stop": stop}
+    store.write(output, "ensembles", arrays, attributes)
+    count, fewer = len(arrays["step"]), stop - first - len(arrays["step"])
+    short = f" ({fewer} fewer: the test split has no more of a kind)" if fewer else ""
+    _say(
+        output,
+        f"{count} states{short}, {config.ensembles.num_members} members each, "
+        f"{arrays['contact'].sum()} with contact",
+        started,
+    )
 
 
 def _video(options: argparse.Namespace) -> None:
@@ -289,6 +344,17 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (all)")
         return added
 
+    def with_variants(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--variant",
+            type=_named_path,
+            action="append",
+            default=[],
+            metavar="NAME=PATH",
+            help="another model, and its name in the tables; may be given again and again",
+        )
+        return added
+
     added = with_config(
         verb("generate-data", _generate_data, "Make a data set, without Snakemake.")
     )
@@ -324,7 +390,27 @@ def _parser() -> argparse.ArgumentParser:
     added = with_config(verb("evaluate", _evaluate, "Score a model on the test split."))
     added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
     added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--ensembles",
+        type=Path,
+        default=Path("results/ensembles"),
+        help="folder of the ensembles' shards (results/ensembles)",
+    )
+    with_variants(added)
     added.add_argument("--output", type=Path, default=Path("results/evaluation"), help="folder")
+    with_threads(added)
+
+    added = with_config(verb("speed", _speed, "Time predictions, beside the simulators."))
+    added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
+    with_variants(added)
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--scores",
+        type=Path,
+        default=Path("results/ablations/horizons.csv"),
+        help="table of the scores that costs are drawn against",
+    )
+    added.add_argument("--output", type=Path, default=Path("results/ablations"), help="folder")
     with_threads(added)
 
     added = with_config(verb("policies", _policies, "Sample a shard of policies."))
@@ -342,6 +428,12 @@ def _parser() -> argparse.ArgumentParser:
         output="data set to write",
         metadata="metadata to write",
     )
+
+    added = with_config(
+        verb("ensembles", _ensembles, "Simulate ensembles from a shard of the test states.")
+    )
+    added.add_argument("--shard", type=_natural, required=True, metavar="N", help="which, from 0")
+    with_paths(added, dataset="data set", output="ensemble shard to write")
 
     added = verb("video", _video, "Record a trajectory by replaying it.")
     with_paths(added, source="rollout shard or data set", output="MP4 to write")
@@ -380,6 +472,13 @@ def _natural(text: str) -> int:
 
 def _trajectory(text: str) -> int | str:
     return text if text in get_args(Rank) else _natural(text)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name.isidentifier() and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
 
 
 def _positive(text: str) -> int:

@@ -279,8 +279,8 @@ class RuntimeConfig(Section):
     """MiB; larger data are streamed from the disk instead of held on the device."""
 
 
-class EvaluationConfig(Section):
-    """The comparison with the test split."""
+class EnsembleConfig(Section):
+    """The simulator's own law, which predictions are held against."""
 
     horizons: Annotated[tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)] = (
         0.1,
@@ -289,13 +289,15 @@ class EvaluationConfig(Section):
         2.0,
     )
     """s; multiples of the control step."""
-    num_states: int = Field(default=2000, ge=2)
-    """Start states per horizon, at most as many as the test split has."""
-    num_samples: int = Field(default=128, ge=2, le=65_536)
-    """Draws per state."""
+    num_states: int = Field(default=2000, ge=2, le=1_000_000)
+    """Test states per horizon, half of them with contact; fewer where the test split has fewer."""
+    num_members: int = Field(default=64, ge=4, le=65_536)
+    """Members per state: rollouts from it with noise of their own."""
+    shard_size: int = Field(default=1000, ge=1, le=MAX_SHARD_SIZE)
+    """States per shard: one file and one job each."""
 
     @model_validator(mode="after")
-    def _horizons_are_control_steps(self) -> "EvaluationConfig":
+    def _horizons_are_control_steps(self) -> "EnsembleConfig":
         for horizon in self.horizons:
             if not math.isclose(horizon / CONTROL_DT, round(horizon / CONTROL_DT), abs_tol=1e-6):
                 raise ValueError(
@@ -304,6 +306,25 @@ class EvaluationConfig(Section):
         if len(set(self.horizons)) < len(self.horizons):
             raise ValueError(f"horizons: {list(self.horizons)} names one twice")
         return self
+
+    @property
+    def num_shards(self) -> int:
+        """Shards that hold the states of all horizons."""
+        return -(-len(self.horizons) * self.num_states // self.shard_size)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First place of a shard, and one past its last: those of each horizon in turn."""
+        first = shard * self.shard_size
+        return first, min(first + self.shard_size, len(self.horizons) * self.num_states)
+
+
+class EvaluationConfig(Section):
+    """The comparison with the test split."""
+
+    num_samples: int = Field(default=128, ge=4, le=65_536)
+    """Draws per state."""
+    num_recursive_samples: int = Field(default=16, ge=4, le=65_536)
+    """Draws per state where predictions go one control step at a time, which costs more."""
 
 
 class SpeedConfig(Section):
@@ -359,6 +380,7 @@ class Config(Section):
     variants: dict[VariantName, Variant | None] = Field(default_factory=_default_variants)
     """Models that differ, trained and compared by `snakemake ablations`: by name, what each
     changes in the sections `model` and `training`. A name with null is left out."""
+    ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
     videos: VideoConfig = VideoConfig()
@@ -493,7 +515,7 @@ def _own_contradictions(config: Config) -> Iterator[str]:
     longest = config.max_steps * CONTROL_DT
     for name, value in [
         ("training.max_gap", config.training.max_gap),
-        ("evaluation.horizons", max(config.evaluation.horizons)),
+        ("ensembles.horizons", max(config.ensembles.horizons)),
     ]:
         if value > longest + 1e-9:
             yield (
@@ -529,6 +551,12 @@ def _own_contradictions(config: Config) -> Iterator[str]:
         yield (
             f"num_trajectories = {config.num_trajectories} in shards of {config.shard_size} makes "
             f"{config.num_shards} shards, more than {MAX_SHARDS}; raise shard_size"
+        )
+    if config.ensembles.num_shards > MAX_SHARDS:
+        yield (
+            f"ensembles.num_states = {config.ensembles.num_states} in shards of "
+            f"{config.ensembles.shard_size} makes {config.ensembles.num_shards} shards, more than "
+            f"{MAX_SHARDS}; raise ensembles.shard_size"
         )
     last = max(config.videos.trajectories, default=0)
     if last >= config.num_trajectories:

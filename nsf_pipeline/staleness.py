@@ -34,7 +34,8 @@ class Job:
         stage: of the chain.
         outputs: paths; the first carries the record of its making.
         sources: paths of what it is made from.
-        span: first trajectory and one past the last, where the record names them.
+        span: first trajectory, or state of ensembles, and one past the last, where the record
+            names them.
         variant: whose settings it reads; empty for those of the default model.
     """
 
@@ -54,6 +55,21 @@ class Job:
     def config(self, config: Config) -> Config:
         """The settings that it reads, of today's."""
         return config.variant(self.variant) if self.variant else config
+
+
+EVALUATION = (
+    "provenance.json",
+    "horizons.csv",
+    "horizons.md",
+    "intervals.csv",
+    "distances.csv",
+    "calibration.csv",
+    "consistency.csv",
+    "skill.png",
+    "calibration.png",
+    "block_positions.png",
+)
+SPEED = ("speed.json", "speed.csv", "speed.md", "accuracy_against_cost.png")
 
 
 class Fault(NamedTuple):
@@ -82,11 +98,15 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
     dataset = (f"{results}/dataset.h5", f"{results}/dataset.meta.json")
     model = _model_in(results)
     variants = {name: _model_in(f"{results}/variants/{name}") for name in config.variant_names}
-    names = ("provenance.json", "horizons.csv", "horizons.md", "block_positions.png")
-    evaluation = tuple(f"{results}/evaluation/{name}" for name in names)
+    evaluation = tuple(f"{results}/evaluation/{name}" for name in EVALUATION)
     jobs.append(Job("dataset", dataset, tuple(rollouts), (0, config.num_trajectories)))
     jobs.append(Job("train", model, dataset))
-    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0])))
+    ensembles = []
+    for shard in range(config.ensembles.num_shards):
+        ensembles.append(f"{results}/ensembles/{shard:05d}.h5")
+        span = config.ensembles.shard_range(shard)
+        jobs.append(Job("ensembles", (ensembles[-1],), dataset[:1], span))
+    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0], *ensembles)))
     jobs.append(Job("picture", (f"{results}/dataset.png",), dataset[:1]))
     for trajectory in config.videos.trajectories:
         video = f"{results}/videos/{trajectory:07d}.mp4"
@@ -96,11 +116,11 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
     for name, outputs in variants.items():
         jobs.append(Job("train", outputs, dataset, variant=name))
     models = (model[0], *(outputs[0] for outputs in variants.values()))
-    compared = tuple(f"{results}/ablations/{name}" for name in names)
-    jobs.append(Job("compare", compared, (*models, dataset[0])))
-    names = ("speed.json", "speed.csv", "speed.md", "accuracy_against_cost.png")
-    speed = tuple(f"{results}/ablations/{name}" for name in names)
-    jobs.append(Job("speed", speed, (compared[1], *models, dataset[0])))
+    compared = tuple(f"{results}/ablations/{name}" for name in EVALUATION)
+    jobs.append(Job("compare", compared, (*models, dataset[0], *ensembles)))
+    speed = tuple(f"{results}/ablations/{name}" for name in SPEED)
+    solved = (variants[n][0] for n in variants if config.variant(n).model.kind != "flow")
+    jobs.append(Job("speed", speed, (compared[1], model[0], *solved, dataset[0])))
     return jobs
 
 
@@ -316,7 +336,8 @@ def _fault(job: Job, fingerprint: str, whole: bool) -> Fault | None:
         holds, expected = (
             f"{first} to {stop - 1}" for first, stop in ((made["first"], made["stop"]), job.span)
         )
-        return Fault("stale", path, f"holds trajectories {holds}, expected {expected}")
+        what = "states" if job.stage == "ensembles" else "trajectories"
+        return Fault("stale", path, f"holds {what} {holds}, expected {expected}")
     if made.get("fingerprint") != fingerprint:
         return Fault("stale", path, OTHERS)
     return None

@@ -11,6 +11,7 @@ except ConfigError as error:
     sys.exit(1)
 
 SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
+ENSEMBLES = [f"{shard:05d}" for shard in range(SETTINGS.ensembles.num_shards)]
 VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
 VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
 VARIANTS = SETTINGS.variant_names

@@ -16,6 +16,8 @@ def is_known(job):
         expected += [settings_of(job.stage, job.variant)]
     if job.stage == "policies":
         expected += job.span
+    if job.stage == "ensembles":
+        expected += [int(Path(job.outputs[0]).stem)]
     return None if recorded is None else {repr(value) for value in expected} <= {*recorded}
 
 
