@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -224,8 +225,8 @@ def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> 
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
         f"nor model selection sees, and weighted to stand for all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",
-        f"Energy distances between one step and several, from {consistency.STATES} states and "
-        f"{consistency.DRAWS} draws each at most, every number divided by its typical change over the "
+        f"Energy distances between one step and several, from {consistency.STATES} states at most "
+        f"and {consistency.DRAWS} draws each, every number divided by its typical change over the "
         "horizon: 0, up to the noise, where they give the same law.",
         "Intervals, joint scores, rank histograms and the split by contact: `intervals.csv`, "
         "`distances.csv`, `calibration.csv`, `consistency.csv` and `horizons.csv`.",
