@@ -7,11 +7,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from nsf_pipeline.config import (
     MAX_SHARD_SIZE,
@@ -195,20 +195,26 @@ def _speed(options: argparse.Namespace) -> None:
 
 
 def _ensembles(options: argparse.Namespace) -> None:
-    _write_ensembles(options.config, options.dataset, options.shard, options.output)
+    config, count = options.config, options.config.ensembles.num_shards
+    if options.shard is not None and options.shard >= count:
+        raise UserError(
+            f"--shard {options.shard}: expected one below {count}, for that many hold the states "
+            "of all ensembles.horizons; give a lower one"
+        )
+    shards = range(count) if options.shard is None else [options.shard]
+    jobs = min(options.jobs, len(shards))
+    _side_by_side(
+        jobs, _write_ensembles, [(config, options.dataset, s, options.output) for s in shards]
+    )
 
 
-def _write_ensembles(config: Config, dataset: Path, shard: int, output: Path) -> None:
+def _write_ensembles(config: Config, dataset: Path, shard: int, folder: Path) -> None:
     from nsf_pipeline.data import store
     from nsf_pipeline.evaluation.ensembles import simulate_ensembles
     from nsf_pipeline.provenance import record, stage_fingerprint
 
     started = time.monotonic()
-    if shard >= config.ensembles.num_shards:
-        raise UserError(
-            f"--shard {shard}: expected one below {config.ensembles.num_shards}, for that many "
-            "hold ensembles.num_states of all horizons; give a lower one"
-        )
+    output = folder / f"{shard:05d}.h5"
     with store.reading(dataset, "dataset") as file:
         store.require_fingerprint(dataset, file, stage_fingerprint("dataset", config))
     first, stop = config.ensembles.shard_range(shard)
@@ -259,11 +265,18 @@ def _replay(options: argparse.Namespace) -> None:
 
 def _generate_data(options: argparse.Namespace) -> None:
     config, folder = options.config, options.output
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = [
-            pool.submit(_generate_shard, config, shard, folder)
-            for shard in range(config.num_shards)
-        ]
+    shards = [(config, shard, folder) for shard in range(config.num_shards)]
+    _side_by_side(options.jobs, _generate_shard, shards)
+    dataset = folder / "dataset.h5"
+    _write_dataset(config, folder / "rollouts", dataset, folder / "dataset.meta.json")
+
+
+def _side_by_side(
+    count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
+) -> None:
+    """Call a function with some arguments each, in as many processes."""
+    with ProcessPoolExecutor(count) as pool:
+        jobs = [pool.submit(function, *arguments) for arguments in calls]
         for job in jobs:
             try:
                 job.result()
@@ -275,8 +288,6 @@ def _generate_data(options: argparse.Namespace) -> None:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    dataset = folder / "dataset.h5"
-    _write_dataset(config, folder / "rollouts", dataset, folder / "dataset.meta.json")
 
 
 def _generate_shard(config: Config, shard: int, folder: Path) -> None:
@@ -429,11 +440,13 @@ def _parser() -> argparse.ArgumentParser:
         metadata="metadata to write",
     )
 
-    added = with_config(
-        verb("ensembles", _ensembles, "Simulate ensembles from a shard of the test states.")
+    added = with_config(verb("ensembles", _ensembles, "Simulate ensembles from the test states."))
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--output", type=Path, default=Path("results/ensembles"), help="folder (results/ensembles)"
     )
-    added.add_argument("--shard", type=_natural, required=True, metavar="N", help="which, from 0")
-    with_paths(added, dataset="data set", output="ensemble shard to write")
+    added.add_argument("--shard", type=_natural, metavar="N", help="one of them, from 0 (all)")
+    added.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (all)")
 
     added = verb("video", _video, "Record a trajectory by replaying it.")
     with_paths(added, source="rollout shard or data set", output="MP4 to write")

@@ -189,8 +189,8 @@ def _allocate(
         axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
         shape = (sizes["n"], *axes)
         options: dict[str, Any] = {"fill_time": "never"}  # every number is written
-        if field.axes and kind != "dataset":
-            chunks = (max(1, min(CHUNK_TRAJECTORIES, shape[0])), *shape[1:])
+        if field.axes and kind != "dataset" and shape[0]:
+            chunks = (min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:])
             options |= {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
         dataset = file.create_dataset(name, shape, field.dtype, **options)
         dataset.attrs["unit"] = field.unit

@@ -98,7 +98,7 @@ def evaluate_pusht(
                 )
         print(f"{horizon:g} s ahead: {len(ensemble.states)} states scored", flush=True)
     seconds = time.monotonic() - started
-    horizons = tables.horizons(cells)
+    horizons, intervals = tables.horizons(cells), tables.intervals(cells)
     notes = _notes(config, found, seconds)
     consistent = consistency.as_table(steps)
     text = tables.as_markdown(horizons, notes, consistency.as_markdown(consistent))
@@ -107,7 +107,7 @@ def evaluate_pusht(
     made = json.dumps(record(stage, config), indent=2, sort_keys=True) + "\n"
     reports = {
         "horizons.csv": tables.as_csv(horizons),
-        "intervals.csv": tables.as_csv(tables.intervals(cells)),
+        "intervals.csv": tables.as_csv(intervals),
         "distances.csv": tables.as_csv(tables.distances(cells)),
         "calibration.csv": tables.as_csv(calibration),
         "consistency.csv": tables.as_csv(consistent),
@@ -118,7 +118,7 @@ def evaluate_pusht(
         with replacing(folder / name) as beside:
             beside.write_text(content, encoding="utf-8")
     pictures = {
-        "skill.png": figures.skill(horizons),
+        "skill.png": figures.skill(intervals),
         "calibration.png": figures.calibration(calibration),
         "block_positions.png": figures.block_positions(drawn, found),
     }

@@ -4,11 +4,11 @@ A member takes the policy's targets from the state on, with noise of its own, as
 itself did with its noise: state, members and truth follow one law, so the members' score is the
 least that any prediction can expect.
 
-The seven numbers of a state leave out the solver's memory of contacts. Members therefore come to
-the state as the trajectory came, by its stored actions from the last time that the block was at
-rest. Entered at the state itself, in the middle of a push, they would follow another law: among
-400 states with contact, the CRPS of the block's position after 0.1 s was 0.69 px so and 0.54 px
-with the push replayed, the difference 0.15 px with a standard error of 0.04 px
+The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member takes
+the trajectory's own actions from its start to the state, and only then its own: memory included, it
+is where the trajectory was. Entered at the state itself, members would follow another law: of 400
+states with contact, the CRPS of the block's position after 0.1 s was 0.69 px so and 0.54 px with
+the actions replayed; the difference, 0.15 px, had a standard error of 0.04 px
 (`benchmarks/ensembles.py`).
 """
 
@@ -42,7 +42,6 @@ READ = (
 )
 TOLERANCE = 1e-3
 """px, px/s, rad; what is stored in single precision and replayed agrees far better."""
-
 Arrays = dict[str, np.ndarray]
 
 
@@ -174,7 +173,7 @@ def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -
     contact = np.zeros(0, bool)
     while len(contact) < len(order) and any((contact == k).sum() < n for k, n in wanted.items()):
         more = order[len(contact) :][:count]
-        labels = [_moves(simulator, test, rows[i], steps[i], gap) for i in more]
+        labels = [_moves(simulator, test, int(rows[i]), int(steps[i]), gap) for i in more]
         contact = np.append(contact, labels)
     kept = [np.flatnonzero(contact == kind)[:n] for kind, n in wanted.items()]
     place = np.concatenate([2 * np.arange(len(k)) + n for n, k in enumerate(kept)])
@@ -219,28 +218,8 @@ def _members(
             f"other versions, or where arithmetic differs; `replay {dataset} --verify` says more; "
             "make it again here"
         )
-    begin = _entry(simulator, states, taken, step)
-    before = taken[:step] if begin is None else taken[begin:step]
     ends = np.empty((len(actions), 7), np.float32)
-    for member, targets in enumerate(actions):
-        if begin is None:
-            start(simulator, test, row)
-        else:
-            simulator.enter(states[begin])
-        ends[member] = simulator.rollout(np.concatenate([before, targets]))[-1]
+    for member, own in enumerate(actions):
+        start(simulator, test, row)
+        ends[member] = simulator.rollout(np.concatenate([taken[:step], own]))[-1]
     return states[step], ends
-
-
-def _entry(simulator: Simulator, states: np.ndarray, actions: np.ndarray, step: int) -> int | None:
-    """The last step to a step at which entering loses nothing; None if there is none.
-
-    The trajectory, entered there, must go on as it did, bit for bit, to its end.
-    """
-    moved = (states[1:, 4:] != states[:-1, 4:]).any(axis=1)
-    for entry in range(step, -1, -1):
-        if entry and moved[entry - 1]:
-            continue  # the block is being pushed
-        simulator.enter(states[entry])
-        if np.array_equal(simulator.rollout(actions[entry:]), states[entry:]):
-            return entry
-    return None

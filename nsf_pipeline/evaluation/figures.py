@@ -30,6 +30,7 @@ OUTLINED = 12
 """Of these, drawn as outlines."""
 POINTS = 400
 """States shown per horizon."""
+RATIO_TICKS = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 MARGIN = 25.0
 """px round a scene."""
 
@@ -38,7 +39,7 @@ def skill(table: pd.DataFrame) -> Figure:
     """Skill, and CRPS relative to the simulator's own, against the horizon; over all states.
 
     Args:
-        table: as `tables.horizons` gives it.
+        table: as `tables.intervals` gives it.
     """
     figure, axes = plt.subplots(
         2, len(GROUPS), figsize=(11.0, 6.4), layout="constrained", sharex=True, squeeze=False
@@ -46,75 +47,85 @@ def skill(table: pd.DataFrame) -> Figure:
     of_all = table[table["contact"] == "all"]
     models = [m for m in dict.fromkeys(of_all["model"]) if m not in (SIMULATOR, PERSISTENCE)]
     models.sort(key=lambda model: model != FLOW)
+    horizons = sorted(set(of_all["horizon_s"]))
     for (top, bottom), group in zip(axes.T, GROUPS, strict=True):
-        rows = of_all[of_all["group"] == group].sort_values("horizon_s").set_index("model")
-        for number, model in enumerate(models):
-            style = {
-                "color": MODELS[number % len(MODELS)],
-                "marker": MARKERS[number % len(MARKERS)],
-                "markersize": 5,
-                "linewidth": 2.2 if model == FLOW else 1.3,
-                "zorder": 3 if model == FLOW else 2,
-            }
-            row = rows.loc[[model]]
-            top.plot(row["horizon_s"], row["skill"], label=model, **style)
-            bottom.plot(row["horizon_s"], row["crps_ratio"], **style)
-            low, high = (row[f"crps_{end}"] / row["crps_simulator"] for end in ("lower", "upper"))
-            known = row["crps_ratio"].notna()
-            bottom.fill_between(
-                row["horizon_s"], low.where(known), high.where(known), color=style["color"],
-                alpha=0.15, linewidth=0,
-            )  # fmt: skip
-        limit = rows.loc[[SIMULATOR]]
-        top.plot(limit["horizon_s"], limit["skill"], "k--", linewidth=1.2, label="simulator: limit")
-        bottom.axhline(1.0, color="k", linestyle="--", linewidth=1.2)
-        bottom.set_yscale("log")
-        ticks = [1, 1.5, 2, 3, 5, 10, 20, 50]
-        bottom.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        bottom.minorticks_off()
-        top.set(title=group.replace("_", " "), ylim=(min(-0.05, *_finite(rows["skill"])), 1.03))
-        bottom.set(xlabel="horizon (s)", xticks=sorted(set(rows["horizon_s"])))
-        bottom.set_ylim(0.85, 1.2 * max(2.0, *_finite(rows.loc[models, "crps_ratio"])))
-        for axis in (top, bottom):
+        of_group = of_all[of_all["group"] == group].sort_values("horizon_s")
+        for axis, metric in ((top, "skill"), (bottom, "crps_ratio")):
+            rows = of_group[of_group["metric"] == metric]
+            for number, model in enumerate(models):
+                row = rows[rows["model"] == model]
+                color, front = MODELS[number % len(MODELS)], model == FLOW
+                axis.plot(
+                    row["horizon_s"],
+                    row["value"],
+                    color=color,
+                    marker=MARKERS[number % len(MARKERS)],
+                    markersize=5,
+                    linewidth=2.2 if front else 1.3,
+                    zorder=3 if front else 2,
+                    label=model,
+                )
+                axis.fill_between(
+                    row["horizon_s"], row["lower"], row["upper"], color=color, alpha=0.15, lw=0
+                )
+            limit = rows[rows["model"] == SIMULATOR]
+            axis.plot(
+                limit["horizon_s"], limit["value"], "k--", lw=1.2, label="simulator: the limit"
+            )
             axis.grid(color="0.92")
             axis.spines[["top", "right"]].set_visible(False)
+            axis.set_xticks(horizons, [f"{horizon:g}" for horizon in horizons])
+        top.set(title=group.replace("_", " "), ylim=(min(-0.05, top.get_ylim()[0]), 1.03))
+        bottom.set(xlabel="horizon (s)", yscale="log")
+        low, high = bottom.get_ylim()
+        low, high = min(low, 0.9), max(high, 2.0)
+        ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
+        bottom.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        bottom.minorticks_off()
+        bottom.set_ylim(low, high)
     axes[0, 0].set_ylabel("skill (1: perfect, 0: persistence)")
     axes[1, 0].set_ylabel("CRPS / the simulator's own")
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False
     )
     return figure
 
 
 def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
-    """Histograms of where the truth lies among a model's draws, and among the simulator's.
+    """Histograms of where the truth lies among a model's draws, of all states and with contact.
+
+    The band is where 95 % of a calibrated law's bins lie, as wide as the intervals of the
+    simulator's own histogram.
 
     Args:
         table: as `tables.calibration` gives it.
         model: whose.
     """
-    of_all = table[table["contact"] == "all"]
-    horizons = sorted(set(of_all["horizon_s"]))
+    horizons = sorted(set(table["horizon_s"]))
     figure, axes = plt.subplots(
-        len(GROUPS), len(horizons), figsize=(2.9 * len(horizons), 6.2), layout="constrained",
-        sharex=True, sharey="row", squeeze=False,
-    )  # fmt: skip
+        len(GROUPS),
+        len(horizons),
+        figsize=(max(2.9 * len(horizons), 6.0), 6.2),
+        layout="constrained",
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
     edges = np.linspace(0.0, 1.0, BINS + 1)
+    found = {
+        place: rows for place, rows in table.groupby(["model", "contact", "horizon_s", "group"])
+    }
     for line, group in zip(axes, GROUPS, strict=True):
         for axis, horizon in zip(line, horizons, strict=True):
-            here = of_all[(of_all["group"] == group) & (of_all["horizon_s"] == horizon)]
-            own, limit = (
-                here[here["model"] == name].sort_values("pit_from") for name in (model, SIMULATOR)
-            )
-            # The half width of the interval of a flat histogram's bin, as that of the simulator's.
-            half = ((limit["share_upper"] - limit["share_lower"]) / 2.0).mean() * BINS
-            axis.axhspan(1.0 - half, 1.0 + half, color="0.88", zorder=0)
-            axis.bar(
-                edges[:-1], own["share"] * BINS, width=1.0 / BINS, align="edge", color=PREDICTED,
-                alpha=0.75, zorder=2,
-            )  # fmt: skip
-            axis.stairs(limit["share"] * BINS, edges, color=TRUE, linewidth=1.2, zorder=3)
+            limit, own = (found[name, "all", horizon, group] for name in (SIMULATOR, model))
+            half = BINS * (limit["share_upper"] - limit["share_lower"]).mean() / 2.0
+            axis.axhspan(1.0 - half, 1.0 + half, color="0.85", zorder=0)
             axis.axhline(1.0, color="0.4", linewidth=0.8, zorder=1)
+            style = {"color": PREDICTED, "alpha": 0.75, "zorder": 2}
+            axis.stairs(BINS * own["share"], edges, fill=True, **style)
+            touched = found.get((model, "contact", horizon, group))
+            if touched is not None:
+                axis.stairs(BINS * touched["share"], edges, color=TRUE, linewidth=1.3, zorder=3)
             axis.spines[["top", "right"]].set_visible(False)
             axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
         line[0].set_ylabel(f"{group.replace('_', ' ')}\ndensity of truths")
@@ -124,9 +135,9 @@ def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
         axis.set_xlabel("rank of the truth among the draws")
     figure.legend(
         handles=[
-            Patch(color=PREDICTED, alpha=0.75, label=model),
-            Line2D([], [], color=TRUE, label="the simulator's own"),
-            Patch(color="0.88", label="95 % of a calibrated law's bins"),
+            Patch(color=PREDICTED, alpha=0.75, label=f"{model}, all states"),
+            Line2D([], [], color=TRUE, label=f"{model}, with contact"),
+            Patch(color="0.85", label="95 % of the bins of a calibrated law"),
         ],
         loc="outside lower center",
         ncols=3,
@@ -186,10 +197,6 @@ def save(figure: Figure, path: Path) -> None:
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)
-
-
-def _finite(values: pd.Series) -> list[float]:
-    return [float(value) for value in values if np.isfinite(value)]
 
 
 def _displacements(axis: Axes, draws: np.ndarray, states: States) -> None:

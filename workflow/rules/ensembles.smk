@@ -17,6 +17,7 @@ rule ensembles:
         config=settings_of("ensembles"),
         code=code_of("ensembles"),
         shard=lambda wildcards: int(wildcards.shard),
+        folder=lambda wildcards, output: Path(output.ensembles).parent,
     shell:
         "(set -x; python -m nsf_pipeline ensembles --config {params.config:q} --dataset {input.dataset:q} "
-        "--shard {params.shard} --output {output.ensembles:q}) 2>&1 | tee {log:q}"
+        "--shard {params.shard} --output {params.folder:q}) 2>&1 | tee {log:q}"
