@@ -107,6 +107,36 @@ REFUSED = {
         "policies.goal_y = [20.0, 400.0] px leaves dmp.workspace = [25, 487]",
     ),
     "workspace within the goals": ("dmp: {workspace: [100, 400]}", "policies.goal_x = [40.0, 472"),
+    "unknown setting of a variant": (
+        "variants: {gaussian: {model: {flow: {dept: 3}}}}",
+        f"variants.gaussian.model.flow.dept: {UNKNOWN} depth?",
+    ),
+    "unknown section of a variant": (
+        "variants: {wide: {training: {}, evaluation: {}}}",
+        "variants.wide.evaluation: unknown setting; expected one of model, training",
+    ),
+    "text for a variant's number": (
+        "variants: {wide: {training: {steps: many}}}",
+        'variants.wide.training.steps: expected a valid integer, got "many"',
+    ),
+    "variant of no name": (
+        "variants: {a b: {}}",
+        "variants.a b: expected a name of small letters, digits and _",
+    ),
+    "variant of a name that is taken": ("variants: {flow: {}}", "a row of that name already"),
+    "variant that contradicts what it leaves": (
+        "variants: {short: {training: {steps: 100}}}",
+        "variants.short: warmup_steps = 500 must be less than steps = 100",
+    ),
+    "variant larger than the data": (
+        "variants: {large: {training: {batch_size: 1000000}}}",
+        "variants.large: training.batch_size = 1000000 is larger than the data",
+    ),
+    "neural SDE over long gaps": (
+        "variants: {neural_sde: {training: {max_gap: 0.3}}}",
+        "variants.neural_sde: model.kind = neural_sde has a density over one control step alone",
+    ),
+    "no variants": ("variants:", "variants: expected settings by name, got null"),
     "a list": ("[1, 2]", "expected settings by name, got list"),
     "plain text": ("hello", "expected settings by name, got str"),
     "broken YAML": ("training: {steps: 3", "not valid YAML: while parsing a flow mapping"),
@@ -158,6 +188,30 @@ def test_what_is_left_out_has_its_default(text, tmp_path):
     path.write_text(text)
     assert load_config(path) == Config()
     assert load_config(str(path)) == Config()
+
+
+def test_a_variant_is_the_settings_with_its_changes(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "{training: {steps: 900}, variants: {gaussian: {training: {steps: 800}}, autonomous: null, "
+        "wide: {model: {flow: {hidden_size: 256}}, training: {warmup_steps: 600}}}}"
+    )
+    config = load_config(path)
+    assert set(config.variant_names) == set(Config().variant_names) - {"autonomous"} | {"wide"}
+    with pytest.raises(KeyError):
+        config.variant("autonomous")
+    wide, gaussian = config.variant("wide"), config.variant("gaussian")
+    changes = {"hidden_size": 256}
+    assert wide.model.flow == config.model.flow.model_copy(update=changes)
+    assert wide.model.bridge == config.model.bridge
+    changes = {"warmup_steps": 600}
+    assert wide.training == config.training.model_copy(update=changes)
+    # Its own default changes stay, as those of any section do.
+    assert gaussian.model.flow.num_flow_layers == 0
+    assert gaussian.training.steps == 800
+    for section in ("seed", "dmp", "dataset", "evaluation", "variants"):
+        assert getattr(wide, section) == getattr(config, section)
+    assert load_config(config.model_dump_json()) == config
 
 
 def test_settings_survive_as_json_text():

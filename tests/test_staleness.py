@@ -132,6 +132,7 @@ CHANGED = {
         {"num_trajectories": COUNT - 10},
         shards("policies", [3]) | shards("rollouts", [3]) | FROM_DATASET,
     ),
+    "a variant": ({"variants": {"neural_sde": {"training": {"steps": 201}}}}, set()),
     "what shapes no result": ({"wandb": {"project": "another"}}, set()),
 }
 
@@ -143,6 +144,41 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(finished, monkeypatch,
     file.write_text(yaml.safe_dump(settings))
     assert remade(finished.snakemake("-n", configfiles=(SMOKE, file))) == expected
     assert stale(finished, monkeypatch, changes=settings) == expected
+
+
+VARIANTS = {
+    f"results/variants/{name}/{path}"
+    for name in ("unconditional", "neural_sde")
+    for path in ("model.eqx", "training/metrics.csv", "training/curves.png")
+}
+ABLATIONS = {f"results/ablations/{name}" for name in (*staleness.EVALUATION, *staleness.SPEED)}
+
+
+def test_ablations_are_made_when_asked_for(finished, monkeypatch):
+    assert remade(finished.snakemake("-n", "ablations")) == VARIANTS | ABLATIONS
+    assert stale(finished, monkeypatch, ["ablations"]) == VARIANTS | ABLATIONS
+    assert stale(finished, monkeypatch) == set()
+
+
+def test_a_changed_variant_makes_no_other_stale(smoke):
+    config = load_config(smoke.settings)
+    settings = yaml.safe_load(smoke.settings.read_text())
+    changes = {"variants": {"neural_sde": {"training": {"steps": 201}}}}
+    (smoke.folder / "changed.yaml").write_text(yaml.safe_dump(merged(settings, changes)))
+    changed = load_config(smoke.folder / "changed.yaml")
+
+    def fingerprints(of):
+        return {
+            job.outputs[0]: provenance.stage_fingerprint(job.stage, job.config(of))
+            for job in staleness.jobs_of(of)
+        }
+
+    before, after = fingerprints(config), fingerprints(changed)
+    assert {path for path in before if before[path] != after[path]} == {
+        "results/variants/neural_sde/model.eqx",
+        "results/ablations/provenance.json",
+        "results/ablations/speed.json",
+    }
 
 
 def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
