@@ -18,6 +18,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
@@ -61,8 +62,10 @@ class EulerStep(PushTLaw):
         """Nominal displacement of the next control step; mu and L, of the residual."""
         displacements, seen = self.view(x, t, t + CONTROL_DT, condition)
         diagonal, below = jnp.split(self.diffusion(seen), [len(x)])
-        factor = jnp.diag(jax.nn.softplus(diagonal) + MIN_STD)
-        factor = factor.at[jnp.tril_indices(len(x), -1)].set(below)
+        # A product with ones and zeros, for scattering is slow.
+        places = np.zeros((len(below), len(x), len(x)), np.float32)
+        places[np.arange(len(below)), *np.tril_indices(len(x), -1)] = 1.0
+        factor = jnp.diag(jax.nn.softplus(diagonal) + MIN_STD) + jnp.tensordot(below, places, 1)
         return displacements[-1], self.drift(seen), factor
 
     def __call__(
