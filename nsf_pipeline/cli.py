@@ -26,6 +26,8 @@ from nsf_pipeline.timing import CONTROL_DT
 
 STANDARD_ERROR = 2
 FAILED, INTERRUPTED = 1, 130
+TAKEN = {"flow", "simulator", "persistence", "kinematic", "recursive"}
+"""Names of what is always evaluated."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,6 +172,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     variants = dict(options.variant)
     if len(variants) < len(options.variant):
         raise UserError("--variant: expected each name once; give every model its own")
+    if taken := sorted(variants.keys() & TAKEN):
+        raise UserError(f"--variant {taken[0]}: that name is taken; give the model another")
     evaluate_pusht(
         options.config,
         options.model,
@@ -274,7 +278,11 @@ def _generate_data(options: argparse.Namespace) -> None:
 def _side_by_side(
     count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Call a function with some arguments each, in as many processes."""
+    """Call a function with each of some arguments, in some number of processes."""
+    if count == 1:
+        for arguments in calls:
+            function(*arguments)
+        return
     with ProcessPoolExecutor(count) as pool:
         jobs = [pool.submit(function, *arguments) for arguments in calls]
         for job in jobs:

@@ -27,7 +27,7 @@ REFUSED = {
     "number for a range": ("policies: {duration: 3}", "policies.duration: expected a list, got 3"),
     "half a range": ("policies: {duration: [1.0]}", "expected one more number, got [1.0]"),
     "long range": ("policies: {weights: [1, 2, 3]}", "expected at most 2 items"),
-    "empty list": ("evaluation: {horizons: []}", "evaluation.horizons: expected at least 1 item"),
+    "empty list": ("ensembles: {horizons: []}", "ensembles.horizons: expected at least 1 item"),
     "empty text": ("wandb: {project: ''}", "expected at least 1 character"),
     "a date": ("seed: 2020-01-01", "not plain settings"),
     "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
@@ -60,13 +60,13 @@ REFUSED = {
         "training: warmup_steps = 100 must be less than steps = 100",
     ),
     "between control steps": (
-        "evaluation: {horizons: [0.15]}",
+        "ensembles: {horizons: [0.15]}",
         "horizons: 0.15 s is not a multiple of the control step 0.1 s",
     ),
-    "the same horizon twice": ("evaluation: {horizons: [0.1, 0.1]}", "names one twice"),
+    "the same horizon twice": ("ensembles: {horizons: [0.1, 0.1]}", "names one twice"),
     "horizon too long": (
-        "evaluation: {horizons: [0.1, 4.0]}",
-        "evaluation.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
+        "ensembles: {horizons: [0.1, 4.0]}",
+        "ensembles.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
     ),
     "gap too long": (
         "training: {max_gap: 3.7}",
@@ -74,7 +74,7 @@ REFUSED = {
     ),
     "short trajectories": (
         "{policies: {duration: [0.5, 1.0]}, training: {max_gap: 1.0}}",
-        "evaluation.horizons = 2 s is longer than any trajectory: policies.duration ends at 1 s",
+        "ensembles.horizons = 2 s is longer than any trajectory: policies.duration ends at 1 s",
     ),
     "batch larger than the data": (
         "{num_trajectories: 10, shard_size: 5}",
@@ -83,6 +83,10 @@ REFUSED = {
     "shard larger than the data": (
         "{num_trajectories: 500, shard_size: 501}",
         "shard_size = 501 is more than num_trajectories = 500",
+    ),
+    "too many ensemble shards": (
+        "ensembles: {num_states: 30000, shard_size: 1}",
+        "ensembles.num_states = 30000 in shards of 1 makes 120000 shards, more than 100000; raise",
     ),
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
     "video of no trajectory": (

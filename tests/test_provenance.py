@@ -13,9 +13,9 @@ from nsf_pipeline import provenance
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import STAGES, source_digest, stage_fingerprint, stage_settings
 
-WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture")
+WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture", "ensembles")
 EVERY = set(STAGES)
-AFTER_ROLLOUTS = {"dataset", "picture", "train", "evaluate"}
+AFTER_ROLLOUTS = {"dataset", "picture", "train", "ensembles", "evaluate"}
 # A setting of every section, another value, and the stages that it makes stale.
 SETTINGS = {
     "seed": (1, EVERY),
@@ -30,6 +30,8 @@ SETTINGS = {
     "training.steps": (13_000, {"train", "evaluate"}),
     "wandb.mode": ("disabled", set()),
     "runtime.data_memory": (1, set()),
+    "ensembles.horizons": ((0.5,), {"ensembles", "evaluate"}),
+    "ensembles.num_members": (32, {"ensembles", "evaluate"}),
     "evaluation.num_samples": (64, {"evaluate"}),
     "videos.trajectories": ((5,), set()),
 }
@@ -121,6 +123,12 @@ MODULES = {
     "training/curves.py": set(),
     "training/progress.py": set(),
     "training/stopping.py": set(),
+    "evaluation/__init__.py": {"ensembles", "evaluate"},
+    "evaluation/ensembles.py": {"ensembles", "evaluate"},
+    "evaluation/comparison.py": {"evaluate"},
+    "evaluation/metrics.py": {"evaluate"},
+    "evaluation/predictors.py": {"evaluate"},
+    "evaluation/states.py": {"evaluate"},
     "evaluation/tracked.py": set(),
     "pusht/video.py": {"videos"},
     "data/recording.py": {"videos"},

@@ -35,11 +35,20 @@ DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
 TRAINING = {"results/model.eqx", "results/training/metrics.csv", "results/training/curves.png"}
 EVALUATION = {
     f"results/evaluation/{name}"
-    for name in ("horizons.csv", "horizons.md", "block_positions.png", "provenance.json")
+    for name in (
+        "horizons.csv",
+        "horizons.md",
+        "intervals.csv",
+        "distances.csv",
+        "calibration.csv",
+        "skill.png",
+        "calibration.png",
+        "block_positions.png",
+        "provenance.json",
+    )
 }
 FROM_TRAINING = TRAINING | EVALUATION
 OF_DATASET = {"results/dataset.png", "results/videos/best.mp4"}
-FROM_DATASET = DATASET | FROM_TRAINING | OF_DATASET
 VIDEO = {"results/videos/0000000.mp4"}
 
 
@@ -47,6 +56,8 @@ def shards(kind, numbers=SHARDS):
     return {f"results/{kind}/{number:05d}.h5" for number in numbers}
 
 
+ENSEMBLES = shards("ensembles", range(3))  # of four horizons' 64 states, 100 a shard
+FROM_DATASET = DATASET | ENSEMBLES | FROM_TRAINING | OF_DATASET
 FROM_ROLLOUTS = shards("rollouts") | FROM_DATASET | VIDEO
 
 
@@ -101,6 +112,11 @@ LOST = {
     "the data set's page": (["results/dataset.meta.json"], "all", FROM_DATASET),
     "the model": (["results/model.eqx"], "evaluate", FROM_TRAINING),
     "a table": (["results/evaluation/horizons.md"], "all", EVALUATION),
+    "an ensemble shard": (
+        ["results/ensembles/00001.h5"],
+        "all",
+        shards("ensembles", [1]) | EVALUATION,
+    ),
 }
 
 
@@ -120,6 +136,11 @@ CHANGED = {
     "dataset": ({"dataset": {"test_fraction": 0.2}}, FROM_DATASET),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
     "evaluation": ({"evaluation": {"num_samples": 33}}, EVALUATION),
+    "ensembles": ({"ensembles": {"num_members": 17}}, ENSEMBLES | EVALUATION),
+    "more states": (
+        {"ensembles": {"num_states": 80}},
+        shards("ensembles", range(4)) | EVALUATION,
+    ),
     "videos": (
         {"videos": {"trajectories": [0, 239], "ranked": ["best", "worst"]}},
         {"results/videos/0000239.mp4", "results/videos/worst.mp4"},
@@ -192,6 +213,7 @@ EDITED = {
     "what only training runs": ("training/fitting.py", FROM_TRAINING),
     "what rollouts run": ("data/rollouts.py", FROM_ROLLOUTS),
     "tables": ("evaluation/tables.py", EVALUATION),
+    "what simulates ensembles": ("evaluation/ensembles.py", ENSEMBLES | EVALUATION),
     "what draws videos": ("data/recording.py", VIDEO | {"results/videos/best.mp4"}),
     "what draws the picture": ("data/picture.py", {"results/dataset.png"}),
 }
@@ -251,7 +273,10 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "missing",
             "results/model.eqx, training/metrics.csv, training/curves.png: nsf_pipeline.extra is "
             "new; nsf_pipeline.training.fitting changed",
-            "results/evaluation/provenance.json, horizons.csv, horizons.md, block_positions.png: "
+            "results/ensembles/00000.h5 to 00002.h5 (3 files): comes from results/dataset.h5, "
+            "which is stale",
+            "results/evaluation/provenance.json, horizons.csv, horizons.md, intervals.csv, "
+            "distances.csv, calibration.csv, skill.png, calibration.png, block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",
             "results/videos/best.mp4: comes from results/dataset.h5, which is stale",

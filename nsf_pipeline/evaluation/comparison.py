@@ -215,7 +215,8 @@ def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> 
         f"CRPS: continuous ranked probability score, fair estimate from {draws} draws per state "
         f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
         f"at a time, {members} of the simulator); the smaller, the better. In brackets, how many "
-        "times the simulator's own score, which no prediction can beat. Bold: the best.",
+        "times the simulator's own score, which no prediction beats in the long run. Bold: the "
+        "best.",
         "Negative log-likelihood: of the whole state, agent and block together, with densities per "
         "px, px/s and rad. Persistence is a Gaussian round the present state with the train "
         "split's root mean square change. Test states are as simulated, while training and "

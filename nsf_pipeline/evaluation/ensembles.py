@@ -82,16 +82,6 @@ def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> 
     """
     settings, simulator = config.ensembles, Simulator()
     test = load_test_split(dataset)
-    test["states"] = np.concatenate(
-        [
-            test["observations"][..., :2],
-            test["agent_velocity"],
-            test["observations"][..., 2:4],
-            test["block_angle"][..., None],
-        ],
-        axis=-1,
-    )
-    shape = (0, settings.num_members, 7)
     parts: list[Arrays] = []
     for number, horizon in enumerate(settings.horizons):
         low, high = (
@@ -104,18 +94,20 @@ def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> 
         weight = weights_of(chosen)
         here = np.flatnonzero((low <= chosen.place) & (chosen.place < high))
         row, step, gap = chosen.row[here], chosen.step[here], round(horizon / CONTROL_DT)
-        found = [
-            _members(simulator, test, config, dataset, int(r), int(s), gap)
-            for r, s in zip(row, step, strict=True)
+        places = [(int(r), int(t)) for r, t in zip(row, step, strict=True)]
+        states = [_replayed(simulator, test, dataset, *place) for place in places]
+        members = [
+            members_of(simulator, test, *place, noisy_actions(test, config, *place, gap))
+            for place in places
         ]
         parts.append(
             {
                 "horizon_s": np.full(len(here), horizon),
                 "trajectory": test["trajectory"][row],
                 "step": step,
-                "state": np.array([state for state, _ in found]).reshape(-1, 7),
+                "state": np.array(states).reshape(-1, 7),
                 "truth": test["states"][row, step + gap].astype(np.float64),
-                "members": np.array([members for _, members in found]).reshape(-1, *shape[1:]),
+                "members": np.array(members).reshape(-1, settings.num_members, 7),
                 "contact": chosen.contact[here],
                 "weight": weight[here],
                 "condition": test["condition"][row],
@@ -126,6 +118,9 @@ def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> 
 
 def load_test_split(dataset: Path) -> Arrays:
     """The arrays of the test split that ensembles need, as a rollout shard holds them.
+
+    Returns:
+        Besides, `states` (n, T+1, 7): px, px/s, rad.
 
     Raises:
         StoreError: unreadable, or the split is empty.
@@ -141,7 +136,10 @@ def load_test_split(dataset: Path) -> Arrays:
             f"{dataset}: no trajectory in the test split; raise num_trajectories or "
             "dataset.test_fraction"
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in READ}
+    found = {name: np.concatenate([part[name] for part in parts]) for name in READ}
+    agent, block = np.split(found["observations"][..., :4], 2, axis=-1)
+    numbers = (agent, found["agent_velocity"], block, found["block_angle"][..., None])
+    return found | {"states": np.concatenate(numbers, axis=-1)}
 
 
 def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -> Selection:
@@ -196,30 +194,38 @@ def _moves(simulator: Simulator, test: Arrays, row: int, step: int, gap: int) ->
     return bool((poses != poses[0]).any())
 
 
-def _members(
-    simulator: Simulator, test: Arrays, config: Config, dataset: Path, row: int, step: int, gap: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The state (7) in double precision, and its members (M, 7) a gap later."""
+def noisy_actions(test: Arrays, config: Config, row: int, step: int, gap: int) -> np.ndarray:
+    """(M, gap, 2) px: the policy's targets from a step on, with each member's own noise."""
     trajectory = int(test["trajectory"][row])
     random = generator(config.seed, trajectory, Stream.ENSEMBLE, step, gap)
-    noise = random.normal(
-        0.0, config.simulation.action_noise_std, (config.ensembles.num_members, gap, 2)
-    )
-    targets = test["targets"][row, step : step + gap]
+    size = (config.ensembles.num_members, gap, 2)
+    noise = random.normal(0.0, config.simulation.action_noise_std, size)
     # As for rollouts, actions are float32 within the workspace.
-    actions = np.clip(targets + noise, *WORKSPACE).astype(np.float32).astype(np.float64)
-    taken = test["actions"][row, : step + gap].astype(np.float64)
-    start(simulator, test, row)
-    states = simulator.rollout(taken)
-    error = np.abs(states - test["states"][row, : step + gap + 1]).max()
-    if error > TOLERANCE:
-        raise store.StoreError(
-            f"{dataset}: trajectory {trajectory} does not replay (off by {error:.3g}): made with "
-            f"other versions, or where arithmetic differs; `replay {dataset} --verify` says more; "
-            "make it again here"
-        )
+    actions = np.clip(test["targets"][row, step : step + gap] + noise, *WORKSPACE)
+    return actions.astype(np.float32).astype(np.float64)
+
+
+def members_of(
+    simulator: Simulator, test: Arrays, row: int, step: int, actions: np.ndarray
+) -> np.ndarray:
+    """(M, 7) float32: where actions (M, gap, 2) take a trajectory from one of its steps on."""
+    before = test["actions"][row, :step].astype(np.float64)
     ends = np.empty((len(actions), 7), np.float32)
     for member, own in enumerate(actions):
         start(simulator, test, row)
-        ends[member] = simulator.rollout(np.concatenate([taken[:step], own]))[-1]
-    return states[step], ends
+        ends[member] = simulator.rollout(np.concatenate([before, own]))[-1]
+    return ends
+
+
+def _replayed(simulator: Simulator, test: Arrays, dataset: Path, row: int, step: int) -> np.ndarray:
+    """(7) float64: a trajectory's state, which is stored in single precision."""
+    start(simulator, test, row)
+    states = simulator.rollout(test["actions"][row, :step].astype(np.float64))
+    error = np.abs(states - test["states"][row, : step + 1]).max()
+    if error > TOLERANCE:
+        raise store.StoreError(
+            f"{dataset}: trajectory {test['trajectory'][row]} does not replay (off by "
+            f"{error:.3g}): made with other versions, or where arithmetic differs; "
+            f"`replay {dataset} --verify` says more; make it again here"
+        )
+    return states[step]

@@ -70,7 +70,12 @@ def skill(table: pd.DataFrame) -> Figure:
                 )
             limit = rows[rows["model"] == SIMULATOR]
             axis.plot(
-                limit["horizon_s"], limit["value"], "k--", lw=1.2, label="simulator: the limit"
+                limit["horizon_s"],
+                limit["value"],
+                "k--",
+                lw=1.2,
+                zorder=4,
+                label="simulator: the limit",
             )
             axis.grid(color="0.92")
             axis.spines[["top", "right"]].set_visible(False)

@@ -47,7 +47,7 @@ GROUPS = {
 
 
 def crps(
-    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n dim"], group: Group
+    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n state"], group: Group
 ) -> Float[np.ndarray, " n"]:
     """Continuous ranked probability score, in the group's unit, mean over its components.
 
@@ -62,7 +62,7 @@ def crps(
 
 def pit(
     draws: Float[np.ndarray, "n draws dim"],
-    truth: Float[np.ndarray, "n dim"],
+    truth: Float[np.ndarray, "n state"],
     group: Group,
     random: np.random.Generator,
 ) -> Float[np.ndarray, "n components"]:
@@ -128,7 +128,7 @@ def energy_distance(
 
 
 def squared_bias(
-    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"], group: Group
+    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b state"], group: Group
 ) -> Float[np.ndarray, " n"]:
     """Squared difference of two laws' means, in the group's unit, mean over its components.
 
