@@ -1,4 +1,5 @@
-# The chain: policies -> rollouts -> dataset -> train -> evaluate, and pictures, videos and a report beside it.
+# The chain: policies -> rollouts -> dataset -> train and ensembles -> evaluate; pictures, videos and a report
+# beside it; `ablations` trains and compares variants of the model.
 import os
 import sys
 from pathlib import Path
@@ -25,10 +26,12 @@ include: "workflow/rules/rollouts.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/picture.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
 include: "workflow/rules/predictions.smk"
 include: "workflow/rules/pages.smk"
+include: "workflow/rules/ablations.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -40,6 +43,7 @@ rule all:
         dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,
+        ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),
         evaluation=rules.evaluate.output,
         videos=VIDEOS + PREDICTIONS,
         pages=[rules.table_page.output, rules.settings_page.output],

@@ -7,11 +7,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from nsf_pipeline.config import (
     MAX_SHARD_SIZE,
@@ -26,6 +26,8 @@ from nsf_pipeline.timing import CONTROL_DT
 
 STANDARD_ERROR = 2
 FAILED, INTERRUPTED = 1, 130
+TAKEN = {"flow", "simulator", "persistence", "kinematic", "recursive"}
+"""Names of what is always evaluated."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,9 +167,72 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     _before_jax(options.threads)
-    from nsf_pipeline.evaluation import evaluate_pusht
+    from nsf_pipeline.evaluation.comparison import evaluate_pusht
 
-    evaluate_pusht(options.config, options.model, options.dataset, options.output)
+    variants = dict(options.variant)
+    if len(variants) < len(options.variant):
+        raise UserError("--variant: expected each name once; give every model its own")
+    if taken := sorted(variants.keys() & TAKEN):
+        raise UserError(f"--variant {taken[0]}: that name is taken; give the model another")
+    evaluate_pusht(
+        options.config,
+        options.model,
+        options.dataset,
+        options.ensembles,
+        options.output,
+        variants,
+    )
+
+
+def _speed(options: argparse.Namespace) -> None:
+    _before_jax(options.threads)
+    from nsf_pipeline.evaluation.speed import measure_speed
+
+    measure_speed(
+        options.config,
+        options.model,
+        dict(options.variant),
+        options.dataset,
+        options.scores,
+        options.output,
+    )
+
+
+def _ensembles(options: argparse.Namespace) -> None:
+    config, count = options.config, options.config.ensembles.num_shards
+    if options.shard is not None and options.shard >= count:
+        raise UserError(
+            f"--shard {options.shard}: expected one below {count}, for that many hold the states "
+            "of all ensembles.horizons; give a lower one"
+        )
+    shards = range(count) if options.shard is None else [options.shard]
+    jobs = min(options.jobs, len(shards))
+    _side_by_side(
+        jobs, _write_ensembles, [(config, options.dataset, s, options.output) for s in shards]
+    )
+
+
+def _write_ensembles(config: Config, dataset: Path, shard: int, folder: Path) -> None:
+    from nsf_pipeline.data import store
+    from nsf_pipeline.evaluation.ensembles import simulate_ensembles
+    from nsf_pipeline.provenance import record, stage_fingerprint
+
+    started = time.monotonic()
+    output = folder / f"{shard:05d}.h5"
+    with store.reading(dataset, "dataset") as file:
+        store.require_fingerprint(dataset, file, stage_fingerprint("dataset", config))
+    first, stop = config.ensembles.shard_range(shard)
+    arrays = simulate_ensembles(config, dataset, first, stop)
+    attributes = record("ensembles", config) | {"first": first, "stop": stop}
+    store.write(output, "ensembles", arrays, attributes)
+    count, fewer = len(arrays["step"]), stop - first - len(arrays["step"])
+    short = f" ({fewer} fewer: the test split has no more of a kind)" if fewer else ""
+    _say(
+        output,
+        f"{count} states{short}, {config.ensembles.num_members} members each, "
+        f"{arrays['contact'].sum()} with contact",
+        started,
+    )
 
 
 def _video(options: argparse.Namespace) -> None:
@@ -190,7 +255,9 @@ def _predicted_video(options: argparse.Namespace) -> None:
 def _table_page(options: argparse.Namespace) -> None:
     from nsf_pipeline import pages
 
-    pages.write_tables(options.config, options.tables, options.output)
+    pages.write_tables(
+        options.config, options.tables, options.output, of_ablations=options.ablations
+    )
 
 
 def _video_page(options: argparse.Namespace) -> None:
@@ -231,11 +298,22 @@ def _replay(options: argparse.Namespace) -> None:
 
 def _generate_data(options: argparse.Namespace) -> None:
     config, folder = options.config, options.output
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = [
-            pool.submit(_generate_shard, config, shard, folder)
-            for shard in range(config.num_shards)
-        ]
+    shards = [(config, shard, folder) for shard in range(config.num_shards)]
+    _side_by_side(options.jobs, _generate_shard, shards)
+    dataset = folder / "dataset.h5"
+    _write_dataset(config, folder / "rollouts", dataset, folder / "dataset.meta.json")
+
+
+def _side_by_side(
+    count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
+) -> None:
+    """Call a function with each of some arguments, in some number of processes."""
+    if count == 1:
+        for arguments in calls:
+            function(*arguments)
+        return
+    with ProcessPoolExecutor(count) as pool:
+        jobs = [pool.submit(function, *arguments) for arguments in calls]
         for job in jobs:
             try:
                 job.result()
@@ -247,8 +325,6 @@ def _generate_data(options: argparse.Namespace) -> None:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    dataset = folder / "dataset.h5"
-    _write_dataset(config, folder / "rollouts", dataset, folder / "dataset.meta.json")
 
 
 def _generate_shard(config: Config, shard: int, folder: Path) -> None:
@@ -316,6 +392,17 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (all)")
         return added
 
+    def with_variants(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--variant",
+            type=_named_path,
+            action="append",
+            default=[],
+            metavar="NAME=PATH",
+            help="another model, and its name in the tables; may be given again and again",
+        )
+        return added
+
     added = with_config(
         verb("generate-data", _generate_data, "Make a data set, without Snakemake.")
     )
@@ -351,7 +438,27 @@ def _parser() -> argparse.ArgumentParser:
     added = with_config(verb("evaluate", _evaluate, "Score a model on the test split."))
     added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
     added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--ensembles",
+        type=Path,
+        default=Path("results/ensembles"),
+        help="folder of the ensembles' shards (results/ensembles)",
+    )
+    with_variants(added)
     added.add_argument("--output", type=Path, default=Path("results/evaluation"), help="folder")
+    with_threads(added)
+
+    added = with_config(verb("speed", _speed, "Time predictions, beside the simulators."))
+    added.add_argument("--model", type=Path, default=Path("results/model.eqx"))
+    with_variants(added)
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--scores",
+        type=Path,
+        default=Path("results/ablations/horizons.csv"),
+        help="table of the scores that costs are drawn against",
+    )
+    added.add_argument("--output", type=Path, default=Path("results/ablations"), help="folder")
     with_threads(added)
 
     added = with_config(verb("policies", _policies, "Sample a shard of policies."))
@@ -369,6 +476,14 @@ def _parser() -> argparse.ArgumentParser:
         output="data set to write",
         metadata="metadata to write",
     )
+
+    added = with_config(verb("ensembles", _ensembles, "Simulate ensembles from the test states."))
+    added.add_argument("--dataset", type=Path, default=Path("results/dataset.h5"))
+    added.add_argument(
+        "--output", type=Path, default=Path("results/ensembles"), help="folder (results/ensembles)"
+    )
+    added.add_argument("--shard", type=_natural, metavar="N", help="one of them, from 0 (all)")
+    added.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (all)")
 
     added = verb("video", _video, "Record a trajectory by replaying it.")
     with_paths(added, source="rollout shard or data set", output="MP4 to write")
@@ -414,6 +529,7 @@ def _parser() -> argparse.ArgumentParser:
         verb("table-page", _table_page, "Show Markdown tables of the evaluation as HTML.")
     )
     added.add_argument("tables", type=Path, nargs="+", metavar="MARKDOWN", help="files to show")
+    added.add_argument("--ablations", action="store_true", help="they are of the ablations")
     with_paths(added, output="HTML to write")
 
     added = verb("video-page", _video_page, "Show videos on one HTML page that holds them.")
@@ -435,6 +551,13 @@ def _natural(text: str) -> int:
 
 def _trajectory(text: str) -> int | str:
     return text if text in get_args(Rank) else _natural(text)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name.isidentifier() and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
 
 
 def _positive(text: str) -> int:

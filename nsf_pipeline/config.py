@@ -9,10 +9,18 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT, num_steps
@@ -46,6 +54,7 @@ Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Rank = Literal["best", "median", "worst"]
 Coupling = Literal["affine", "spline"]
+Kind = Literal["flow", "neural_sde"]
 
 
 class Section(BaseModel):
@@ -144,14 +153,18 @@ class NetworkConfig(Section):
 class ModelConfig(Section):
     """The PushT model."""
 
+    kind: Kind = "flow"
+    """neural_sde: drift and diffusion networks and a solver, which flows replace; as a rival."""
     state_dim: Literal[5, 7] = 7
     """7: agent position and velocity, block pose. 5: without the velocity (not Markov)."""
+    conditional: bool = True
+    """false: the networks see neither the policy nor what follows from it; as a floor."""
     autonomous: bool = False
     """true: the law depends on t - s alone, although the DMP runs on its own clock."""
     path_points: int = Field(default=12, ge=1, le=256)
     """Points of the nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
-    """The transition p(x_t | x_s)."""
+    """The transition p(x_t | x_s); of a neural SDE, drift and diffusion each, without couplings."""
     bridge: NetworkConfig = NetworkConfig(hidden_size=64, num_flow_layers=2)
     """The bridge b(x_m | x_s, x_t); used in training only."""
 
@@ -204,6 +217,59 @@ class TrainingConfig(Section):
         return self
 
 
+class TrainingChanges(TrainingConfig):
+    """Some training settings; whether they agree is known together with those that they change."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainingChanges":
+        return self
+
+
+class Variant(Section):
+    """What a variant of the model changes: settings left out are as above."""
+
+    model: ModelConfig = ModelConfig()
+    training: TrainingChanges = TrainingChanges()
+
+    @model_serializer
+    def changes(self) -> dict[str, Any]:
+        """Only what is changed, by section."""
+        given = sorted(self.model_fields_set)
+        return {name: getattr(self, name).model_dump(exclude_unset=True) for name in given}
+
+
+UNTRAINED = ("flow", "simulator", "persistence", "kinematic", "recursive")
+"""What the tables hold besides variants: no variant can have such a name."""
+
+
+def _variant_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name):
+        raise ValueError("expected a name of small letters, digits and _")
+    if name in UNTRAINED:
+        raise ValueError("the tables have a row of that name already; choose another name")
+    return name
+
+
+VariantName = Annotated[str, AfterValidator(_variant_name)]
+LIKELIHOOD_ONLY = {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gaussian": {"model": {"flow": {"num_flow_layers": 0}}},
+    "unconditional": {"model": {"conditional": False}},
+    "no_consistency": {"training": LIKELIHOOD_ONLY},
+    "autonomous": {"model": {"autonomous": True}},
+    "state5": {"model": {"state_dim": 5}},
+    "neural_sde": {
+        # As many parameters as the flow has.
+        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 320}},
+        "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
+    },
+}
+
+
+def _default_variants() -> dict[VariantName, Variant | None]:
+    return {name: Variant(**changes) for name, changes in VARIANTS.items()}
+
+
 class RuntimeConfig(Section):
     """How training runs; nothing here changes what comes out, or makes a model stale."""
 
@@ -213,8 +279,8 @@ class RuntimeConfig(Section):
     """MiB; larger data are streamed from the disk instead of held on the device."""
 
 
-class EvaluationConfig(Section):
-    """The comparison with the test split."""
+class EnsembleConfig(Section):
+    """The simulator's own law, which predictions are held against."""
 
     horizons: Annotated[tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)] = (
         0.1,
@@ -223,13 +289,15 @@ class EvaluationConfig(Section):
         2.0,
     )
     """s; multiples of the control step."""
-    num_states: int = Field(default=2000, ge=2)
-    """Start states per horizon, at most as many as the test split has."""
-    num_samples: int = Field(default=128, ge=2, le=65_536)
-    """Draws per state."""
+    num_states: int = Field(default=2000, ge=2, le=1_000_000)
+    """Test states per horizon, half of them with contact; fewer where the test split has fewer."""
+    num_members: int = Field(default=64, ge=4, le=65_536)
+    """Members per state: rollouts from it with noise of their own."""
+    shard_size: int = Field(default=1000, ge=1, le=MAX_SHARD_SIZE)
+    """States per shard: one file and one job each."""
 
     @model_validator(mode="after")
-    def _horizons_are_control_steps(self) -> "EvaluationConfig":
+    def _horizons_are_control_steps(self) -> "EnsembleConfig":
         for horizon in self.horizons:
             if not math.isclose(horizon / CONTROL_DT, round(horizon / CONTROL_DT), abs_tol=1e-6):
                 raise ValueError(
@@ -238,6 +306,40 @@ class EvaluationConfig(Section):
         if len(set(self.horizons)) < len(self.horizons):
             raise ValueError(f"horizons: {list(self.horizons)} names one twice")
         return self
+
+    @property
+    def num_shards(self) -> int:
+        """Shards that hold the states of all horizons."""
+        return -(-len(self.horizons) * self.num_states // self.shard_size)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First place of a shard, and one past its last: those of each horizon in turn."""
+        first = shard * self.shard_size
+        return first, min(first + self.shard_size, len(self.horizons) * self.num_states)
+
+
+class EvaluationConfig(Section):
+    """The comparison with the test split."""
+
+    num_samples: int = Field(default=128, ge=4, le=65_536)
+    """Draws per state."""
+    num_recursive_samples: int = Field(default=16, ge=4, le=65_536)
+    """Draws per state where predictions go one control step at a time, which costs more."""
+
+
+class SpeedConfig(Section):
+    """What a predicted trajectory costs."""
+
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(min_length=1)] = (
+        1,
+        16,
+        256,
+        4096,
+        16_384,
+    )
+    """Trajectories predicted at once."""
+    rounds: int = Field(default=5, ge=1, le=1000)
+    """Turns of each side; medians over them are told."""
 
 
 class VideoConfig(Section):
@@ -277,7 +379,12 @@ class Config(Section):
     dataset: DatasetConfig = DatasetConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    variants: dict[VariantName, Variant | None] = Field(default_factory=_default_variants)
+    """Models that differ, trained and compared by `snakemake ablations`: by name, what each
+    changes in the sections `model` and `training`. A name with null is left out."""
+    ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    speed: SpeedConfig = SpeedConfig()
     videos: VideoConfig = VideoConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()
@@ -295,10 +402,43 @@ class Config(Section):
         """Shards that hold all trajectories."""
         return -(-self.num_trajectories // self.shard_size)
 
+    @property
+    def variant_names(self) -> list[str]:
+        """Those that are not left out."""
+        return [name for name, changes in self.variants.items() if changes is not None]
+
+    def variant(self, name: str) -> "Config":
+        """All settings of a variant, by its name: these with its changes.
+
+        Raises:
+            KeyError: there is no such variant, or it is left out.
+            ValidationError: its changes contradict the settings that it leaves as they are.
+        """
+        changes = self.variants[name]
+        if changes is None:
+            raise KeyError(name)
+        given = changes.model_dump()
+        model = _merged(self.model.model_dump(), given.get("model", {}))
+        training = _merged(self.training.model_dump(), given.get("training", {}))
+        changed = {
+            "model": ModelConfig.model_validate(model),
+            "training": TrainingConfig.model_validate(training),
+        }
+        return self.model_copy(update=changed)
+
     def shard_range(self, shard: int) -> tuple[int, int]:
         """First trajectory of a shard, and one past its last."""
         first = shard * self.shard_size
         return first, min(first + self.shard_size, self.num_trajectories)
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some of them changed, section by section."""
+    both = {**settings, **changes}
+    for name in settings.keys() & changes.keys():
+        if isinstance(settings[name], Mapping) and isinstance(changes[name], Mapping):
+            both[name] = _merged(settings[name], changes[name])
+    return both
 
 
 def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
@@ -319,6 +459,8 @@ def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Confi
     Raises:
         ConfigError: one line, naming the setting, what was expected and what came.
     """
+    if isinstance(settings.get("variants"), Mapping):  # as those of any section, defaults stay
+        settings = {**settings, "variants": _merged(VARIANTS, settings["variants"])}
     try:
         return Config.model_validate_json(json.dumps(settings))
     except ValidationError as error:
@@ -361,16 +503,38 @@ def load_config(source: str | Path) -> Config:
 
 
 def _contradictions(config: Config) -> Iterator[str]:
+    own = list(_own_contradictions(config))
+    yield from own
+    for name in config.variant_names:
+        try:
+            found = list(_own_contradictions(config.variant(name)))
+        except ValidationError as error:
+            found = [_describe(each) for each in error.errors()]
+        yield from (f"variants.{name}: {each}" for each in found if each not in own)
+
+
+def _own_contradictions(config: Config) -> Iterator[str]:
     longest = config.max_steps * CONTROL_DT
     for name, value in [
         ("training.max_gap", config.training.max_gap),
-        ("evaluation.horizons", max(config.evaluation.horizons)),
+        ("ensembles.horizons", max(config.ensembles.horizons)),
     ]:
         if value > longest + 1e-9:
             yield (
                 f"{name} = {value:g} s is longer than any trajectory: policies.duration ends at "
                 f"{config.policies.duration[1]:g} s; lower the one or raise the other"
             )
+    training = config.training
+    if config.model.kind == "neural_sde" and (
+        training.max_gap >= 2 * CONTROL_DT
+        or training.one_to_two_weight
+        or training.two_to_one_weight
+    ):
+        yield (
+            "model.kind = neural_sde has a density over one control step alone: set "
+            f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
+            "training.two_to_one_weight = 0"
+        )
     held_out = config.dataset.validation_fraction + config.dataset.test_fraction
     shortest = num_steps(config.policies.duration[0])
     transitions = int(config.num_trajectories * (1.0 - held_out) * shortest)
@@ -389,6 +553,12 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield (
             f"num_trajectories = {config.num_trajectories} in shards of {config.shard_size} makes "
             f"{config.num_shards} shards, more than {MAX_SHARDS}; raise shard_size"
+        )
+    if config.ensembles.num_shards > MAX_SHARDS:
+        yield (
+            f"ensembles.num_states = {config.ensembles.num_states} in shards of "
+            f"{config.ensembles.shard_size} makes {config.ensembles.num_shards} shards, more than "
+            f"{MAX_SHARDS}; raise ensembles.shard_size"
         )
     last = max(config.videos.trajectories, default=0)
     if last >= config.num_trajectories:
@@ -427,7 +597,7 @@ _PLAIN_WORDS = {
 
 
 def _describe(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         return f"{where}: {message}" if where else message
@@ -452,9 +622,10 @@ def _describe(error: Any) -> str:
 def _nearest(location: tuple[str | int, ...]) -> str:
     import difflib
 
-    section: type[BaseModel] = Config
+    section: Any = Config
     for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+        by_name = get_origin(section) is dict
+        section = Variant if by_name else section.model_fields[str(part)].annotation
     names = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
     if names:
         return f"; did you mean {names[0]}?"

@@ -36,20 +36,24 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
 """
 
 
-def write_tables(config: Config, tables: Sequence[Path], output: Path) -> None:
+def write_tables(
+    config: Config, tables: Sequence[Path], output: Path, *, of_ablations: bool = False
+) -> None:
     """A page of tables.
 
     Args:
         config: the settings that they were made with.
         tables: Markdown, one under the other.
         output: the page.
+        of_ablations: the tables are those of the ablations.
 
     Raises:
         FileError: a table cannot be read, or the page not written.
     """
     texts = [_read(table).decode("utf-8", "replace") for table in tables]
     body = markdown.markdown("\n\n".join(texts), extensions=["tables"])
-    _write(output, "Tables", body, record("table_page", config))
+    stage = "ablation_page" if of_ablations else "table_page"
+    _write(output, "Tables", body, record(stage, config))
 
 
 def write_videos(videos: Sequence[Path], output: Path) -> None:

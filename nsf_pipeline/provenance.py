@@ -1,8 +1,8 @@
 """What made a file: the settings that its stage read and the code that ran.
 
-A stage's fingerprint is the hash of both, and of the fingerprint of the stage before it. Snakemake
-sees it as a parameter of each job, and every file carries it, so that either alone can tell a stale
-file. Settings count by value and code by content: a new mtime changes nothing.
+A stage's fingerprint is the hash of both, and of the fingerprints of the stages before it.
+Snakemake sees it as a parameter of each job, and every file carries it, so that either alone can
+tell a stale file. Settings count by value and code by content: a new mtime changes nothing.
 """
 
 import ast
@@ -44,12 +44,12 @@ class Stage:
     Attributes:
         modules: where its code starts; their imports within the package count too.
         settings: the sections, or single settings, of the config that it reads.
-        after: the stage whose files it reads.
+        after: the stages whose files it reads.
     """
 
     modules: tuple[str, ...]
     settings: tuple[str, ...]
-    after: str | None = None
+    after: tuple[str, ...] = ()
 
 
 STAGES = {
@@ -57,21 +57,33 @@ STAGES = {
         ("nsf_pipeline.data.policies", "nsf_pipeline.data.store"), ("seed", "dmp", "policies")
     ),
     "rollouts": Stage(
-        ("nsf_pipeline.data.rollouts", "nsf_pipeline.data.store"), ("simulation",), after="policies"
+        ("nsf_pipeline.data.rollouts", "nsf_pipeline.data.store"),
+        ("simulation",),
+        after=("policies",),
     ),
     "dataset": Stage(
         ("nsf_pipeline.data.merge",),
         ("num_trajectories", "shard_size", "dataset"),
-        after="rollouts",
+        after=("rollouts",),
     ),
-    "picture": Stage(("nsf_pipeline.data.picture",), (), after="dataset"),
-    "train": Stage(("nsf_pipeline.training",), ("model", "training"), after="dataset"),
-    "evaluate": Stage(("nsf_pipeline.evaluation",), ("evaluation",), after="train"),
+    "picture": Stage(("nsf_pipeline.data.picture",), (), after=("dataset",)),
+    "train": Stage(("nsf_pipeline.training",), ("model", "training"), after=("dataset",)),
+    "ensembles": Stage(("nsf_pipeline.evaluation.ensembles",), ("ensembles",), after=("dataset",)),
+    "evaluate": Stage(
+        ("nsf_pipeline.evaluation.comparison",), ("evaluation",), after=("train", "ensembles")
+    ),
+    "compare": Stage(
+        ("nsf_pipeline.evaluation.comparison",),
+        ("evaluation", "variants"),
+        after=("train", "ensembles"),
+    ),
+    "speed": Stage(("nsf_pipeline.evaluation.speed",), ("speed",), after=("compare",)),
     # Settings choose which videos there are, not what is in one; some come from the data set.
-    "videos": Stage(("nsf_pipeline.data.recording",), (), after="rollouts"),
-    "predictions": Stage(("nsf_pipeline.prediction",), (), after="train"),
+    "videos": Stage(("nsf_pipeline.data.recording",), (), after=("rollouts",)),
+    "predictions": Stage(("nsf_pipeline.prediction",), (), after=("train",)),
     # Pages of the report. The videos' page comes after whatever videos there are.
-    "table_page": Stage(("nsf_pipeline.pages",), (), after="evaluate"),
+    "table_page": Stage(("nsf_pipeline.pages",), (), after=("evaluate",)),
+    "ablation_page": Stage(("nsf_pipeline.pages",), (), after=("speed",)),
     "video_page": Stage(("nsf_pipeline.pages",), ()),
     "settings_page": Stage(("nsf_pipeline.pages",), tuple(Config.model_fields)),
 }
@@ -85,9 +97,9 @@ def stage_settings(stage: str, config: Config) -> dict[str, Any]:
 def stage_fingerprint(stage: str, config: Config) -> str:
     """Sixteen hexadecimal digits that change when the stage's settings or code do."""
     # The number of trajectories and of shards decides which files there are, not what is in one.
-    before = STAGES[stage].after
+    before = [stage_fingerprint(earlier, config) for earlier in STAGES[stage].after]
     own = config.model_dump(mode="json", include=set(STAGES[stage].settings))
-    return _fingerprint(stage, stage_fingerprint(before, config) if before else None, own)
+    return _fingerprint(stage, before, own)
 
 
 def fingerprint_after(stage: str, source: str) -> str:
@@ -97,7 +109,7 @@ def fingerprint_after(stage: str, source: str) -> str:
         stage: the stage.
         source: the file's own fingerprint; of several, each in turn, with blanks between.
     """
-    return _fingerprint(stage, source, {})
+    return _fingerprint(stage, [source], {})
 
 
 def record_after(stage: str, source: str) -> dict[str, Any]:
@@ -142,14 +154,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _fingerprint(stage: str, before: str | None, settings: Any) -> str:
+def _fingerprint(stage: str, before: list[str], settings: Any) -> str:
     return _digest({"before": before, "settings": settings, "code": source_digest(stage)})
 
 
 def _settings_of(stage: str) -> Iterator[str]:
     yield from STAGES[stage].settings
-    before = STAGES[stage].after
-    if before:
+    for before in STAGES[stage].after:
         yield from _settings_of(before)
 
 

@@ -22,6 +22,9 @@ from nsf_pipeline.provenance import (
     stage_settings,
 )
 
+ABLATIONS = ("compare", "speed", "ablation_page")
+"""Stages that belong to the target `ablations`; all others to the default one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -31,8 +34,10 @@ class Job:
         stage: of the chain.
         outputs: paths; the first carries the record of its making.
         sources: paths of what it is made from.
-        span: first trajectory and one past the last, where the record names them.
+        span: first trajectory, or state of ensembles, and one past the last, where the record
+            names them.
         fingerprint: of what it makes, where that is not its stage's.
+        variant: whose settings it reads; empty for those of the default model.
     """
 
     stage: str
@@ -40,6 +45,33 @@ class Job:
     sources: tuple[str, ...] = ()
     span: tuple[int, int] | None = None
     fingerprint: str | None = None
+    variant: str = ""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the rules that ask for it."""
+        if self.variant:
+            return ()
+        return (self.stage, "ablations" if self.stage in ABLATIONS else "all")
+
+    def config(self, config: Config) -> Config:
+        """The settings that it reads, of today's."""
+        return config.variant(self.variant) if self.variant else config
+
+
+EVALUATION = (
+    "provenance.json",
+    "horizons.csv",
+    "horizons.md",
+    "intervals.csv",
+    "distances.csv",
+    "calibration.csv",
+    "consistency.csv",
+    "skill.png",
+    "calibration.png",
+    "block_positions.png",
+)
+SPEED = ("speed.json", "speed.csv", "speed.md", "accuracy_against_cost.png")
 
 
 class Fault(NamedTuple):
@@ -57,7 +89,7 @@ class Fault(NamedTuple):
 
 
 def jobs_of(config: Config, results: str = "results") -> list[Job]:
-    """The jobs of the whole chain, each after those that make its sources."""
+    """The jobs of the whole chain and of the ablations, each after those that make its sources."""
     jobs, rollouts = [], []
     for shard in range(config.num_shards):
         policies = f"{results}/policies/{shard:05d}.h5"
@@ -66,17 +98,31 @@ def jobs_of(config: Config, results: str = "results") -> list[Job]:
         jobs.append(Job("policies", (policies,), (), span))
         jobs.append(Job("rollouts", (rollouts[-1],), (policies,), span))
     dataset = (f"{results}/dataset.h5", f"{results}/dataset.meta.json")
-    training = (f"{results}/training/{name}" for name in ("metrics.csv", "curves.png"))
-    model = (f"{results}/model.eqx", *training)
-    names = ("provenance.json", "horizons.csv", "horizons.md", "block_positions.png")
-    evaluation = tuple(f"{results}/evaluation/{name}" for name in names)
+    model = _model_in(results)
+    variants = {name: _model_in(f"{results}/variants/{name}") for name in config.variant_names}
+    evaluation = tuple(f"{results}/evaluation/{name}" for name in EVALUATION)
     jobs.append(Job("dataset", dataset, tuple(rollouts), (0, config.num_trajectories)))
     jobs.append(Job("train", model, dataset))
-    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0])))
+    ensembles = []
+    for shard in range(config.ensembles.num_shards):
+        ensembles.append(f"{results}/ensembles/{shard:05d}.h5")
+        span = config.ensembles.shard_range(shard)
+        jobs.append(Job("ensembles", (ensembles[-1],), dataset[:1], span))
+    jobs.append(Job("evaluate", evaluation, (model[0], dataset[0], *ensembles)))
     jobs.append(Job("picture", (f"{results}/dataset.png",), dataset[:1]))
     jobs += _videos(config, results, rollouts, dataset[0], model[0])
     jobs.append(Job("table_page", (f"{results}/report/tables.html",), (evaluation[2],)))
     jobs.append(Job("settings_page", (f"{results}/report/settings.html",)))
+    for name, outputs in variants.items():
+        jobs.append(Job("train", outputs, dataset, variant=name))
+    models = (model[0], *(outputs[0] for outputs in variants.values()))
+    compared = tuple(f"{results}/ablations/{name}" for name in EVALUATION)
+    jobs.append(Job("compare", compared, (*models, dataset[0], *ensembles)))
+    speed = tuple(f"{results}/ablations/{name}" for name in SPEED)
+    solved = (variants[n][0] for n in variants if config.variant(n).model.kind != "flow")
+    jobs.append(Job("speed", speed, (compared[1], model[0], *solved, dataset[0])))
+    tables = compared[EVALUATION.index("horizons.md")], speed[SPEED.index("speed.md")]
+    jobs.append(Job("ablation_page", (f"{results}/report/ablations.html",), tables))
     return jobs
 
 
@@ -104,26 +150,30 @@ def _videos(
     return jobs
 
 
+def _model_in(folder: str) -> tuple[str, ...]:
+    """What training leaves in a folder."""
+    names = ("model.eqx", "training/metrics.csv", "training/curves.png")
+    return tuple(f"{folder}/{name}" for name in names)
+
+
 def needed(jobs: list[Job], targets: Iterable[str]) -> list[Job]:
-    """The jobs behind some targets, files or rules' names, in order; all without a target.
+    """The jobs behind some targets, files or rules' names, in order; those of `all` without one.
 
     Raises:
         UserError: nothing makes a target.
     """
     makers = {path: job for job in jobs for path in job.outputs}
     waiting: list[Job] = []
-    for target in targets:
-        found = [job for job in jobs if target in ("all", job.stage)]
+    for target in list(targets) or ["all"]:
+        found = [job for job in jobs if target in job.targets]
         if not found and (name := _as_known(target)) in makers:
             found = [makers[name]]
         if not found:
             raise UserError(
                 f"{target}: nothing makes it; expected a file such as {jobs[-1].outputs[0]}, or "
-                f"all or one of {', '.join(STAGES)}"
+                f"all, ablations or one of {', '.join(STAGES)}"
             )
         waiting += found
-    if not waiting:
-        return jobs
     wanted: set[Job] = set()
     while waiting:
         job = waiting.pop()
@@ -147,10 +197,13 @@ def faults(config: Config, jobs: Collection[Job], *, whole: bool = False) -> dic
         whole: hold files against their checksums from end to end; otherwise labels alone are read,
             which tell a truncated file but not an altered one.
     """
-    expected = {stage: stage_fingerprint(stage, config) for stage in STAGES}
+    expected = {
+        (stage, variant): stage_fingerprint(stage, Job(stage, (), variant=variant).config(config))
+        for stage, variant in {(job.stage, job.variant) for job in jobs if not job.fingerprint}
+    }
 
     def check(job: Job) -> Fault | None:
-        return _fault(job, job.fingerprint or expected[job.stage], whole)
+        return _fault(job, job.fingerprint or expected[job.stage, job.variant], whole)
 
     if not whole:
         return {job: fault for job in jobs if (fault := check(job))}
@@ -306,7 +359,8 @@ def _fault(job: Job, fingerprint: str, whole: bool) -> Fault | None:
         holds, expected = (
             f"{first} to {stop - 1}" for first, stop in ((made["first"], made["stop"]), job.span)
         )
-        return Fault("stale", path, f"holds trajectories {holds}, expected {expected}")
+        what = "states" if job.stage == "ensembles" else "trajectories"
+        return Fault("stale", path, f"holds {what} {holds}, expected {expected}")
     if made.get("fingerprint") != fingerprint:
         return Fault("stale", path, OTHERS)
     return None
@@ -357,21 +411,21 @@ class _Explainer:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.known: dict[tuple[str, Any], list[str]] = {}
+        self.known: dict[tuple[str, str, Any], list[str]] = {}
 
     def __call__(self, job: Job, fault: Fault) -> list[str]:
         """Reasons; none where only what the file was made from has changed."""
         if fault.kind != "stale":
             return [in_words(job, fault)]
         # A thousand shards are stale for few reasons.
-        key = (job.stage, record_of(fault.path).get("fingerprint"))
+        key = (job.stage, job.variant, record_of(fault.path).get("fingerprint"))
         if key not in self.known:
-            self.known[key] = list(self._changes(job.stage, fault.path))
+            self.known[key] = list(self._changes(job, fault.path))
         return self.known[key] or [fault.what] * (fault.what != OTHERS)
 
-    def _changes(self, stage: str, path: str) -> Iterator[str]:
+    def _changes(self, job: Job, path: str) -> Iterator[str]:
         made = _attributes(path) if path.endswith(".h5") else record_of(path)
-        today = stage_settings(stage, self.config)
+        today = stage_settings(job.stage, job.config(self.config))
         settings = made.get("settings", made.get("config", {}))  # as the model's header has it
         before, now = (dict(_leaves(_plain(values))) for values in (settings, today))
         if not before:  # pictures and videos name no settings
@@ -380,7 +434,7 @@ class _Explainer:
             old, new = before.get(name), now.get(name)
             if old != new:
                 yield f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
-        modules, modules_now = _plain(made.get("modules", {})), stage_modules(stage)
+        modules, modules_now = _plain(made.get("modules", {})), stage_modules(job.stage)
         for name in sorted(modules.keys() | modules_now.keys()):
             old, new = modules.get(name), modules_now.get(name)
             if old != new:

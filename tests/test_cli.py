@@ -29,11 +29,13 @@ CONFIGURED = {
     "dataset": ["--rollouts", ".", "--output", "out.h5", "--metadata", "out.json"],
     "generate-data": ["--output", "out"],
     "train": ["--dataset", "dataset.h5", "--output", "out.eqx", "--metrics", "out.csv"],
+    "ensembles": ["--dataset", "dataset.h5", "--output", "out"],
     "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }
 PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
+EVALUATE = ("evaluate", *CONFIGURED["evaluate"])
 FILES = {
     "rollouts of nothing": (
         ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
@@ -82,6 +84,38 @@ FILES = {
     "evaluate a data set": (
         ["evaluate", "--model", "dataset.h5", "--dataset", "dataset.h5", "--output", "out"],
         "dataset.h5: not a model",
+    ),
+    "evaluate without ensembles": (
+        ["evaluate", "--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
+        "results/ensembles/00000.h5: no such file; expected the HDF5 file of ensembles",
+    ),
+    "evaluate a variant that is not there": (
+        [*EVALUATE, "--variant", "other=none.eqx"],
+        "none.eqx: cannot read it: No such file",
+    ),
+    "evaluate two variants of one name": (
+        [*EVALUATE, "--variant", "other=model.eqx", "--variant", "other=model.eqx"],
+        "--variant: expected each name once",
+    ),
+    "evaluate a variant by the model's name": (
+        [*EVALUATE, "--variant", "flow=model.eqx"],
+        "--variant flow: that name is taken",
+    ),
+    "evaluate against rollouts": (
+        ["evaluate", "--model", "model.eqx", "--dataset", "dataset.h5", "--ensembles", "damaged"],
+        "damaged/00000.h5: expected ensembles, got rollouts",
+    ),
+    "ensembles of a shard": (
+        ["ensembles", "--dataset", "shard.h5", "--output", "out"],
+        "shard.h5: expected dataset, got rollouts",
+    ),
+    "ensembles of other settings' data": (
+        ["ensembles", "--dataset", "other_dataset.h5", "--output", "out"],
+        "other_dataset.h5: made by other settings or code (fingerprint 0000000000000000, now ",
+    ),
+    "an ensemble shard too many": (
+        ["ensembles", "--dataset", "dataset.h5", "--output", "out", "--shard", "3"],
+        "--shard 3: expected one below 3, for that many hold the states of all",
     ),
     "video of a trajectory elsewhere": (
         ["video", "--source", "shard.h5", "--trajectory", "60", "--output", "out.mp4"],
@@ -303,11 +337,14 @@ def test_by_hand_verbs_write_the_workflows_bytes(smoke, tmp_path, capsys):
 
 
 def test_evaluate_by_hand_scores_as_the_workflow(smoke, tmp_path):
-    """One horizon of the four: its states and draws are those of the whole run."""
+    """One horizon of the four, in one shard: its states, members and draws are those of all."""
     settings = yaml.safe_load(smoke.settings.read_text())
-    settings = merged(settings, {"evaluation": {"horizons": [0.1]}})
-    arguments = ["--model", smoke.results / "model.eqx", "--dataset", smoke.results / "dataset.h5"]
-    done = run_verb("evaluate", "--config", json.dumps(settings), *arguments, "--output", tmp_path)
+    settings = merged(settings, {"ensembles": {"horizons": [0.1], "shard_size": 64}})
+    config, dataset = ["--config", json.dumps(settings)], smoke.results / "dataset.h5"
+    assert main(["ensembles", *config, "--dataset", str(dataset), "--output", str(tmp_path)]) == 0
+    arguments = ["--model", smoke.results / "model.eqx", "--dataset", dataset]
+    arguments += ["--ensembles", tmp_path, "--output", tmp_path]
+    done = run_verb("evaluate", *config, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     ours, theirs = (
         pd.read_csv(folder / "horizons.csv") for folder in (tmp_path, smoke.results / "evaluation")

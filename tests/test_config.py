@@ -27,7 +27,7 @@ REFUSED = {
     "number for a range": ("policies: {duration: 3}", "policies.duration: expected a list, got 3"),
     "half a range": ("policies: {duration: [1.0]}", "expected one more number, got [1.0]"),
     "long range": ("policies: {weights: [1, 2, 3]}", "expected at most 2 items"),
-    "empty list": ("evaluation: {horizons: []}", "evaluation.horizons: expected at least 1 item"),
+    "empty list": ("ensembles: {horizons: []}", "ensembles.horizons: expected at least 1 item"),
     "empty text": ("wandb: {project: ''}", "expected at least 1 character"),
     "a date": ("seed: 2020-01-01", "not plain settings"),
     "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
@@ -60,13 +60,13 @@ REFUSED = {
         "training: warmup_steps = 100 must be less than steps = 100",
     ),
     "between control steps": (
-        "evaluation: {horizons: [0.15]}",
+        "ensembles: {horizons: [0.15]}",
         "horizons: 0.15 s is not a multiple of the control step 0.1 s",
     ),
-    "the same horizon twice": ("evaluation: {horizons: [0.1, 0.1]}", "names one twice"),
+    "the same horizon twice": ("ensembles: {horizons: [0.1, 0.1]}", "names one twice"),
     "horizon too long": (
-        "evaluation: {horizons: [0.1, 4.0]}",
-        "evaluation.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
+        "ensembles: {horizons: [0.1, 4.0]}",
+        "ensembles.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
     ),
     "gap too long": (
         "training: {max_gap: 3.7}",
@@ -74,7 +74,7 @@ REFUSED = {
     ),
     "short trajectories": (
         "{policies: {duration: [0.5, 1.0]}, training: {max_gap: 1.0}}",
-        "evaluation.horizons = 2 s is longer than any trajectory: policies.duration ends at 1 s",
+        "ensembles.horizons = 2 s is longer than any trajectory: policies.duration ends at 1 s",
     ),
     "batch larger than the data": (
         "{num_trajectories: 10, shard_size: 5}",
@@ -83,6 +83,10 @@ REFUSED = {
     "shard larger than the data": (
         "{num_trajectories: 500, shard_size: 501}",
         "shard_size = 501 is more than num_trajectories = 500",
+    ),
+    "too many ensemble shards": (
+        "ensembles: {num_states: 30000, shard_size: 1}",
+        "ensembles.num_states = 30000 in shards of 1 makes 120000 shards, more than 100000; raise",
     ),
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
     "video of no trajectory": (
@@ -107,6 +111,36 @@ REFUSED = {
         "policies.goal_y = [20.0, 400.0] px leaves dmp.workspace = [25, 487]",
     ),
     "workspace within the goals": ("dmp: {workspace: [100, 400]}", "policies.goal_x = [40.0, 472"),
+    "unknown setting of a variant": (
+        "variants: {gaussian: {model: {flow: {dept: 3}}}}",
+        f"variants.gaussian.model.flow.dept: {UNKNOWN} depth?",
+    ),
+    "unknown section of a variant": (
+        "variants: {wide: {training: {}, evaluation: {}}}",
+        "variants.wide.evaluation: unknown setting; expected one of model, training",
+    ),
+    "text for a variant's number": (
+        "variants: {wide: {training: {steps: many}}}",
+        'variants.wide.training.steps: expected a valid integer, got "many"',
+    ),
+    "variant of no name": (
+        "variants: {a b: {}}",
+        "variants.a b: expected a name of small letters, digits and _",
+    ),
+    "variant of a name that is taken": ("variants: {flow: {}}", "a row of that name already"),
+    "variant that contradicts what it leaves": (
+        "variants: {short: {training: {steps: 100}}}",
+        "variants.short: warmup_steps = 500 must be less than steps = 100",
+    ),
+    "variant larger than the data": (
+        "variants: {large: {training: {batch_size: 1000000}}}",
+        "variants.large: training.batch_size = 1000000 is larger than the data",
+    ),
+    "neural SDE over long gaps": (
+        "variants: {neural_sde: {training: {max_gap: 0.3}}}",
+        "variants.neural_sde: model.kind = neural_sde has a density over one control step alone",
+    ),
+    "no variants": ("variants:", "variants: expected settings by name, got null"),
     "a list": ("[1, 2]", "expected settings by name, got list"),
     "plain text": ("hello", "expected settings by name, got str"),
     "broken YAML": ("training: {steps: 3", "not valid YAML: while parsing a flow mapping"),
@@ -158,6 +192,30 @@ def test_what_is_left_out_has_its_default(text, tmp_path):
     path.write_text(text)
     assert load_config(path) == Config()
     assert load_config(str(path)) == Config()
+
+
+def test_a_variant_is_the_settings_with_its_changes(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "{training: {steps: 900}, variants: {gaussian: {training: {steps: 800}}, autonomous: null, "
+        "wide: {model: {flow: {hidden_size: 256}}, training: {warmup_steps: 600}}}}"
+    )
+    config = load_config(path)
+    assert set(config.variant_names) == set(Config().variant_names) - {"autonomous"} | {"wide"}
+    with pytest.raises(KeyError):
+        config.variant("autonomous")
+    wide, gaussian = config.variant("wide"), config.variant("gaussian")
+    changes = {"hidden_size": 256}
+    assert wide.model.flow == config.model.flow.model_copy(update=changes)
+    assert wide.model.bridge == config.model.bridge
+    changes = {"warmup_steps": 600}
+    assert wide.training == config.training.model_copy(update=changes)
+    # Its own default changes stay, as those of any section do.
+    assert gaussian.model.flow.num_flow_layers == 0
+    assert gaussian.training.steps == 800
+    for section in ("seed", "dmp", "dataset", "evaluation", "variants"):
+        assert getattr(wide, section) == getattr(config, section)
+    assert load_config(config.model_dump_json()) == config
 
 
 def test_settings_survive_as_json_text():

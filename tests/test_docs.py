@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nsf_pipeline.data.store import SCHEMAS
-from nsf_pipeline.evaluation.tables import COLUMNS
+from nsf_pipeline.evaluation.tables import HORIZONS
 from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ def test_formats_lists_every_array_with_its_shape_type_and_unit(kind):
 
 
 def test_formats_lists_every_column():
-    for column in (*COLUMNS, *METRICS):
+    for column in (*HORIZONS, *METRICS):
         assert f"`{column}`" in FORMATS
 
 

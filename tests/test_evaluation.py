@@ -1,29 +1,48 @@
-"""The evaluation: scores against closed forms, states fairly chosen, reports that read back."""
+"""The evaluation: scores against closed forms, predictors against known laws, reports."""
 
 import io
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import multivariate_normal, norm
+import scoringrules
+from conftest import simulated
+from scipy.stats import kstest, multivariate_normal, norm
 from shapely import Polygon
 from shapely.ops import unary_union
 
-from nsf_pipeline.data.transitions import Trajectories
+from nsf_pipeline.config import Config, EnsembleConfig, PolicyConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.evaluation import figures, tables
-from nsf_pipeline.evaluation.comparison import persistence_std
-from nsf_pipeline.evaluation.metrics import (
-    GROUPS,
-    Group,
-    gaussian_log_density,
-    score,
-    score_point,
+from nsf_pipeline.evaluation import figures, metrics, tables
+from nsf_pipeline.evaluation.comparison import score
+from nsf_pipeline.evaluation.ensembles import simulate_ensembles
+from nsf_pipeline.evaluation.metrics import GROUPS, Group, Resampler, estimate
+from nsf_pipeline.evaluation.predictors import (
+    Kinematic,
+    OnePass,
+    Persistence,
+    Prediction,
+    Recursive,
+    Simulator,
 )
-from nsf_pipeline.evaluation.states import States, choose_states
-from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, typical_changes
+from nsf_pipeline.provenance import record
+from nsf_pipeline.pusht import simulator as pusht
 
 BOTH = Group((0, 1), "px", 1.0)
+HORIZONS = (0.1, 0.3)
+CONFIG = Config(
+    num_trajectories=40,
+    shard_size=40,
+    policies=PolicyConfig(duration=(0.5, 1.0)),
+    ensembles=EnsembleConfig(horizons=HORIZONS, num_states=30, num_members=6, shard_size=25),
+)
 
 
 def gaussian_crps(mean, std, truth):
@@ -32,29 +51,20 @@ def gaussian_crps(mean, std, truth):
     return std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
 
 
+def near(found, expected, errors=4.0):
+    """Whether the mean of independent values is what it should be, within standard errors."""
+    return abs(np.mean(found) - expected) < errors * np.std(found) / np.sqrt(len(found))
+
+
 def test_crps_is_the_gaussians():
     random = np.random.default_rng(0)
-    truth = random.normal(0.0, 3.0, (2000, 2))
-    draws = random.normal([1.0, -2.0], [2.0, 0.5], (2000, 16, 2))
-    expected = gaussian_crps(np.array([1.0, -2.0]), np.array([2.0, 0.5]), truth)
-    found = score(draws, truth, BOTH).crps
-    assert found.shape == (2000, 2)
-    error = (found - expected).std(axis=0) / np.sqrt(len(truth))
+    truth = random.normal(0.0, 3.0, (4000, 2))
+    draws = random.normal([1.0, -2.0], [2.0, 0.5], (4000, 16, 2))
+    expected = gaussian_crps(np.array([1.0, -2.0]), np.array([2.0, 0.5]), truth).mean(axis=1)
+    found = metrics.crps(draws, truth, BOTH)
     # Fair: without bias, although there are only 16 draws.
-    assert (np.abs((found - expected).mean(axis=0)) < 4 * error).all()
-    assert (error < 0.03).all()
-
-
-def test_a_calibrated_law_is_covered_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    spread = random.uniform(0.1, 10.0, (4000, 1, 2))
-    draws = spread * random.normal(size=(4000, 200, 2))
-    truth = spread[:, 0] * random.normal(size=(4000, 2))
-    covered = score(draws, truth, BOTH).covered
-    assert covered.shape == (4000, 2, 2)
-    np.testing.assert_allclose(covered.mean(axis=(0, 1)), [0.5, 0.9], atol=0.02)
-    too_sure = score(0.5 * draws, truth, BOTH).covered
-    assert (too_sure.mean(axis=(0, 1)) < [0.4, 0.75]).all()
+    assert near(found - expected, 0.0)
+    assert (found - expected).std() < 0.5
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -64,144 +74,378 @@ def test_groups_pick_their_components_and_units(name, state_dim):
     factor = 180.0 / np.pi if name == "block_angle" else 1.0
     random = np.random.default_rng(0)
     truth, guess = random.normal(size=(2, 30, state_dim))
-    found = score_point(guess, truth, GROUPS[name])
-    np.testing.assert_allclose(found.crps, factor * np.abs(guess - truth)[:, columns])
-    assert not found.covered.any()
-    assert score_point(truth, truth, GROUPS[name]).covered.all()
-    # An ensemble without spread is a point.
-    ensemble = np.repeat(guess[:, None], 8, axis=1)
-    np.testing.assert_allclose(score(ensemble, truth, GROUPS[name]).crps, found.crps, rtol=1e-6)
+    # A law without spread scores its absolute error.
+    draws = np.repeat(guess[:, None], 8, axis=1)
+    expected = factor * np.abs(guess - truth)[:, columns].mean(axis=1)
+    np.testing.assert_allclose(metrics.crps(draws, truth, GROUPS[name]), expected)
+    squared = (factor * (guess - truth)[:, columns]) ** 2
+    other = np.repeat(truth[:, None], 5, axis=1)
+    found = metrics.squared_bias(draws, other, GROUPS[name])
+    np.testing.assert_allclose(found, squared.mean(axis=1))
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.6])
+def test_ranks_of_a_calibrated_law_are_uniform(rest):
+    """Also where truth and draws are a point now and then, as a block at rest is."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(6000, 21, 2)) * random.uniform(0.1, 10.0, (6000, 1, 1))
+    values[random.random((6000, 21, 2)) < rest] = 0.0
+    ranks = metrics.pit(values[:, 1:], values[:, 0], BOTH, random)
+    assert kstest(ranks[:, 0], "uniform").pvalue > 1e-3
+    for share in (0.5, 0.9):
+        assert metrics.covered(ranks, share).mean() == pytest.approx(share, abs=0.02)
+    too_sure = metrics.pit(0.5 * values[:, 1:], values[:, 0], BOTH, random)
+    assert kstest(too_sure[:, 0], "uniform").pvalue < 1e-6
+
+
+def test_energy_score_of_one_coordinate_is_the_crps():
+    random = np.random.default_rng(0)
+    draws, truth = 100.0 + random.normal(size=(300, 20, 1)), 100.0 + random.normal(size=(300, 1))
+    expected = scoringrules.crps_ensemble(truth[:, 0], draws[..., 0], estimator="pwm")
+    np.testing.assert_allclose(metrics.energy_score(draws, truth), expected, atol=1e-7)
+
+
+def test_energy_distance_of_equal_laws_is_zero_in_the_mean():
+    random = np.random.default_rng(0)
+    one, other = random.normal(size=(4000, 6, 3)), random.normal(size=(4000, 9, 3))
+    found = metrics.energy_distance(one, other)
+    assert near(found, 0.0)
+    assert (found < 0).any()
+    assert near(metrics.squared_bias(one, other, BOTH), 0.0)
+
+
+def test_energy_distance_and_bias_of_shifted_gaussians():
+    random, shift = np.random.default_rng(0), 1.5
+    one, other = random.normal(size=(4000, 6, 1)), shift + random.normal(size=(4000, 9, 1))
+    # Twice the integral of the squared difference of the distribution functions.
+    x = np.linspace(-9.0, 11.0, 20001)
+    expected = 2.0 * np.sum((norm.cdf(x) - norm.cdf(x - shift)) ** 2) * (x[1] - x[0])
+    assert near(metrics.energy_distance(one, other), expected)
+    first = Group((0,), "px", 1.0)
+    assert near(metrics.squared_bias(one, other, first), shift**2)
+
+
+def test_distances_do_not_depend_on_how_many_are_in_memory(monkeypatch):
+    random = np.random.default_rng(0)
+    one, other = random.normal(size=(20, 5, 3)), random.normal(size=(20, 4, 3))
+    expected = metrics.energy_distance(one, other)
+    monkeypatch.setattr(metrics, "CHUNK", 7)
+    np.testing.assert_array_equal(metrics.energy_distance(one, other), expected)
 
 
 def test_gaussian_density_is_scipys():
     random = np.random.default_rng(0)
     error, std = random.normal(size=(20, 3)), np.array([0.5, 2.0, 30.0])
     expected = multivariate_normal(np.zeros(3), np.diag(std**2)).logpdf(error)
-    np.testing.assert_allclose(gaussian_log_density(error, std), expected)
+    np.testing.assert_allclose(metrics.gaussian_log_density(error, std), expected)
 
 
-def trajectories(count=6, longest=12):
-    """States that say which trajectory and step they are."""
-    length = np.arange(longest - count + 1, longest + 1, dtype=np.int32)
-    row, step = np.meshgrid(np.arange(count), np.arange(longest + 1), indexing="ij")
-    states = np.stack([row, step, row, row, step], axis=-1).astype(np.float32)
-    states[step > length[:, None]] = np.nan
-    return Trajectories(states, length, np.arange(count, dtype=np.float32)[:, None])
-
-
-@pytest.mark.parametrize("horizon", [0.1, 0.5, 1.2])
-@pytest.mark.parametrize("count", [5, 1000])
-def test_states_are_chosen_fairly(horizon, count):
-    source, gap = trajectories(), round(horizon / 0.1)
-    available = int(np.maximum(source.length - gap + 1, 0).sum())
-    states, again, other = (
-        choose_states(source, horizon, count, np.random.default_rng(seed)) for seed in (0, 0, 1)
-    )
-    assert len(states) == min(count, available)
-    for one, same in zip(states, again, strict=True):
-        np.testing.assert_array_equal(one, same)
-    if len(states) < available - 1:
-        assert not np.array_equal(states.x_init, other.x_init)
-    assert len(np.unique(states.x_init, axis=0)) == len(states)
-    # Never beyond a trajectory's end, nor from one into another.
-    assert np.isfinite(states.x_final).all()
-    np.testing.assert_array_equal(states.x_final[:, 0], states.x_init[:, 0])
-    np.testing.assert_array_equal(states.condition[:, 0], states.x_init[:, 0])
-    np.testing.assert_array_equal(states.x_final[:, 1] - states.x_init[:, 1], gap)
-    np.testing.assert_allclose(states.t_init, 0.1 * states.x_init[:, 1], atol=1e-6)
-    np.testing.assert_allclose(states.t_final, 0.1 * states.x_final[:, 1], atol=1e-6)
-
-
-def test_states_are_uniform_over_all_that_have_a_successor():
-    source = trajectories()
-    chosen = [
-        tuple(choose_states(source, 1.0, 1, np.random.default_rng(seed)).x_init[0, :2])
-        for seed in range(600)
-    ]
-    counts = np.unique(chosen, axis=0, return_counts=True)[1]
-    assert len(counts) == 6  # of lengths 7 to 12, those of 10, 11 and 12 give 1, 2 and 3
-    assert counts.min() > 60
-
-
-def test_a_horizon_beyond_all_trajectories_is_named():
-    with pytest.raises(UserError, match=r"no trajectory of this split lasts 1\.3 s; lower"):
-        choose_states(trajectories(), 1.3, 5, np.random.default_rng(0))
-
-
-def test_persistence_spreads_as_much_as_states_change():
-    found = persistence_std(trajectories(), 0.5)
-    np.testing.assert_allclose(found, [1e-6, 5.0, 1e-6, 1e-6, 5.0], atol=2e-6)
-
-
-def rows():
-    return [
-        {
-            "model": model,
-            "horizon_s": horizon,
-            "group": group,
-            "crps": (place + 1.0) * factor / 3.0,
-            "coverage_50": 0.5,
-            "coverage_90": 0.9,
-            "nll": 10.0 * horizon + factor,
-            "n_states": 17,
-        }
-        for model, factor in (("flow", 0.25), ("persistence", 1.0))
-        for place, horizon in enumerate((0.5, 0.1))
-        for group in GROUPS
-    ]
-
-
-def test_tables_read_back():
-    table = tables.with_skill(rows(), "persistence")
-    back = pd.read_csv(io.StringIO(tables.as_csv(table)))
-    assert tuple(back.columns) == tables.COLUMNS
-    pd.testing.assert_frame_equal(back, table, check_exact=False, rtol=1e-5)
-    assert back.loc[back["model"] == "flow", "skill"].eq(0.75).all()
-    assert back.loc[back["model"] == "persistence", "skill"].eq(0.0).all()
-
-
-def test_markdown_shows_each_score_once():
-    table = tables.with_skill(rows(), "persistence")
-    text = tables.as_markdown(table, "flow", "persistence", ["A note."])
-    lines = text.splitlines()
-    assert lines[0].startswith("# ")
-    for label in ("agent (px)", "block position (px)", "block angle (degrees)"):
-        assert f"| {label} | 0.1 | 0.167 | 0.667 | 0.75 | 50% | 90% | 17 |" in lines
-        assert f"| {label} | 0.5 | 0.0833 | 0.333 | 0.75 | 50% | 90% | 17 |" in lines
-    assert "| 0.1 | 1.25 | 2.00 |" in lines
-    assert lines[-1] == "- A note."
-    columns = {line.count("|") for line in lines if line.startswith("|")}
-    assert columns == {9, 4}
-
-
-def some_states(count, state_dim=7):
+def test_means_stand_for_all_states_and_intervals_are_as_wide_as_theory_says():
     random = np.random.default_rng(0)
-    start = random.uniform(100, 400, (count, state_dim)).astype(np.float32)
-    end = start + random.normal(0, 20, start.shape).astype(np.float32)
-    zeros = np.zeros(count, np.float32)
-    draws = end[:, None] + random.normal(0, 5, (count, 12, state_dim)).astype(np.float32)
-    return draws, States(start, end, zeros, zeros + 1, np.zeros((count, 1), np.float32))
+    contact = np.arange(600) % 2 == 0
+    weight = np.where(contact, 0.4, 1.6)  # contact is a fifth of all states, and half of these
+    values = np.where(contact, 10.0, 1.0) + random.normal(size=600)
+    resampler = Resampler(contact, weight, seed=0)
+    means = resampler.means(np.stack([values, 2.0 * values], axis=1))
+    assert resampler.sizes == {"contact": 300, "free": 300, "all": 600}
+    for stratum, rows in (("contact", contact), ("free", ~contact)):
+        found = estimate(means[stratum][:, 0])
+        assert found.value == pytest.approx(values[rows].mean())
+        error = values[rows].std() / np.sqrt(300)
+        half = (found.upper - found.lower) / 2
+        assert half == pytest.approx(1.96 * error, rel=0.15)
+    found = estimate(means["all"][:, 0])
+    assert found.value == pytest.approx((weight * values).mean())
+    # Strata keep their shares, so the difference between them adds nothing to the error.
+    assert found.upper - found.lower < 0.25
+    assert estimate(means["all"][:, 1] / means["all"][:, 0]) == pytest.approx((2.0, 2.0, 2.0))
+    again = Resampler(contact, weight, seed=0).means(np.stack([values, 2.0 * values], axis=1))
+    np.testing.assert_array_equal(again["all"], means["all"])
+    other = Resampler(contact, weight, seed=1).means(values[:, None])
+    assert not np.allclose(other["all"][1:, 0], means["all"][1:, 0])
 
 
-@pytest.mark.parametrize("count", [1, 30])
-@pytest.mark.parametrize("horizons", [(0.5,), (0.1, 0.5, 1.0, 1.5, 2.0)])
-def test_figures_have_the_same_bytes_each_time(tmp_path, horizons, count):
-    draws, states = some_states(count)
-    for name in ("a.png", "b.png"):
-        figure = figures.block_positions(
-            dict.fromkeys(horizons, draws), dict.fromkeys(horizons, states)
+def test_a_stratum_without_states_has_no_mean():
+    means = Resampler(np.ones(5, bool), np.ones(5), seed=0).means(np.arange(5.0)[:, None])
+    assert means.keys() == {"contact", "all"}
+    np.testing.assert_array_equal(means["all"], means["contact"])
+    assert np.isnan(estimate(np.full(5, np.nan))).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set and its ensembles."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    dataset = simulated(folder, sample_policies(CONFIG, 0, 40), CONFIG) / "dataset.h5"
+    for shard in range(CONFIG.ensembles.num_shards):
+        first, stop = CONFIG.ensembles.shard_range(shard)
+        arrays = simulate_ensembles(CONFIG, dataset, first, stop)
+        attributes = record("ensembles", CONFIG) | {"first": first, "stop": stop}
+        store.write(folder / f"ensembles/{shard:05d}.h5", "ensembles", arrays, attributes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ensembles(folder):
+    return load_ensembles(folder / "ensembles", CONFIG)
+
+
+def test_ensembles_are_read_by_horizon(ensembles):
+    assert tuple(ensembles) == HORIZONS
+    for horizon, found in ensembles.items():
+        assert found.states.gap == round(horizon / 0.1)
+        assert found.members.shape == (len(found.states), 6, 7)
+        np.testing.assert_allclose(found.states.t_init, 0.1 * found.step, atol=1e-6)
+        np.testing.assert_allclose(found.states.t_final, 0.1 * found.step + horizon, atol=1e-6)
+        five = found.states.seen_with(
+            [name for name in pusht.STATE_NAMES if "velocity" not in name]
         )
-        figures.save(figure, tmp_path / name)
-    first, second = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
-    assert first == second
-    assert first.startswith(b"\x89PNG")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
-    titles = [axis.get_title() for axis in figure.axes]
-    assert titles[: len(horizons)] == [f"{horizon:g} s ahead" for horizon in horizons]
+        np.testing.assert_array_equal(five.x_init, found.states.x_init[:, [0, 1, 4, 5, 6]])
+
+
+def test_ensembles_of_other_settings_are_refused(folder):
+    other = CONFIG.model_copy(update={"seed": 1})
+    with pytest.raises(store.StoreError, match=r"00000\.h5: made by other settings or code"):
+        load_ensembles(folder / "ensembles", other)
+
+
+def test_too_few_states_are_named(tmp_path, folder):
+    config = CONFIG.model_copy(
+        update={"ensembles": EnsembleConfig(horizons=(0.1,), num_states=2, num_members=4)}
+    )
+    arrays = simulate_ensembles(config, folder / "dataset.h5", 0, 1)
+    attributes = record("ensembles", config) | {"first": 0, "stop": 2}
+    store.write(tmp_path / "00000.h5", "ensembles", arrays, attributes)
+    with pytest.raises(UserError, match=r"at least 2 states 0\.1 s ahead, got 1; raise num_traj"):
+        load_ensembles(tmp_path, config)
+
+
+def test_typical_changes_are_the_train_splits(folder):
+    train = load_trajectories(folder / "dataset.h5", 0, 7)
+    found = typical_changes(folder / "dataset.h5", HORIZONS)
+    for horizon in HORIZONS:
+        gap = round(horizon / 0.1)
+        changes = [
+            states[gap : length + 1] - states[: length + 1 - gap]
+            for states, length in zip(train.states.astype(float), train.length, strict=True)
+        ]
+        expected = np.sqrt(np.mean(np.concatenate(changes) ** 2, axis=0))
+        np.testing.assert_allclose(found[horizon], expected, rtol=1e-5, atol=2e-6)
+
+
+class Brownian(eqx.Module):
+    """A known law of a state with five numbers: drift and noise that grow with time."""
+
+    drift: float = 30.0
+    noise: float = 2.0
+
+    @property
+    def state_names(self):
+        return tuple(name for name in pusht.STATE_NAMES if "velocity" not in name)
+
+    def sample(self, key, state, t_init, t_final, condition, num_samples):
+        gap = t_final - t_init
+        noise = jax.random.normal(key, (num_samples, 5))
+        return state + self.drift * gap + self.noise * jnp.sqrt(gap) * noise
+
+    def log_prob(self, next_state, state, t_init, t_final, condition):
+        gap = t_final - t_init
+        z = (next_state - state - self.drift * gap) / (self.noise * jnp.sqrt(gap))
+        return jax.scipy.stats.norm.logpdf(z).sum() - 5 * jnp.log(self.noise * jnp.sqrt(gap))
+
+
+def some_states(count, gap):
+    random = np.random.default_rng(0)
+    start, end = random.uniform(100, 400, (2, count, 7)).astype(np.float32)
+    t_init = random.integers(0, 9, count).astype(np.float32) * np.float32(0.1)
+    return States(start, end, t_init, t_init + np.float32(0.1 * gap), np.zeros((count, 3), "f4"))
+
+
+def test_one_pass_and_recursion_draw_from_a_known_law():
+    states, key = some_states(300, gap=8), jax.random.key(0)
+    once = OnePass("brownian", Brownian())(states, 32, key=key)
+    steps = Recursive("recursive", Brownian(), max_samples=20)(states, 32, key=key)
+    assert once.draws.shape == (300, 32, 5)
+    assert steps.draws.shape == (300, 20, 5)
+    start = states.x_init[:, None, [0, 1, 4, 5, 6]]
+    for draws in (once.draws, steps.draws):
+        z = (draws - start - 24.0) / (2.0 * np.sqrt(0.8))
+        assert kstest(z.ravel(), "norm").pvalue > 1e-3
+    assert steps.log_density is None
+    expected = norm(start[:, 0] + 24.0, 2.0 * np.sqrt(0.8)).logpdf(
+        states.x_final[:, [0, 1, 4, 5, 6]]
+    )
+    np.testing.assert_allclose(once.log_density, expected.sum(axis=1), rtol=1e-4)
+
+
+def test_draws_do_not_depend_on_how_many_states_there_are():
+    states, predictor = some_states(300, gap=3), OnePass("brownian", Brownian())
+    whole = predictor(states, 4, key=jax.random.key(1))
+    assert np.isfinite(whole.draws).all()
+    assert len(np.unique(whole.draws[:, 0, 0] - states.x_init[:, 0])) == 300
+
+
+def test_baselines_say_what_they_say(ensembles, folder):
+    states, key = ensembles[0.3].states, jax.random.key(0)
+    changes = typical_changes(folder / "dataset.h5", HORIZONS)
+    still = Persistence(changes)(states, 5, key=key)
+    np.testing.assert_array_equal(still.draws, np.repeat(states.x_init[:, None], 5, axis=1))
+    assert np.isfinite(still.log_density).all()
+    # Without noise the agent follows its path, which the block does not change.
+    nominal = Kinematic(CONFIG.dmp)(states, 5, key=key)
+    assert nominal.log_density is None
+    np.testing.assert_array_equal(nominal.draws[..., 4:], still.draws[..., 4:])
+    mean = ensembles[0.3].members[..., :2].mean(axis=1)
+    assert np.abs(nominal.draws[:, 0, :2] - mean).mean() < 4.0  # of noise of 8 px each step
+    itself = Simulator(ensembles)(states, 5, key=key)
+    np.testing.assert_array_equal(itself.draws, ensembles[0.3].members[:, :5])
+
+
+def known_law(count, members=16):
+    """An ensemble of a known law, and predictions: the law itself, and one that is off."""
+    random = np.random.default_rng(0)
+    states = some_states(count, gap=5)
+    spread = random.uniform(1.0, 5.0, (count, 1, 1)).astype(np.float32)
+    values = states.x_init[:, None] + spread * random.normal(size=(count, members + 33, 7))
+    values = values.astype(np.float32)
+    states = States(states.x_init, values[:, 0], *states[2:])
+    contact = np.arange(count) % 2 == 0
+    found = Ensembles(
+        states, values[:, 1 : members + 1], contact, np.ones(count), np.arange(count), contact * 1
+    )
+    good, bad = values[:, members + 1 :], values[:, members + 1 :] + 8.0 * spread
+    density = np.zeros(count)
+    return found, {
+        "simulator": Prediction(found.members, None),
+        "persistence": Prediction(np.repeat(states.x_init[:, None] + 30, 8, axis=1), density),
+        "flow": Prediction(good, density - 1.0),
+        "state5": Prediction(bad[..., [0, 1, 4, 5, 6]], density - 2.0),
+    }
+
+
+def cells_of(count=400, horizons=(0.5, 0.1)):
+    cells = []
+    for horizon in horizons:
+        ensemble, predictions = known_law(count)
+        resampler = Resampler(ensemble.contact, ensemble.weight, seed=0)
+        for name, prediction in predictions.items():
+            values = score(name, prediction, ensemble, np.full(7, 10.0), 0)
+            means = resampler.means(np.stack(list(values.values()), axis=1))
+            for contact, found in means.items():
+                named = dict(zip(values, found.T, strict=True))
+                cell = tables.Cell(name, horizon, contact, resampler.sizes[contact], named)
+                cells.append(cell)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return cells_of()
+
+
+def test_a_perfect_prediction_reaches_the_limit(cells):
+    table = tables.horizons(cells).set_index(["model", "horizon_s", "group", "contact"])
+    table = table.sort_index()
+    flow, limit = (table.loc[name, 0.5] for name in ("flow", "simulator"))
+    np.testing.assert_allclose(limit["crps_ratio"], 1.0)
+    np.testing.assert_allclose(flow["crps_ratio"], 1.0, atol=0.05)
+    assert (table.loc["state5", "crps_ratio"] > 2.0).all()
+    assert (table.loc["persistence", "skill"] == 0.0).all()
+    assert ((table["crps_lower"] <= table["crps"]) & (table["crps"] <= table["crps_upper"])).all()
+    for row in (flow, limit):
+        np.testing.assert_allclose(row["coverage_50"], 0.5, atol=0.1)
+        np.testing.assert_allclose(row["coverage_90"], 0.9, atol=0.06)
+    assert limit["nll"].isna().all()
+    assert (flow["nll"] == 1.0).all()
+    joint = tables.distances(cells).set_index(["model", "horizon_s", "group", "contact"])
+    joint = joint.sort_index()
+    for group in ("state", "pose"):
+        same = joint.loc["flow", 0.5, group, "all"]
+        assert same["energy_distance_lower"] < 0.0 < same["energy_distance_upper"]
+        assert joint.loc["persistence", 0.5, group, "all"]["energy_distance_lower"] > 0.5
+    assert joint.xs("state", level="group").loc["state5", "energy_score"].isna().all()
+    assert joint.xs("pose", level="group").loc["state5", "energy_distance"].gt(0.5).all()
+
+
+def test_intervals_hold_every_score(cells):
+    found = tables.intervals(cells)
+    assert {*found["metric"]} == {
+        "crps", "crps_ratio", "skill", "coverage_50", "coverage_90", "bias", "nll"
+    }  # fmt: skip
+    assert (found["lower"] <= found["value"] + 1e-9).all()
+    place = ["model", "horizon_s", "group", "contact"]
+    wide = found.pivot(index=place, columns="metric", values="value")
+    table = tables.horizons(cells).set_index(place)
+    for name in ("crps", "crps_ratio", "skill", "coverage_90", "nll"):
+        both = wide[name].align(table[name])
+        pd.testing.assert_series_equal(*both, check_names=False)
+    bias = found[(found["metric"] == "bias") & (found["contact"] == "all")]
+    assert (bias.loc[bias["model"] == "state5", "lower"] > 10.0).all()
+    assert (bias.loc[(bias["model"] == "flow") & (bias["group"] == "agent"), "value"] < 1.0).all()
+
+
+def test_calibration_is_a_histogram(cells):
+    found = tables.calibration(cells)
+    totals = found.groupby(["model", "horizon_s", "group", "contact"])["share"].sum()
+    np.testing.assert_allclose(totals, 1.0)
+    np.testing.assert_allclose(found["pit_to"] - found["pit_from"], 1 / tables.BINS)
+    off = found[(found["model"] == "state5") & (found["pit_from"] == 0.0)]
+    assert (off["share"] > 0.9).all()
+
+
+def test_tables_read_back(cells):
+    for table in (tables.horizons(cells), tables.intervals(cells), tables.distances(cells)):
+        back = pd.read_csv(io.StringIO(tables.as_csv(table)))
+        pd.testing.assert_frame_equal(back, table, check_exact=False, rtol=1e-5, atol=1e-9)
+    assert tuple(tables.horizons(cells).columns) == tables.HORIZONS
+
+
+def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
+    table = tables.horizons(cells)
+    lines = tables.as_markdown(table, ["A note."]).splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[-1] == "- A note."
+    first = lines.index("| CRPS of the agent (px) | 0.1 s | 0.5 s |")
+    models = [line.split(" | ")[0] for line in lines[first + 2 : first + 6]]
+    names = ["*the simulator itself: the limit*", "flow", "state5", "persistence"]
+    assert models == [f"| {name}" for name in names]
+    row = table[(table["model"] == "flow") & (table["contact"] == "all")]
+    row = row[row["group"] == "agent"].set_index("horizon_s")
+    assert (
+        lines[first + 3]
+        == "| flow | "
+        + " | ".join(f"**{row['crps'][h]:.3g}** (×{row['crps_ratio'][h]:.3g})" for h in (0.1, 0.5))
+        + " |"
+    )
+    assert not any("**" in line for line in lines[first + 4 : first + 6])
+    assert "| persistence | **0.00** | **0.00** |" in lines
+    assert not any("nan" in line for line in lines)
+
+
+@pytest.mark.parametrize("horizons", [(0.5,), (0.1, 0.5)])
+def test_figures_have_the_same_bytes_each_time(tmp_path, horizons):
+    cells = cells_of(12, horizons)
+    ensemble, predictions = known_law(12)
+    draws = dict.fromkeys(horizons, predictions["flow"].draws)
+    found = dict.fromkeys(horizons, ensemble)
+    for folder in ("a", "b"):
+        pictures = {
+            "skill": figures.skill(tables.intervals(cells)),
+            "calibration": figures.calibration(tables.calibration(cells)),
+            "block_positions": figures.block_positions(draws, found),
+        }
+        titles = [axis.get_title() for axis in pictures["block_positions"].axes]
+        assert titles[: len(horizons)] == [f"{horizon:g} s ahead" for horizon in horizons]
+        for name, figure in pictures.items():
+            figures.save(figure, tmp_path / folder / f"{name}.png")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "b").iterdir())) == 3
 
 
 def test_the_outline_is_the_blocks():
-    sim = Simulator()
+    sim = pusht.Simulator()
     outline = Polygon(figures.t_outline(sim.reset(0)[4:]))
     block = sim._env.block
     truth = unary_union(

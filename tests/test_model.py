@@ -37,10 +37,15 @@ VARIANTS = [(7, False), (7, True), (5, False), (5, True)]
 
 
 @functools.cache
-def model_of(state_dim=7, autonomous=False):
+def model_of(state_dim=7, autonomous=False, conditional=True):
     """A model with every parameter random."""
     config = ModelConfig(
-        state_dim=state_dim, autonomous=autonomous, path_points=3, flow=NETWORK, bridge=NETWORK
+        state_dim=state_dim,
+        conditional=conditional,
+        autonomous=autonomous,
+        path_points=3,
+        flow=NETWORK,
+        bridge=NETWORK,
     )
     normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[state_dim])
     random = np.random.default_rng(0)
@@ -71,6 +76,23 @@ def draw_and_score(model, state, times, ends):
 
 def sample(model, state, s=0.5, t=0.9):
     return draw_and_score(model, state, jnp.array([s, t]), jnp.zeros((COUNT, len(state))))[0]
+
+
+@pytest.mark.parametrize("autonomous", [False, True])
+def test_an_unconditional_law_hides_the_policy(autonomous):
+    hidden = model_of(7, autonomous, conditional=False).transition.view
+    told = model_of(7, autonomous).transition.view
+
+    def seen(view, s, condition):
+        moved, features = view(jnp.asarray(STATE), jnp.float32(s), jnp.float32(s + 0.4), condition)
+        return np.concatenate([moved[-1], features])
+
+    other = CONDITION.at[3:5].set(100.0).at[0].set(3.0)
+    assert (seen(told, 0.5, CONDITION) != seen(told, 0.5, other)).any()
+    np.testing.assert_array_equal(seen(hidden, 0.5, CONDITION), seen(hidden, 0.5, other))
+    tells_time = (seen(hidden, 0.5, CONDITION) != seen(hidden, 0.7, CONDITION)).any()
+    assert tells_time != autonomous
+    assert not seen(hidden, 0.5, CONDITION)[:7].any()
 
 
 def test_public_methods_are_jitted_as_they_are():

@@ -13,13 +13,17 @@ from nsf_pipeline import provenance
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import STAGES, source_digest, stage_fingerprint, stage_settings
 
-PAGES = ("table_page", "video_page", "settings_page")
-WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture", *PAGES)
+PAGES = ("table_page", "ablation_page", "video_page", "settings_page")
+WITHOUT_JAX = ("policies", "rollouts", "dataset", "videos", "picture", "ensembles", *PAGES)
 # What follows from the settings and code of any stage before it. The settings' page follows from
 # all settings and its own code, the videos' from whatever videos there are.
 EVERY = set(STAGES) - {"video_page", "settings_page"}
-FROM_TRAIN = {"train", "evaluate", "predictions", "table_page"}
-AFTER_ROLLOUTS = {"dataset", "picture", *FROM_TRAIN}
+FROM_SPEED = {"speed", "ablation_page"}
+FROM_COMPARE = {"compare", *FROM_SPEED}
+FROM_EVALUATE = {"evaluate", "table_page", *FROM_COMPARE}  # both run the same code
+FROM_TRAIN = {"train", "predictions", *FROM_EVALUATE}
+FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
+AFTER_ROLLOUTS = {"dataset", "picture", *FROM_TRAIN, *FROM_ENSEMBLES}
 # A setting of every section, another value, and the stages that it makes stale.
 SETTINGS = {
     "seed": (1, EVERY),
@@ -34,7 +38,11 @@ SETTINGS = {
     "training.steps": (13_000, FROM_TRAIN),
     "wandb.mode": ("disabled", set()),
     "runtime.data_memory": (1, set()),
-    "evaluation.num_samples": (64, {"evaluate", "table_page"}),
+    "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
+    "ensembles.num_members": (32, FROM_ENSEMBLES),
+    "evaluation.num_samples": (64, FROM_EVALUATE),
+    "variants": ({}, FROM_COMPARE),
+    "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
 }
 
@@ -68,7 +76,7 @@ def test_every_section_is_some_stages():
     stages = [stage for name, stage in STAGES.items() if name != "settings_page"]
     read = [name for stage in stages for name in stage.settings]
     # Logging, how training runs and which videos there are shape no result.
-    assert sorted([*read, "runtime", "videos", "wandb"]) == sorted(Config.model_fields)
+    assert {*read, "runtime", "videos", "wandb"} == set(Config.model_fields)
 
 
 def test_fingerprints_are_sixteen_digits_and_differ():
@@ -80,7 +88,7 @@ def test_fingerprints_are_sixteen_digits_and_differ():
 def test_a_stage_reads_its_own_settings_and_those_before():
     assert stage_settings("rollouts", Config()).keys() == {"seed", "dmp", "policies", "simulation"}
     assert stage_settings("videos", Config()) == stage_settings("rollouts", Config())
-    assert stage_settings("evaluate", Config()).keys() == Config.model_fields.keys() - {
+    assert stage_settings("speed", Config()).keys() == Config.model_fields.keys() - {
         "runtime",
         "videos",
         "wandb",
@@ -130,6 +138,13 @@ MODULES = {
     "training/curves.py": set(),
     "training/progress.py": set(),
     "training/stopping.py": set(),
+    "evaluation/__init__.py": FROM_ENSEMBLES,
+    "evaluation/ensembles.py": FROM_ENSEMBLES,
+    "evaluation/comparison.py": FROM_EVALUATE,
+    "evaluation/metrics.py": FROM_EVALUATE,
+    "evaluation/predictors.py": FROM_EVALUATE,
+    "evaluation/states.py": FROM_EVALUATE,
+    "evaluation/speed.py": FROM_SPEED,
     "evaluation/tracked.py": set(),
     "pusht/video.py": {"videos", "predictions"},
     "data/recording.py": {"videos", "predictions"},

@@ -35,7 +35,17 @@ DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
 TRAINING = {"results/model.eqx", "results/training/metrics.csv", "results/training/curves.png"}
 EVALUATION = {
     f"results/evaluation/{name}"
-    for name in ("horizons.csv", "horizons.md", "block_positions.png", "provenance.json")
+    for name in (
+        "horizons.csv",
+        "horizons.md",
+        "intervals.csv",
+        "distances.csv",
+        "calibration.csv",
+        "skill.png",
+        "calibration.png",
+        "block_positions.png",
+        "provenance.json",
+    )
 }
 TABLE_PAGE, VIDEO_PAGE, SETTINGS_PAGE = (
     {f"results/report/{name}.html"} for name in ("tables", "videos", "settings")
@@ -52,6 +62,8 @@ def shards(kind, numbers=SHARDS):
     return {f"results/{kind}/{number:05d}.h5" for number in numbers}
 
 
+ENSEMBLES = shards("ensembles", range(3))  # of four horizons' 64 states, 100 a shard
+FROM_DATASET = DATASET | ENSEMBLES | FROM_TRAINING | OF_DATASET
 FROM_ROLLOUTS = shards("rollouts") | FROM_DATASET | VIDEO
 
 
@@ -108,6 +120,11 @@ LOST = {
     "a table": (["results/evaluation/horizons.md"], "all", FROM_EVALUATION),
     "a video": (["results/videos/predicted/test_0000000.mp4"], "all", PREDICTED),
     "a page": (["results/report/videos.html"], "all", VIDEO_PAGE),
+    "an ensemble shard": (
+        ["results/ensembles/00001.h5"],
+        "all",
+        shards("ensembles", [1]) | FROM_EVALUATION,
+    ),
 }
 
 
@@ -127,6 +144,11 @@ CHANGED = {
     "dataset": ({"dataset": {"test_fraction": 0.2}}, FROM_DATASET),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
     "evaluation": ({"evaluation": {"num_samples": 33}}, FROM_EVALUATION),
+    "ensembles": ({"ensembles": {"num_members": 17}}, ENSEMBLES | FROM_EVALUATION),
+    "more states": (
+        {"ensembles": {"num_states": 80}},
+        shards("ensembles", range(4)) | FROM_EVALUATION,
+    ),
     "videos": (
         {"videos": {"trajectories": [0, 239], "ranked": ["best", "worst"]}},
         {"results/videos/0000239.mp4", "results/videos/worst.mp4"} | VIDEO_PAGE,
@@ -144,6 +166,7 @@ CHANGED = {
         {"num_trajectories": COUNT - 10},
         shards("policies", [3]) | shards("rollouts", [3]) | FROM_DATASET,
     ),
+    "a variant": ({"variants": {"neural_sde": {"training": {"steps": 201}}}}, set()),
     "what shapes no result": ({"wandb": {"project": "another"}}, set()),
 }
 
@@ -158,6 +181,41 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(finished, monkeypatch,
     assert stale(finished, monkeypatch, changes=settings) == expected
 
 
+VARIANTS = {
+    f"results/variants/{name}/{path}"
+    for name in ("unconditional", "neural_sde")
+    for path in ("model.eqx", "training/metrics.csv", "training/curves.png")
+}
+ABLATIONS = {f"results/ablations/{name}" for name in (*staleness.EVALUATION, *staleness.SPEED)}
+
+
+def test_ablations_are_made_when_asked_for(finished, monkeypatch):
+    assert remade(finished.snakemake("-n", "ablations")) == VARIANTS | ABLATIONS
+    assert stale(finished, monkeypatch, ["ablations"]) == VARIANTS | ABLATIONS
+    assert stale(finished, monkeypatch) == set()
+
+
+def test_a_changed_variant_makes_no_other_stale(smoke):
+    config = load_config(smoke.settings)
+    settings = yaml.safe_load(smoke.settings.read_text())
+    changes = {"variants": {"neural_sde": {"training": {"steps": 201}}}}
+    (smoke.folder / "changed.yaml").write_text(yaml.safe_dump(merged(settings, changes)))
+    changed = load_config(smoke.folder / "changed.yaml")
+
+    def fingerprints(of):
+        return {
+            job.outputs[0]: provenance.stage_fingerprint(job.stage, job.config(of))
+            for job in staleness.jobs_of(of)
+        }
+
+    before, after = fingerprints(config), fingerprints(changed)
+    assert {path for path in before if before[path] != after[path]} == {
+        "results/variants/neural_sde/model.eqx",
+        "results/ablations/provenance.json",
+        "results/ablations/speed.json",
+    }
+
+
 def test_num_trajectories_can_be_raised_on_the_command_line(smoke):
     found = remade(smoke.snakemake("-n", "--config", f"num_trajectories={COUNT + SHARD}"))
     assert found == CHANGED["one more shard"][1] | SETTINGS_PAGE
@@ -169,6 +227,7 @@ EDITED = {
     "what only training runs": ("training/fitting.py", FROM_TRAINING),
     "what rollouts run": ("data/rollouts.py", FROM_ROLLOUTS),
     "tables": ("evaluation/tables.py", FROM_EVALUATION),
+    "what simulates ensembles": ("evaluation/ensembles.py", ENSEMBLES | FROM_EVALUATION),
     "what draws videos": (
         "data/recording.py",
         VIDEO | {"results/videos/best.mp4"} | PREDICTED,
@@ -233,7 +292,10 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "missing",
             "results/model.eqx, training/metrics.csv, training/curves.png: nsf_pipeline.extra is "
             "new; nsf_pipeline.training.fitting changed",
-            "results/evaluation/provenance.json, horizons.csv, horizons.md, block_positions.png: "
+            "results/ensembles/00000.h5 to 00002.h5 (3 files): comes from results/dataset.h5, "
+            "which is stale",
+            "results/evaluation/provenance.json, horizons.csv, horizons.md, intervals.csv, "
+            "distances.csv, calibration.csv, skill.png, calibration.png, block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",
             "results/videos/predicted/test_0000000.mp4: comes from results/model.eqx and 1 more, "

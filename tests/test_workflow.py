@@ -143,36 +143,50 @@ def test_metrics_are_a_row_per_validation(smoke):
 
 def test_horizons_table_is_whole_and_sane(smoke):
     table = pd.read_csv(smoke.results / "evaluation/horizons.csv")
-    columns = "model,horizon_s,group,crps,skill,coverage_50,coverage_90,nll,n_states"
+    columns = (
+        "model,horizon_s,group,contact,crps,crps_lower,crps_upper,crps_simulator,crps_ratio,skill,"
+        "coverage_50,coverage_90,nll,n_states"
+    )
     assert ",".join(table.columns) == columns
-    table = table.set_index(["model", "horizon_s", "group"]).sort_index()
+    table = table.set_index(["model", "horizon_s", "group", "contact"]).sort_index()
     assert set(table.index) == {
-        (model, horizon, group)
-        for model in ("flow", "persistence")
+        (model, horizon, group, contact)
+        for model in ("simulator", "flow", "recursive", "kinematic", "persistence")
         for horizon in HORIZONS
         for group in GROUPS
+        for contact in ("all", "contact", "free")
     }
-    flow, persistence = table.loc["flow"], table.loc["persistence"]
-    assert (persistence["crps"] > 0).all()
-    np.testing.assert_allclose(flow["skill"], 1 - flow["crps"] / persistence["crps"], atol=2e-5)
-    assert (persistence["skill"] == 0).all()
     shares = table[["coverage_50", "coverage_90"]]
     assert ((shares >= 0) & (shares <= 1)).all(axis=None)
     assert (table["coverage_50"] <= table["coverage_90"]).all()
-    assert np.isfinite(table["nll"]).all()
-    assert (table.groupby(level=["model", "horizon_s"])["nll"].nunique() == 1).all()
+    assert (table["crps_lower"] <= table["crps_upper"]).all()
+    densities = table["nll"].groupby(level=["model", "horizon_s", "contact"]).nunique()
+    has_density = densities.index.get_level_values("model").isin(["flow", "persistence"])
+    assert (densities[has_density] == 1).all()
+    assert (densities[~has_density] == 0).all()
+    of_all = table.xs("all", level="contact")
+    assert (of_all["n_states"] == CHANGES["ensembles"]["num_states"]).all()
+    flow, persistence, limit = (of_all.loc[m] for m in ("flow", "persistence", "simulator"))
+    assert (persistence["crps"] > 0).all()
+    np.testing.assert_allclose(flow["skill"], 1 - flow["crps"] / persistence["crps"], atol=2e-5)
+    np.testing.assert_allclose(flow["crps_ratio"], flow["crps"] / limit["crps"], rtol=2e-5)
+    assert (persistence["skill"] == 0).all()
     assert (flow["nll"] < persistence["nll"]).all()
     assert (flow.xs("agent", level="group")["skill"] > 0.5).all()
-    assert (table["n_states"] == CHANGES["evaluation"]["num_states"]).all()
+    assert (limit["crps"] < persistence["crps"]).all()
 
 
 def test_reports_are_for_people(smoke):
     text = (smoke.results / "evaluation/horizons.md").read_text()
     table = pd.read_csv(smoke.results / "evaluation/horizons.csv")
-    for row in table[table["model"] == "flow"].itertuples():
-        start = rf"\| {row.group.replace('_', ' ')} \(\w+\) \| {row.horizon_s:g} "
-        assert re.search(rf"{start}\| {row.crps:.3g} \|", text), row
-    assert (smoke.results / "evaluation/block_positions.png").read_bytes()[1:4] == b"PNG"
+    rows = table[(table["model"] == "flow") & (table["contact"] == "all")]
+    for group, of_group in rows.groupby("group"):
+        section = text[text.index(f"CRPS of the {group.replace('_', ' ')}") :]
+        (line,) = re.findall(r"^\| flow \|.*$", section.split("\n\n")[0], re.MULTILINE)
+        for row in of_group.itertuples():
+            assert f"{row.crps:.3g}" in line, row
+    for name in ("block_positions", "skill", "calibration"):
+        assert (smoke.results / f"evaluation/{name}.png").read_bytes()[1:4] == b"PNG"
     video = smoke.results / "videos/0000000.mp4"
     rollouts, _ = arrays_of(smoke.results / "rollouts/00000.h5")
     assert imageio_ffmpeg.count_frames_and_secs(video)[0] == rollouts["length"][0] + 1
@@ -184,6 +198,7 @@ LOGS = {
     "dataset": "240 trajectories (",
     "picture": "picture of results/dataset.h5",
     "train": "step 300 of 300",
+    "ensembles/00001": "ensembles/00001.h5: 100 states, 16 members each, 50 with contact, ",
     "evaluate": "# Prediction on the test split",
     "videos/0000000": "videos/0000000.mp4: trajectory 0, ",
     "videos/best": "videos/best.mp4: trajectory ",
@@ -226,8 +241,8 @@ REFUSED = {
     ),
     "out of range": ({"seed": -1}, "config: seed: expected greater than or equal to 0, got -1"),
     "horizon too long": (
-        {"evaluation": {"horizons": [5.0]}},
-        "config: evaluation.horizons = 5 s is longer than any trajectory",
+        {"ensembles": {"horizons": [5.0]}},
+        "config: ensembles.horizons = 5 s is longer than any trajectory",
     ),
     "more in a shard than there are": (
         {"shard_size": 1000},

@@ -17,11 +17,13 @@ class Stream(IntEnum):
     ACTION_NOISE = 2
     SPLIT = 3
     START = 4
+    ENSEMBLE = 5
+    SELECTION = 6
 
 
-def generator(seed: int, trajectory: int, stream: Stream) -> np.random.Generator:
-    """The generator of one trajectory and use."""
-    return np.random.default_rng(_sequence(seed, trajectory, stream))
+def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:
+    """The generator of one trajectory and use, and of a place within it where there are several."""
+    return np.random.default_rng(_sequence(seed, trajectory, stream, *within))
 
 
 def reset_seed(seed: int, trajectory: int) -> int:
@@ -29,5 +31,5 @@ def reset_seed(seed: int, trajectory: int) -> int:
     return int(_sequence(seed, trajectory, Stream.RESET).generate_state(1)[0] >> 1)
 
 
-def _sequence(seed: int, trajectory: int, stream: Stream) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(trajectory, stream))
+def _sequence(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=(trajectory, stream, *within))

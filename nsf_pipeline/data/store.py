@@ -35,7 +35,7 @@ class Field(NamedTuple):
     """One array: its axes after the trajectory's, type, unit and meaning.
 
     Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
-    vector's length. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`.
+    vector's length, "M" members. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`.
     """
 
     axes: tuple[int | str, ...]
@@ -95,10 +95,27 @@ DATASET: dict[str, Field] = {
     for name, field in ROLLOUTS.items()
 } | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test")}
 
+ENSEMBLES: dict[str, Field] = {
+    "horizon_s": Field((), "float64", "s", "from the state to its truth and members"),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state"),
+    "state": Field((7,), "float64", "px, px/s, rad", "where the members start"),
+    "truth": Field((7,), "float64", "px, px/s, rad", "the trajectory's own state a horizon later"),
+    "members": Field(("M", 7), "float32", "px, px/s, rad", "the same with fresh action noise"),
+    "contact": Field((), "bool", "1", "the policy without noise moves the block in the horizon"),
+    "weight": Field((), "float64", "1", "in means over all states of the horizon; 1 on average"),
+    "condition": Field(("C",), "float64", "mixed", "the packed DMP vector"),
+}
+
 MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
 """By axis, the mask that tells what is not past a trajectory's length."""
 
-SCHEMAS = {"policies": POLICIES, "rollouts": ROLLOUTS, "dataset": DATASET}
+SCHEMAS = {
+    "policies": POLICIES,
+    "rollouts": ROLLOUTS,
+    "dataset": DATASET,
+    "ensembles": ENSEMBLES,
+}
 
 
 @contextmanager
@@ -109,9 +126,10 @@ def create(
 
     Args:
         path: where.
-        kind: "policies", "rollouts" or "dataset".
+        kind: one of `SCHEMAS`.
         sizes: "n" and the length of each named axis.
-        attributes: stored beside the schema's version; mappings become JSON.
+        attributes: stored beside the schema's version; mappings become JSON. The label's `first`
+            and `stop` are theirs, or else the trajectories held.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
     with _Sink(path, "w+") as sink:
@@ -119,10 +137,12 @@ def create(
             with h5py.File(sink, "w", locking=False, **options) as file:
                 _allocate(file, kind, sizes, attributes)
                 yield file
+                span = [attributes[end] for end in ("first", "stop") if end in attributes]
+                first, stop = span or (file["trajectory"][0], file["trajectory"][-1] + 1)
                 fields = {
                     "format": f"nsf_pipeline {kind}",
-                    "first": int(file["trajectory"][0]),
-                    "stop": int(file["trajectory"][-1]) + 1,
+                    "first": int(first),
+                    "stop": int(stop),
                     "fingerprint": attributes.get("fingerprint"),
                 }
             sink.seek(USER_BLOCK)
@@ -169,7 +189,7 @@ def _allocate(
         axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
         shape = (sizes["n"], *axes)
         options: dict[str, Any] = {"fill_time": "never"}  # every number is written
-        if field.axes and kind != "dataset":
+        if field.axes and kind != "dataset" and shape[0]:
             chunks = (min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:])
             options |= {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
         dataset = file.create_dataset(name, shape, field.dtype, **options)
@@ -314,7 +334,9 @@ def bounds_of(file: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(metadata["min"][name]), np.asarray(metadata["max"][name])
 
 
-def physical(file: Any, name: str, rows: slice) -> np.ndarray:
+def physical(
+    file: Any, name: str, rows: slice, among: np.ndarray | slice = slice(None)
+) -> np.ndarray:
     """Rows of an array as a rollout shard holds them: physical units, its type, 0 past the length.
 
     What a data set gives back exactly: see `unscale`; of the float64 arrays, `initial_state` and
@@ -324,14 +346,15 @@ def physical(file: Any, name: str, rows: slice) -> np.ndarray:
         file: a rollout shard or a data set, open, as `reading` gives it.
         name: of the array.
         rows: consecutive trajectories.
+        among: places of those wanted among these; all by default.
     """
-    values, field = file[name][rows], ROLLOUTS[name]
+    values, field = file[name][rows][among], ROLLOUTS[name]
     if file.attrs["schema"] == "rollouts" or not field.scaled:
         return values
     back = unscale(values, *bounds_of(file, name)).astype(field.dtype)
     mask = MASKS.get(field.axes[0])
     if mask:
-        back[~file[mask][rows]] = 0
+        back[~file[mask][rows][among]] = 0
     return back
 
 

@@ -1,5 +1,4 @@
-"""How close the learned law is to the test split: scores, tables and pictures."""
+"""How close a learned law is to the simulator's own: ensembles, scores, tables and pictures.
 
-from nsf_pipeline.evaluation.comparison import evaluate_pusht
-
-__all__ = ["evaluate_pusht"]
+Nothing is imported here: the ensembles are simulated without JAX.
+"""

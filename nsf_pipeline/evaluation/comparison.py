@@ -1,181 +1,237 @@
-"""The evaluation of a model on the test split, and of persistence beside it."""
+"""The evaluation: models, baselines and the simulator itself, held against the test split."""
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.data.merge import TEST, TRAIN
 from nsf_pipeline.data.store import reading
-from nsf_pipeline.data.transitions import Trajectories, load_trajectories
-from nsf_pipeline.evaluation import figures, tables
-from nsf_pipeline.evaluation.metrics import (
-    GROUPS,
-    Scores,
-    gaussian_log_density,
-    score,
-    score_point,
+from nsf_pipeline.evaluation import consistency, figures, metrics, tables
+from nsf_pipeline.evaluation.metrics import GROUPS, POSE, Resampler
+from nsf_pipeline.evaluation.predictors import (
+    Kinematic,
+    OnePass,
+    Persistence,
+    Prediction,
+    Predictor,
+    Recursive,
+    Simulator,
 )
-from nsf_pipeline.evaluation.states import States, choose_states
+from nsf_pipeline.evaluation.states import Ensembles, load_ensembles, typical_changes
+from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.evaluation.tracked import log_evaluation
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.file import model_header
 from nsf_pipeline.provenance import record, versions
 
-MODEL, REFERENCE = "flow", "persistence"
-CHUNK = 256
-"""States drawn from at once, which bounds the memory."""
-Row = dict[str, object]
 
-
-def evaluate_pusht(config: Config, model_path: Path, dataset: Path, folder: Path) -> None:
-    """Score a model on the test split and write tables, a figure and what made them.
+def evaluate_pusht(
+    config: Config,
+    model_path: Path,
+    dataset: Path,
+    ensembles: Path,
+    folder: Path,
+    variants: Mapping[str, Path] | None = None,
+) -> None:
+    """Score models on the test states and write tables, figures and what made them.
 
     Args:
-        config: what the stage `evaluate` reads.
-        model_path: `model.eqx`.
+        config: what the stage `evaluate` reads; with variants, what `compare` reads.
+        model_path: `model.eqx`, which tables call `flow`.
         dataset: `dataset.h5`.
+        ensembles: folder of the ensembles' shards.
         folder: where the reports go.
+        variants: other models' files, by the names that tables give them.
 
     Raises:
-        FileError: the model or data set cannot be read, or a report not written.
-        UserError: no test trajectory is as long as a horizon.
+        FileError: a model, the data set or an ensemble cannot be read or does not belong to the
+            others, or a report cannot be written.
+        UserError: a horizon has too few states.
     """
     started = time.monotonic()
-    model = load_model(model_path)
-    if model.transition.view.dmp != config.dmp:
-        raise FileError(
-            f"{model_path}: its policies are defined by other dmp settings than those given; "
-            "train it again, or evaluate it with its own settings"
-        )
-    header = model_header(model_path)
-    trained_on = header.get("dataset_fingerprint")
-    with reading(dataset, "dataset") as file:
-        if file.attrs.get("fingerprint") != trained_on:
-            raise FileError(
-                f"{dataset}: not the data set that {model_path} was trained on (fingerprint "
-                f"{file.attrs.get('fingerprint')}, then {trained_on}): its test split may hold "
-                "trajectories that the model has seen; train again or give the other data set"
-            )
-    state_dim = len(model.state_names)
-    test = load_trajectories(dataset, TEST, state_dim)
-    train = load_trajectories(dataset, TRAIN, state_dim)
-    rows: list[Row] = []
-    all_draws: dict[float, np.ndarray] = {}
-    all_states: dict[float, States] = {}
+    paths = {FLOW: model_path, **(variants or {})}
+    models = {name: _load(name, path, config, dataset) for name, path in paths.items()}
+    found = load_ensembles(ensembles, config)
+    changes = typical_changes(dataset, found)
+    flow = models[FLOW]
+    predictors: list[Predictor] = [
+        Simulator(found),
+        Persistence(changes),
+        Kinematic(config.dmp),
+        Recursive("recursive", flow, config.evaluation.num_recursive_samples),
+        *(OnePass(name, model) for name, model in models.items()),
+    ]
+    cells: list[Cell] = []
+    drawn: dict[float, np.ndarray] = {}
+    steps: list[dict[str, Any]] = []
     key = jax.random.key(config.seed)
-    for index, horizon in enumerate(config.evaluation.horizons):
-        random = np.random.default_rng([config.seed, index])
-        states = choose_states(test, horizon, config.evaluation.num_states, random)
-        draws, log_density = predict(
-            model, states, config.evaluation.num_samples, key=jax.random.fold_in(key, index)
-        )
-        if not np.isfinite(draws).all():
-            raise FileError(f"{model_path}: draws {horizon:g} s ahead are not finite; train again")
-        std = persistence_std(train, horizon)
-        error = states.x_final - states.x_init
-        for name, group in GROUPS.items():
-            rows += [
-                _row(MODEL, horizon, name, score(draws, states.x_final, group), log_density),
-                _row(
-                    REFERENCE,
-                    horizon,
-                    name,
-                    score_point(states.x_init, states.x_final, group),
-                    gaussian_log_density(error, std),
-                ),
-            ]
-        all_draws[horizon], all_states[horizon] = draws, states
-        print(f"{horizon:g} s ahead: {len(states)} states scored", flush=True)
-    table = tables.with_skill(rows, REFERENCE)
+    for horizon, ensemble in found.items():
+        resampler = Resampler(ensemble.contact, ensemble.weight, config.seed)
+        for predictor in predictors:
+            prediction = predictor(
+                ensemble.states,
+                config.evaluation.num_samples,
+                key=jax.random.fold_in(key, ensemble.states.gap),
+            )
+            if not np.isfinite(prediction.draws).all():
+                path = paths.get(predictor.name, model_path)
+                raise FileError(f"{path}: draws {horizon:g} s ahead are not finite; train it again")
+            scores = score(predictor.name, prediction, ensemble, changes[horizon], config.seed)
+            means = resampler.means(np.stack(list(scores.values()), axis=1))
+            for contact, values in means.items():
+                named = dict(zip(scores, values.T, strict=True))
+                size = resampler.sizes[contact]
+                cells.append(Cell(predictor.name, horizon, contact, size, named))
+            if predictor.name == FLOW:
+                drawn[horizon] = prediction.draws
+        for name, model in models.items():
+            if model.transition.view.config.kind == "flow":
+                some_key = jax.random.fold_in(key, ensemble.states.gap)
+                steps += consistency.measure(
+                    name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key
+                )
+        print(f"{horizon:g} s ahead: {len(ensemble.states)} states scored", flush=True)
     seconds = time.monotonic() - started
-    text = tables.as_markdown(table, MODEL, REFERENCE, _notes(config, seconds))
-    made = json.dumps(record("evaluate", config), indent=2, sort_keys=True) + "\n"
-    reports = {"horizons.csv": tables.as_csv(table), "horizons.md": text, "provenance.json": made}
+    horizons, intervals = tables.horizons(cells), tables.intervals(cells)
+    notes = _notes(config, found, seconds)
+    consistent = consistency.as_table(steps)
+    text = tables.as_markdown(horizons, notes, consistency.as_markdown(consistent))
+    calibration = tables.calibration(cells)
+    stage = "compare" if variants else "evaluate"
+    made = json.dumps(record(stage, config), indent=2, sort_keys=True) + "\n"
+    reports = {
+        "horizons.csv": tables.as_csv(horizons),
+        "intervals.csv": tables.as_csv(intervals),
+        "distances.csv": tables.as_csv(tables.distances(cells)),
+        "calibration.csv": tables.as_csv(calibration),
+        "consistency.csv": tables.as_csv(consistent),
+        "horizons.md": text,
+        "provenance.json": made,
+    }
     for name, content in reports.items():
         with replacing(folder / name) as beside:
             beside.write_text(content, encoding="utf-8")
-    figures.save(figures.block_positions(all_draws, all_states), folder / "block_positions.png")
-    print(text, flush=True)
-    log_evaluation(config, header, model_path, dataset, folder / "horizons.csv")
-
-
-def predict(
-    model: PushTModel, states: States, num_samples: int, *, key: PRNGKeyArray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws (n, num_samples, state_dim), and the log-density (n) of what happened, in nats."""
-    keys = jax.random.split(key, len(states))
-    results = []
-    for first in range(0, len(states), CHUNK):
-        # The last chunk is filled up with its own last state, so that one compilation serves all.
-        rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
-        part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
-        results.append(
-            [np.asarray(values) for values in _predict(model, part, keys[rows], num_samples)]
-        )
-    parts = zip(*results, strict=True)
-    draws, log_density = (np.concatenate(part)[: len(states)] for part in parts)
-    return draws, log_density
-
-
-@eqx.filter_jit
-def _predict(
-    model: PushTModel, states: States, keys: Array, num_samples: int
-) -> tuple[Array, Array]:
-    def one(state: States, key: Array) -> tuple[Array, Array]:
-        start, end, s, t, condition = map(jnp.asarray, state)
-        draws = model.sample(key, start, s, t, condition, num_samples)
-        return draws, model.log_prob(end, start, s, t, condition)
-
-    return jax.vmap(one)(states, keys)
-
-
-def persistence_std(train: Trajectories, horizon: float) -> np.ndarray:
-    """(state_dim) root mean square change over a horizon in the train split.
-
-    Gives persistence a density: a Gaussian round the present state.
-    """
-    everywhere = choose_states(train, horizon, train.states.size, np.random.default_rng(0))
-    change = (everywhere.x_final - everywhere.x_init).astype(np.float64)
-    return np.sqrt(np.mean(change**2, axis=0)) + 1e-6
-
-
-def _row(model: str, horizon: float, group: str, scores: Scores, log_density: np.ndarray) -> Row:
-    coverage_50, coverage_90 = scores.covered.mean(axis=(0, 1))
-    return {
-        "model": model,
-        "horizon_s": horizon,
-        "group": group,
-        "crps": scores.crps.mean(),
-        "coverage_50": coverage_50,
-        "coverage_90": coverage_90,
-        "nll": -log_density.astype(np.float64).mean(),
-        "n_states": len(scores.crps),
+    pictures = {
+        "skill.png": figures.skill(intervals),
+        "calibration.png": figures.calibration(calibration),
+        "block_positions.png": figures.block_positions(drawn, found),
     }
+    for name, figure in pictures.items():
+        figures.save(figure, folder / name)
+    print(text, flush=True)
+    if not variants:
+        log_evaluation(
+            config, model_header(model_path), model_path, dataset, folder / "horizons.csv"
+        )
 
 
-def _notes(config: Config, seconds: float) -> list[str]:
-    found = versions()
+def score(
+    name: str, prediction: Prediction, ensemble: Ensembles, change: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """All scores of one prediction, each (n), to be averaged over states.
+
+    Args:
+        name: of the predictor; the simulator is held against itself, half against half.
+        prediction: for the ensemble's states.
+        ensemble: of one horizon.
+        change: (7) units of the state's numbers in joint scores.
+        seed: breaks ties in ranks.
+
+    Returns:
+        By name: `crps`, `coverage_50`, `coverage_90`, `squared_bias` and `pit_<bin>` of each
+        group, as "crps agent"; `energy_score`, `energy_distance` and `split_half` of "state" (all
+        seven numbers; NaN where a model has five) and of "pose"; and `nll`, NaN where unknown.
+    """
+    draws, truth, members = prediction.draws, ensemble.states.x_final, ensemble.members
+    halves = np.array_split(members, 2, axis=1)
+    compared, against = halves if name == SIMULATOR else (draws, members)
+    found: dict[str, np.ndarray] = {}
+    for group_name, group in GROUPS.items():
+        random = np.random.default_rng([seed, ensemble.states.gap])
+        ranks = metrics.pit(draws, truth, group, random)
+        found[f"crps {group_name}"] = metrics.crps(draws, truth, group)
+        for share in metrics.INTERVALS:
+            inside = metrics.covered(ranks, share).mean(axis=-1)
+            found[f"coverage_{share:.0%} {group_name}".replace("%", "")] = inside
+        found[f"squared_bias {group_name}"] = metrics.squared_bias(compared, against, group)
+        bins = np.floor(ranks * tables.BINS).astype(int)
+        for number in range(tables.BINS):
+            found[f"pit_{number} {group_name}"] = (bins == number).mean(axis=-1)
+    for joint, columns in {"state": tuple(range(7)), "pose": POSE}.items():
+        unit = change[list(columns)]
+
+        def of(values: np.ndarray) -> np.ndarray:
+            return values[..., list(columns)] / unit  # noqa: B023
+
+        known = joint == "pose" or draws.shape[-1] == 7
+        nothing = np.full(len(truth), np.nan)
+        found[f"energy_score {joint}"] = (
+            metrics.energy_score(of(draws), of(truth)) if known else nothing
+        )
+        found[f"energy_distance {joint}"] = (
+            metrics.energy_distance(of(compared), of(against)) if known else nothing
+        )
+        found[f"split_half {joint}"] = metrics.energy_distance(*map(of, halves))
+    density = prediction.log_density
+    found["nll"] = np.full(len(truth), np.nan) if density is None else -density.astype(np.float64)
+    return found
+
+
+def _load(name: str, path: Path, config: Config, dataset: Path) -> PushTModel:
+    """A model that was trained on this data set and for these policies."""
+    model = load_model(path)
+    if model.transition.view.dmp != config.dmp:
+        raise FileError(
+            f"{path}: its policies are defined by other dmp settings than those given; "
+            "train it again, or evaluate it with its own settings"
+        )
+    trained_on = model_header(path).get("dataset_fingerprint")
+    with reading(dataset, "dataset") as file:
+        if file.attrs.get("fingerprint") != trained_on:
+            raise FileError(
+                f"{dataset}: not the data set that {path} was trained on (fingerprint "
+                f"{file.attrs.get('fingerprint')}, then {trained_on}): its test split may hold "
+                "trajectories that the model has seen; train again or give the other data set"
+            )
+    return model
+
+
+def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> list[str]:
+    sizes = "; ".join(
+        f"{horizon:g} s: {ensemble.contact.sum()} with contact and {(~ensemble.contact).sum()} "
+        f"without, {ensemble.weight[ensemble.contact].sum() / ensemble.weight.sum():.0%} of the "
+        "split having contact"
+        for horizon, ensemble in found.items()
+    )
+    members = config.ensembles.num_members
+    draws = config.evaluation.num_samples
     return [
-        "CRPS: continuous ranked probability score, fair estimate from "
-        f"{config.evaluation.num_samples} draws per state, mean over states and components; the "
-        "smaller, the better. Persistence predicts that nothing moves, so its CRPS is the mean "
-        "absolute change.",
-        "Skill: 1 - CRPS / CRPS of persistence; 1 is perfect, 0 no better than persistence.",
-        "Intervals: how often the central interval of the draws holds the truth; a calibrated law "
-        "has 50 % and 90 %.",
+        f"CRPS: continuous ranked probability score, fair estimate from {draws} draws per state "
+        f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
+        f"at a time, {members} of the simulator); the smaller, the better. In brackets, how many "
+        "times the simulator's own score, which no prediction beats in the long run. Bold: the "
+        "best.",
         "Negative log-likelihood: of the whole state, agent and block together, with densities per "
         "px, px/s and rad. Persistence is a Gaussian round the present state with the train "
         "split's root mean square change. Test states are as simulated, while training and "
         "validation blur the block (training.block_blur): their figures are another quantity.",
-        f"Test states are drawn with seed {config.seed}. Evaluated in {seconds:.0f} s; "
-        + ", ".join(f"{name} {version}" for name, version in found.items())
+        "A calibrated law has 50 % and 90 % of the truths within. A block that rests is a point "
+        "that continuous laws straddle, so theirs hold it too often.",
+        f"Test states: drawn with seed {config.seed} from the test split, which neither training "
+        f"nor model selection sees, and weighted to stand for all of it. {sizes}. Contact: the "
+        "policy without noise moves the block within the horizon.",
+        f"Energy distances between one step and several, from {consistency.STATES} states at most "
+        f"and {consistency.DRAWS} draws each, every number divided by its typical change over the "
+        "horizon: 0, up to the noise, where they give the same law.",
+        "Intervals, joint scores, rank histograms and the split by contact: `intervals.csv`, "
+        "`distances.csv`, `calibration.csv`, `consistency.csv` and `horizons.csv`.",
+        f"Evaluated in {seconds:.0f} s; "
+        + ", ".join(f"{name} {version}" for name, version in versions().items())
         + ".",
     ]

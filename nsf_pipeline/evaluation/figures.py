@@ -1,53 +1,195 @@
-"""Pictures: predicted against true block positions."""
+"""Pictures: skill against horizon, calibration, predicted and real block poses."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("agg")
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Polygon
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch, Polygon
 
-from nsf_pipeline.evaluation.states import States
+from nsf_pipeline.evaluation.metrics import GROUPS
+from nsf_pipeline.evaluation.states import Ensembles, States
+from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, SIMULATOR
 from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
+MODELS = ("#3b6fb6", "#e8871e", "#4f9d69", "#8e5ea2", "#c2a83e", "#3aa6a6", "#a0522d", "#6b7280")
+MARKERS = "osD^vP*X"
 SCENES = 4
 DRAWN = 40
 """Draws shown per scene."""
+OUTLINED = 12
+"""Of these, drawn as outlines."""
 POINTS = 400
 """States shown per horizon."""
+RATIO_TICKS = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
+MARGIN = 25.0
+"""px round a scene."""
 
 
-def block_positions(draws: dict[float, np.ndarray], states: dict[float, States]) -> Figure:
-    """Above, predicted against true displacements; below, fans of predicted poses.
+def skill(table: pd.DataFrame) -> Figure:
+    """Skill, and CRPS relative to the simulator's own, against the horizon; over all states.
+
+    Args:
+        table: as `tables.intervals` gives it.
+    """
+    figure, axes = plt.subplots(
+        2, len(GROUPS), figsize=(11.0, 6.4), layout="constrained", sharex=True, squeeze=False
+    )
+    of_all = table[table["contact"] == "all"]
+    models = [m for m in dict.fromkeys(of_all["model"]) if m not in (SIMULATOR, PERSISTENCE)]
+    models.sort(key=lambda model: model != FLOW)
+    horizons = sorted(set(of_all["horizon_s"]))
+    for (top, bottom), group in zip(axes.T, GROUPS, strict=True):
+        of_group = of_all[of_all["group"] == group].sort_values("horizon_s")
+        for axis, metric in ((top, "skill"), (bottom, "crps_ratio")):
+            rows = of_group[of_group["metric"] == metric]
+            for number, model in enumerate(models):
+                row = rows[rows["model"] == model]
+                color, front = MODELS[number % len(MODELS)], model == FLOW
+                axis.plot(
+                    row["horizon_s"],
+                    row["value"],
+                    color=color,
+                    marker=MARKERS[number % len(MARKERS)],
+                    markersize=5,
+                    linewidth=2.2 if front else 1.3,
+                    zorder=3 if front else 2,
+                    label=model,
+                )
+                axis.fill_between(
+                    row["horizon_s"], row["lower"], row["upper"], color=color, alpha=0.15, lw=0
+                )
+            limit = rows[rows["model"] == SIMULATOR]
+            axis.plot(
+                limit["horizon_s"],
+                limit["value"],
+                "k--",
+                lw=1.2,
+                zorder=4,
+                label="simulator: the limit",
+            )
+            axis.grid(color="0.92")
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.set_xticks(horizons, [f"{horizon:g}" for horizon in horizons])
+        top.set(title=group.replace("_", " "), ylim=(min(-0.05, top.get_ylim()[0]), 1.03))
+        bottom.set(xlabel="horizon (s)", yscale="log")
+        low, high = bottom.get_ylim()
+        low, high = min(low, 0.9), max(high, 2.0)
+        ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
+        bottom.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        bottom.minorticks_off()
+        bottom.set_ylim(low, high)
+    axes[0, 0].set_ylabel("skill (1: perfect, 0: persistence)")
+    axes[1, 0].set_ylabel("CRPS / the simulator's own")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False
+    )
+    return figure
+
+
+def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
+    """Histograms of where the truth lies among a model's draws, of all states and with contact.
+
+    The band is where 95 % of a calibrated law's bins lie, as wide as the intervals of the
+    simulator's own histogram.
+
+    Args:
+        table: as `tables.calibration` gives it.
+        model: whose.
+    """
+    horizons = sorted(set(table["horizon_s"]))
+    figure, axes = plt.subplots(
+        len(GROUPS),
+        len(horizons),
+        figsize=(max(2.9 * len(horizons), 6.0), 6.2),
+        layout="constrained",
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    found = {
+        place: rows for place, rows in table.groupby(["model", "contact", "horizon_s", "group"])
+    }
+    for line, group in zip(axes, GROUPS, strict=True):
+        for axis, horizon in zip(line, horizons, strict=True):
+            limit, own = (found[name, "all", horizon, group] for name in (SIMULATOR, model))
+            half = BINS * (limit["share_upper"] - limit["share_lower"]).mean() / 2.0
+            axis.axhspan(1.0 - half, 1.0 + half, color="0.85", zorder=0)
+            axis.axhline(1.0, color="0.4", linewidth=0.8, zorder=1)
+            style = {"color": PREDICTED, "alpha": 0.75, "zorder": 2}
+            axis.stairs(BINS * own["share"], edges, fill=True, **style)
+            touched = found.get((model, "contact", horizon, group))
+            if touched is not None:
+                axis.stairs(BINS * touched["share"], edges, color=TRUE, linewidth=1.3, zorder=3)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+        line[0].set_ylabel(f"{group.replace('_', ' ')}\ndensity of truths")
+    for axis, horizon in zip(axes[0], horizons, strict=True):
+        axis.set_title(f"{horizon:g} s ahead")
+    for axis in axes[-1]:
+        axis.set_xlabel("rank of the truth among the draws")
+    figure.legend(
+        handles=[
+            Patch(color=PREDICTED, alpha=0.75, label=f"{model}, all states"),
+            Line2D([], [], color=TRUE, label=f"{model}, with contact"),
+            Patch(color="0.85", label="95 % of the bins of a calibrated law"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
+    return figure
+
+
+def block_positions(
+    draws: Mapping[float, np.ndarray], ensembles: Mapping[float, Ensembles]
+) -> Figure:
+    """Above, predicted against true displacements; below, fans of predicted and real poses.
 
     Args:
         draws: by horizon in s, (n, draws, state_dim).
-        states: by horizon in s.
+        ensembles: by horizon in s, from the same states.
     """
     horizons = sorted(draws)
     columns = max(len(horizons), SCENES)
     figure, axes = plt.subplots(
-        2, columns, figsize=(3.3 * columns, 7.2), layout="constrained", squeeze=False
+        2, columns, figsize=(3.3 * columns, 7.4), layout="constrained", squeeze=False
     )
     for axis in axes.flat[len(horizons) : columns]:
         axis.set_visible(False)
     for axis, horizon in zip(axes[0], horizons, strict=False):
-        _displacements(axis, draws[horizon], states[horizon])
+        _displacements(axis, draws[horizon], ensembles[horizon].states)
         axis.set_title(f"{horizon:g} s ahead")
     horizon = horizons[-1]
-    chosen = _most_moved(states[horizon])
+    chosen = _most_moved(ensembles[horizon].states)
     for axis in axes[1, len(chosen) :]:
         axis.set_visible(False)
     for axis, row in zip(axes[1], chosen, strict=False):
-        _scene(axis, draws[horizon][row], states[horizon], int(row))
+        _scene(axis, draws[horizon][row], ensembles[horizon], int(row))
+        axis.set_xlabel("x (px)")
     axes[0, 0].set_ylabel("predicted displacement of the block (px)")
-    axes[1, 0].set_ylabel(f"poses drawn {horizon:g} s ahead (px)")
+    axes[1, 0].set_ylabel(f"poses {horizon:g} s ahead, y (px)")
+    figure.legend(
+        handles=[
+            Patch(color=TRUE, alpha=0.35, label="the simulator's ensemble"),
+            Line2D([], [], color=PREDICTED, label="draws of the flow"),
+            Line2D([], [], color="k", linewidth=1.6, label="what happened"),
+            Line2D([], [], color=START, linewidth=1.6, label="start"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
     return figure
 
 
@@ -82,12 +224,30 @@ def _most_moved(states: States) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, min(SCENES, len(order))).astype(int)]
 
 
-def _scene(axis: Axes, draws: np.ndarray, states: States, row: int) -> None:
-    for draw in draws[:DRAWN]:
-        axis.add_patch(Polygon(t_outline(draw[-3:]), color=PREDICTED, alpha=1.5 / DRAWN, lw=0))
-        axis.add_patch(Circle((draw[0], draw[1]), 3.0, color=PREDICTED, alpha=0.3, lw=0))
-    for state, color in [(states.x_init[row], START), (states.x_final[row], TRUE)]:
-        axis.add_patch(Polygon(t_outline(state[-3:]), fill=False, color=color, lw=1.6))
-        axis.add_patch(Circle((state[0], state[1]), AGENT_RADIUS, fill=False, color=color, lw=1.6))
-    axis.set(xlim=(0, 512), ylim=(512, 0), xticks=[], yticks=[])
+def _scene(axis: Axes, draws: np.ndarray, ensembles: Ensembles, row: int) -> None:
+    states, members = ensembles.states, ensembles.members[row, :DRAWN]
+    for member in members:
+        outline = t_outline(member[-3:])
+        axis.add_patch(Polygon(outline, color=TRUE, alpha=2.0 / DRAWN, linewidth=0, zorder=1))
+    axis.plot(members[:, 0], members[:, 1], ".", color=TRUE, markersize=4, alpha=0.5, zorder=2)
+    for draw in draws[:OUTLINED]:
+        _outline(axis, draw, PREDICTED, 0.7)
+    axis.plot(*draws[:DRAWN, :2].T, "x", color=PREDICTED, markersize=3.5, alpha=0.7, zorder=3)
+    corners = [t_outline(pose) for pose in (*members[:, -3:], *draws[:OUTLINED, -3:])]
+    for state, color in [(states.x_init[row], START), (states.x_final[row], "k")]:
+        _outline(axis, state, color, 1.4)
+        agent = Circle((state[0], state[1]), AGENT_RADIUS, fill=False, edgecolor=color, zorder=4)
+        axis.add_patch(agent)
+        corners += [t_outline(state[-3:]), state[:2] + AGENT_RADIUS * np.array([[-1], [1]])]
+    seen = np.concatenate(corners)
+    centre = (seen.min(axis=0) + seen.max(axis=0)) / 2.0
+    reach = np.ptp(seen, axis=0).max() / 2.0 + MARGIN
+    axis.set(
+        xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] + reach, centre[1] - reach)
+    )
     axis.set_aspect("equal")
+
+
+def _outline(axis: Axes, state: np.ndarray, color: str, width: float) -> None:
+    corners = t_outline(state[-3:])
+    axis.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=width, zorder=3))

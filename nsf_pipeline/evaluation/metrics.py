@@ -1,11 +1,21 @@
-"""Scores of predicted laws, given by draws, against what happened."""
+"""Scores of predicted laws, given by draws, against what happened and against the true law.
+
+All estimators are fair: their expectation is the score of the law itself, whatever the number of
+draws, so that laws known by few draws and by many can be held against each other. A law without
+spread is its one value drawn again and again.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 import scoringrules
+from jaxtyping import Bool, Float
 
 INTERVALS = (0.5, 0.9)
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+CHUNK = 256
+"""States whose pairs of draws are in memory at once."""
 
 
 class Group(NamedTuple):
@@ -21,6 +31,13 @@ class Group(NamedTuple):
     unit: str
     factor: float
 
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The components (..., k) of states (..., state_dim), in the state's unit."""
+        return values[..., list(self.columns)]
+
+
+POSE = (0, 1, -3, -2, -1)
+"""Agent and block positions and the block's angle: what every model predicts."""
 
 GROUPS = {
     "agent": Group((0, 1), "px", 1.0),
@@ -29,48 +46,101 @@ GROUPS = {
 }
 
 
-class Scores(NamedTuple):
-    """Scores of a number of states, each with the group's components along the last axis.
+def crps(
+    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n state"], group: Group
+) -> Float[np.ndarray, " n"]:
+    """Continuous ranked probability score, in the group's unit, mean over its components.
 
-    Attributes:
-        crps: (n, components) continuous ranked probability score, in the group's unit.
-        covered: (n, components, 2) whether the central 50 % and 90 % intervals hold the truth.
+    By probability-weighted moments: no table of all pairs of draws. Angles are continuous on both
+    sides, so differences need no wrapping.
     """
+    ensemble = group.of(draws).astype(np.float64) * group.factor
+    observed = group.of(truth).astype(np.float64) * group.factor
+    scores = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="pwm")
+    return np.asarray(scores).mean(axis=-1)
 
-    crps: np.ndarray
-    covered: np.ndarray
 
+def pit(
+    draws: Float[np.ndarray, "n draws dim"],
+    truth: Float[np.ndarray, "n state"],
+    group: Group,
+    random: np.random.Generator,
+) -> Float[np.ndarray, "n components"]:
+    """Probability integral transform: the truth's rank among the draws, spread over [0, 1).
 
-def score(draws: np.ndarray, truth: np.ndarray, group: Group) -> Scores:
-    """Score draws of a group's components.
-
-    The CRPS is the fair (unbiased) estimate from an ensemble, by probability-weighted moments: no
-    table of all pairs of draws. Angles are continuous on both sides, so differences need no
-    wrapping.
-
-    Args:
-        draws: (n, draws, state_dim).
-        truth: (n, state_dim).
-        group: what to score.
+    Uniform where the truth and the draws follow one law, whatever the number of draws. Draws that
+    equal the truth, as a block that rests does, are ranked at random round it (Czado et al. 2009,
+    doi:10.1111/j.1541-0420.2009.01191.x).
     """
-    columns = list(group.columns)
-    ensemble, observed = draws[..., columns] * group.factor, truth[:, columns] * group.factor
-    crps = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="pwm")
-    covered = [_in_central_interval(ensemble, observed, share) for share in INTERVALS]
-    return Scores(np.asarray(crps), np.stack(covered, axis=-1))
+    ensemble, observed = group.of(draws), group.of(truth)[:, None]
+    below, equal = ((ensemble < observed).sum(axis=1), (ensemble == observed).sum(axis=1))
+    rank = below + random.integers(0, equal + 1)
+    return (rank + random.random(rank.shape)) / (draws.shape[1] + 1)
 
 
-def score_point(prediction: np.ndarray, truth: np.ndarray, group: Group) -> Scores:
-    """Score one prediction per state, a law without spread: its CRPS is the absolute error.
+def covered(pit: np.ndarray, share: float) -> np.ndarray:
+    """Whether the central interval of a share holds the truth."""
+    return np.abs(pit - 0.5) < share / 2.0
 
-    Args:
-        prediction: (n, state_dim).
-        truth: (n, state_dim).
-        group: what to score.
+
+def mean_distance(
+    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"] | None = None
+) -> Float[np.ndarray, " n"]:
+    """Mean Euclidean distance between the draws of two laws, or of one law's different draws."""
+    result = np.empty(len(one))
+    for first in range(0, len(one), CHUNK):
+        part = slice(first, first + CHUNK)
+        a = one[part].astype(np.float64)
+        centre = a.mean(axis=1, keepdims=True)  # keeps the digits of small differences
+        a = a - centre
+        b = a if other is None else other[part].astype(np.float64) - centre
+        squared = (
+            np.square(a).sum(axis=-1)[:, :, None]
+            + np.square(b).sum(axis=-1)[:, None, :]
+            - 2.0 * a @ b.transpose(0, 2, 1)
+        )
+        distances = np.sqrt(np.maximum(squared, 0.0))
+        if other is None:
+            # A draw and itself are 0 apart, but for rounding.
+            diagonal = np.arange(a.shape[1])
+            distances[:, diagonal, diagonal] = 0.0
+            result[part] = distances.sum(axis=(1, 2)) / (a.shape[1] * (a.shape[1] - 1))
+        else:
+            result[part] = distances.mean(axis=(1, 2))
+    return result
+
+
+def energy_score(
+    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n dim"]
+) -> Float[np.ndarray, " n"]:
+    """E|X - y| - E|X - X'| / 2, of draws X and the truth y (Gneiting and Raftery 2007)."""
+    return mean_distance(draws, truth[:, None]) - mean_distance(draws) / 2.0
+
+
+def energy_distance(
+    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"]
+) -> Float[np.ndarray, " n"]:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, by U-statistics: 0 in the mean for equal laws.
+
+    Székely and Rizzo 2013, doi:10.1016/j.jspi.2013.03.018.
     """
-    columns = list(group.columns)
-    error = np.abs(prediction[:, columns] - truth[:, columns]) * group.factor
-    return Scores(error, np.repeat((error == 0.0)[..., None], len(INTERVALS), axis=-1))
+    return 2.0 * mean_distance(one, other) - mean_distance(one) - mean_distance(other)
+
+
+def squared_bias(
+    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b state"], group: Group
+) -> Float[np.ndarray, " n"]:
+    """Squared difference of two laws' means, in the group's unit, mean over its components.
+
+    What the draws' own noise adds to it is taken off, so that it is 0 in the mean for equal laws.
+    """
+    (mean, noise), (other_mean, other_noise) = (_mean_and_noise(x, group) for x in (one, other))
+    return (np.square(mean - other_mean) - noise - other_noise).mean(axis=-1)
+
+
+def _mean_and_noise(draws: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    values = group.of(draws).astype(np.float64) * group.factor
+    return values.mean(axis=1), values.var(axis=1, ddof=1) / values.shape[1]
 
 
 def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -78,6 +148,67 @@ def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
     return -0.5 * np.sum((error / std) ** 2 + np.log(2.0 * np.pi * std**2), axis=-1)
 
 
-def _in_central_interval(ensemble: np.ndarray, observed: np.ndarray, share: float) -> np.ndarray:
-    low, high = np.quantile(ensemble, [(1.0 - share) / 2.0, (1.0 + share) / 2.0], axis=1)
-    return (low <= observed) & (observed <= high)
+class Resampler:
+    """Means over the states of a horizon, and the same over states drawn again and again.
+
+    States with contact and without are strata: each is resampled within itself, and means over
+    all states weigh them by their shares in the test split.
+    """
+
+    def __init__(
+        self, contact: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"], seed: int
+    ) -> None:
+        """Draw the resamples, the same for all that is averaged: ratios of means are then paired.
+
+        Args:
+            contact: which states have contact.
+            weight: in means over all states.
+            seed: of the resamples.
+        """
+        random = np.random.default_rng(seed)
+        self._strata: list[tuple[str, np.ndarray, np.ndarray, float]] = []
+        for name, among in (("contact", contact), ("free", ~contact)):
+            rows = np.flatnonzero(among)
+            if len(rows):
+                counts = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
+                shares = np.concatenate([np.ones((1, len(rows))), counts]) / len(rows)
+                self._strata.append((name, rows, shares, weight[rows].sum() / weight.sum()))
+        self.sizes = {name: len(rows) for name, rows, _, _ in self._strata}
+        self.sizes["all"] = len(contact)
+
+    def rows(self, stratum: str) -> np.ndarray:
+        """Places of a stratum's states: "contact", "free" or "all"."""
+        found = [rows for name, rows, _, _ in self._strata if stratum in (name, "all")]
+        return np.sort(np.concatenate(found))
+
+    def means(self, values: Float[np.ndarray, "n k"]) -> dict[str, np.ndarray]:
+        """By stratum, (1 + RESAMPLES, k): the means, and below them those over the resamples."""
+        found = {
+            # Not by BLAS, whose sums depend on the number of threads.
+            name: np.einsum("rn,nk->rk", shares, values[rows])
+            for name, rows, shares, _ in self._strata
+        }
+        found["all"] = sum(
+            (share * found[name] for name, _, _, share in self._strata),
+            start=np.zeros((1, 1)),
+        )
+        return found
+
+
+class Estimate(NamedTuple):
+    """A number with the central 95 % interval of its resamples; NaN where it is undefined."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def estimate(resampled: Float[np.ndarray, " resamples"]) -> Estimate:
+    """Of a number and, after it, the same over resamples."""
+    value, *_ = resampled
+    again = resampled[1:][np.isfinite(resampled[1:])]
+    if not np.isfinite(value) or not len(again):
+        return Estimate(np.nan, np.nan, np.nan)
+    tail = (1.0 - CONFIDENCE) / 2.0
+    lower, upper = np.quantile(again, [tail, 1.0 - tail])
+    return Estimate(float(value), float(lower), float(upper))

@@ -1,63 +1,145 @@
-"""The test states: where predictions start, and what came of them."""
+"""The test states: where predictions start, what came of them, and what the simulator would do."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from nsf_pipeline.data.transitions import Trajectories
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import TRAIN
+from nsf_pipeline.data.transitions import join_state, state_parts
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.provenance import stage_fingerprint
+from nsf_pipeline.pusht.simulator import STATE_NAMES
 from nsf_pipeline.timing import CONTROL_DT
 
 
+def gap_of(horizon: float) -> int:
+    """Control steps of a horizon in s."""
+    return round(horizon / CONTROL_DT)
+
+
 class States(NamedTuple):
-    """States of one split that have a successor at one horizon.
+    """Test states of one horizon, in px, px/s, rad as `pusht.simulator.STATE_NAMES` has them.
 
     Attributes:
-        x_init: (n, state_dim).
-        x_final: (n, state_dim), a horizon later.
+        x_init: (n, 7); fewer for a model that sees fewer.
+        x_final: (n, 7) the truth, a horizon later.
         t_init: (n) s.
         t_final: (n) s.
-        condition: (n, C).
+        condition: (n, C) the packed DMP vector.
     """
 
-    x_init: np.ndarray
-    x_final: np.ndarray
-    t_init: np.ndarray
-    t_final: np.ndarray
-    condition: np.ndarray
+    x_init: Float[np.ndarray, "n dim"]
+    x_final: Float[np.ndarray, "n dim"]
+    t_init: Float[np.ndarray, " n"]
+    t_final: Float[np.ndarray, " n"]
+    condition: Float[np.ndarray, "n condition"]
 
     def __len__(self) -> int:
         return len(self.x_init)
 
+    @property
+    def gap(self) -> int:
+        """Control steps from start to end, the same for all."""
+        return gap_of(float(self.t_final[0] - self.t_init[0]))
 
-def choose_states(
-    trajectories: Trajectories, horizon: float, count: int, random: np.random.Generator
-) -> States:
-    """States drawn without replacement, uniformly over all that have a successor.
+    def seen_with(self, names: Sequence[str]) -> "States":
+        """The same for a model whose state has only some of the numbers, by their names."""
+        columns = [STATE_NAMES.index(name) for name in names]
+        # Not `_replace`, which takes the number of states for that of the fields.
+        return States(self.x_init[:, columns], self.x_final[:, columns], *self[2:])
+
+
+class Ensembles(NamedTuple):
+    """The test states of one horizon with the simulator's ensembles from them.
+
+    Attributes:
+        states: n of them.
+        members: (n, M, 7) the simulator's draws from each.
+        contact: (n) whether the policy without noise moves the block within the horizon.
+        weight: (n) in means over all states of the test split; 1 on average.
+        trajectory: (n) index in the whole data set.
+        step: (n) control step.
+    """
+
+    states: States
+    members: Float[np.ndarray, "n members 7"]
+    contact: Bool[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+    trajectory: Int[np.ndarray, " n"]
+    step: Int[np.ndarray, " n"]
+
+
+def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
+    """The ensembles of all horizons, by horizon in s, in the settings' order.
 
     Args:
-        trajectories: of one split.
-        horizon: s, a multiple of the control step.
-        count: how many, at most; fewer where the split has fewer.
-        random: decides which.
+        folder: holds `00000.h5` and so on.
+        config: what the stage `ensembles` reads.
 
     Raises:
-        UserError: no trajectory is that long.
+        StoreError: a shard is missing, damaged, or was made by other settings or code.
+        UserError: a horizon has too few states to score.
     """
-    gap = round(horizon / CONTROL_DT)
-    last_start = trajectories.length[:, None] - gap
-    rows, steps = np.nonzero(np.arange(trajectories.states.shape[1]) <= last_start)
-    if not len(rows):
-        raise UserError(
-            f"no trajectory of this split lasts {horizon:g} s; lower evaluation.horizons or raise "
-            "num_trajectories"
+    expected = stage_fingerprint("ensembles", config)
+    parts = []
+    for shard in range(config.ensembles.num_shards):
+        path = folder / f"{shard:05d}.h5"
+        with store.reading(path, "ensembles") as file:
+            store.require_fingerprint(path, file, expected)
+            parts.append({name: file[name][...] for name in store.ENSEMBLES})
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in store.ENSEMBLES}
+    found = {}
+    for horizon in config.ensembles.horizons:
+        rows = np.flatnonzero(np.isclose(arrays["horizon_s"], horizon))
+        if len(rows) < 2:
+            raise UserError(
+                f"{folder}: expected at least 2 states {horizon:g} s ahead, got {len(rows)}; raise "
+                "num_trajectories or lower ensembles.horizons"
+            )
+        of = {name: values[rows] for name, values in arrays.items()}
+        step = of["step"].astype(np.float32)
+        states = States(
+            x_init=of["state"].astype(np.float32),
+            x_final=of["truth"].astype(np.float32),
+            t_init=np.float32(CONTROL_DT) * step,
+            t_final=np.float32(CONTROL_DT) * (step + np.float32(gap_of(horizon))),
+            condition=of["condition"].astype(np.float32),
         )
-    chosen = np.sort(random.permutation(len(rows))[:count])
-    row, step = rows[chosen], steps[chosen]
-    return States(
-        x_init=trajectories.states[row, step],
-        x_final=trajectories.states[row, step + gap],
-        t_init=np.float32(CONTROL_DT) * step.astype(np.float32),
-        t_final=np.float32(CONTROL_DT) * (step + gap).astype(np.float32),
-        condition=trajectories.condition[row],
-    )
+        names = ("members", "contact", "weight", "trajectory", "step")
+        found[horizon] = Ensembles(states, *(of[name] for name in names))
+    return found
+
+
+def typical_changes(dataset: Path, horizons: Iterable[float]) -> dict[float, np.ndarray]:
+    """By horizon, the root mean square change (7) of the state in the train split.
+
+    It is persistence's standard deviation, and the unit of scores of the whole state. Reads a
+    block of the data set at a time.
+
+    Raises:
+        StoreError: the data set cannot be read.
+    """
+    gaps = {horizon: gap_of(horizon) for horizon in horizons}
+    totals = {horizon: np.zeros(7) for horizon in gaps}
+    counts = dict.fromkeys(gaps, 0)
+    with store.reading(dataset, "dataset") as file:
+        is_train, length = file["split"][...] == TRAIN, file["length"][...]
+        for rows in store.blocks(len(length)):
+            chosen = is_train[rows]
+            parts = {
+                name: store.physical(file, name, rows, chosen)
+                for name in state_parts(len(STATE_NAMES))
+            }
+            states = join_state(parts, len(STATE_NAMES)).astype(np.float64)
+            for horizon, gap in gaps.items():
+                last = length[rows][chosen, None] - gap
+                reached = np.arange(max(states.shape[1] - gap, 0)) <= last
+                change = states[:, gap:][reached] - states[:, : states.shape[1] - gap][reached]
+                totals[horizon] += np.square(change).sum(axis=0)
+                counts[horizon] += len(change)
+    return {h: np.sqrt(totals[h] / max(counts[h], 1)) + 1e-6 for h in gaps}

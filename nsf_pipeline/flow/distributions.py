@@ -82,6 +82,46 @@ class MultivariateNormalDiag(eqx.Module):
         return -jnp.sum(0.5 * noise**2 + jnp.log(self.scale) + 0.5 * np.log(2.0 * np.pi))
 
 
+class MultivariateNormalTri(eqx.Module):
+    """A Gaussian with correlated components.
+
+    Attributes:
+        loc: mean.
+        factor: (dim, dim) L of the covariance L L^T: lower triangular, with a positive diagonal.
+    """
+
+    loc: Float[Array, " dim"]
+    factor: Float[Array, "dim dim"]
+
+    @jittable
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
+        """One draw."""
+        return self.loc + self.factor @ self._noise(key)
+
+    @jittable
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
+        """Log-density in nats."""
+        error = jnp.asarray(x, self.loc.dtype) - self.loc
+        return self._log_prob_of_noise(
+            jax.scipy.linalg.solve_triangular(self.factor, error, lower=True)
+        )
+
+    @jittable
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+        """One draw and its log-density."""
+        noise = self._noise(key)
+        return self.loc + self.factor @ noise, self._log_prob_of_noise(noise)
+
+    def _noise(self, key: PRNGKeyArray) -> Array:
+        return jax.random.normal(key, self.loc.shape, self.loc.dtype)
+
+    def _log_prob_of_noise(self, noise: Array) -> Array:
+        log_scale = jnp.log(jnp.diagonal(self.factor))
+        return -jnp.sum(0.5 * noise**2 + log_scale + 0.5 * np.log(2.0 * np.pi))
+
+
 @runtime_checkable
 class Coupling(Protocol):
     """A bijection that grows out of the identity as its strength does."""

@@ -85,7 +85,7 @@ def features(
     block: Float[Array, "3"],
     path: Float[Array, "points 2"],
     push: Float[Array, " push"],
-    duration: Float[Array, ""],
+    time: Float[Array, ""],
     block_bounds: Float[np.ndarray, "2 2"],
 ) -> Float[Array, " features"]:
     """The networks' view, each number of order one.
@@ -96,7 +96,7 @@ def features(
         block: px, px, rad.
         path: px, where the agent is headed.
         push: what the nominal push says, of order one.
-        duration: s, of the policy.
+        time: s, how long the policy lasts or has lasted.
         block_bounds: least and greatest block position in the training data, px.
     """
     low, high = block_bounds
@@ -112,7 +112,7 @@ def features(
         jnp.min(gaps)[None] / 30.0,
         push,
         2.0 * (block[:2] - low) / (high - low) - 1.0,
-        jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), duration]),
+        jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), time]),
     ]
     if velocity is not None:
         parts.append(rotate(velocity, -block[2]) / 200.0)

@@ -10,6 +10,7 @@ enters by its sine and cosine alone: 2 pi more shift the law by 2 pi, to roundin
 nothing else.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
-from nsf_pipeline.flow.distributions import ContinuousNormalizingFlow, Given, jittable
+from nsf_pipeline.flow.distributions import Distribution, Given, jittable
 from nsf_pipeline.model.contact import nominal_push, rotate
 from nsf_pipeline.model.features import (
     PUSH_STEPS,
@@ -85,12 +86,15 @@ class View(eqx.Module):
         velocity = x_init[2:4] if self.config.state_dim == 7 else None
         duration = condition[0]
         bounds = np.array(self.normaliser.block_bounds, np.float32)
+        still, no_push = jnp.zeros((2, self.config.state_dim)), jnp.zeros(0)
+        if not self.config.conditional:
+            time = jnp.zeros(()) if self.config.autonomous else t_init
+            return still, features(agent, velocity, block, agent[None], no_push, time, bounds)
         if self.config.autonomous:
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
-            path, push = desired_path(condition, times, self.dmp), jnp.zeros(0)
-            still = jnp.zeros((2, self.config.state_dim))
-            return still, features(agent, velocity, block, path, push, duration, bounds)
+            path = desired_path(condition, times, self.dmp)
+            return still, features(agent, velocity, block, path, no_push, duration, bounds)
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
         knots, velocities = nominal_path(
@@ -126,7 +130,7 @@ class BlockFrameLaw(eqx.Module):
         scale: sizes of the residuals.
     """
 
-    residual: ContinuousNormalizingFlow
+    residual: Distribution
     origin: State
     angle: Scalar
     scale: tuple[float, ...] = eqx.field(static=True)
@@ -152,8 +156,20 @@ class BlockFrameLaw(eqx.Module):
         return self.origin + turn(jnp.array(self.scale) * residual, self.angle)
 
 
-class PushTTransition(eqx.Module):
+class PushTLaw(eqx.Module):
     """p(x_t | x_s, s, t, c) in physical units."""
+
+    view: eqx.AbstractVar[View]
+
+    @abc.abstractmethod
+    def __call__(
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> BlockFrameLaw:
+        """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
+
+
+class PushTTransition(PushTLaw):
+    """The law as one pass of a flow."""
 
     flow: ConditionalNeuralStochasticFlow
     view: View
@@ -197,8 +213,8 @@ class PushTBridge(eqx.Module):
 class PushTModel(eqx.Module):
     """What `load_model` returns: the transition law, with the bridge that it was trained with."""
 
-    transition: PushTTransition
-    bridge: PushTBridge
+    transition: PushTLaw
+    bridge: PushTBridge | None
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -261,7 +277,12 @@ class PushTModel(eqx.Module):
     def _law(
         self, state: Given, t_init: Scalar | float, t_final: Scalar | float, condition: Given
     ) -> BlockFrameLaw:
-        return self.transition(
+        return self.transition(*self._given(state, t_init, t_final, condition))
+
+    def _given(
+        self, state: Given, t_init: Scalar | float, t_final: Scalar | float, condition: Given
+    ) -> tuple[State, Scalar, Scalar, Condition]:
+        return (
             self._checked("state", state, len(self.state_names)),
             jnp.asarray(t_init, jnp.float32),
             jnp.asarray(t_final, jnp.float32),
@@ -282,7 +303,12 @@ class PushTModel(eqx.Module):
 def build_model(
     config: ModelConfig, dmp: DMPConfig, normaliser: Normaliser, *, key: PRNGKeyArray
 ) -> PushTModel:
-    """An untrained model."""
+    """An untrained model, of the kind that its settings name."""
+    if config.kind == "neural_sde":
+        # With its solver, which is slow to import.
+        from nsf_pipeline.model.neural_sde import build_neural_sde
+
+        return build_neural_sde(config, dmp, normaliser, key=key)
     view = View(config, dmp, normaliser)
     flow_key, bridge_key = jax.random.split(key)
     agent_dim = config.state_dim - 3
@@ -308,7 +334,7 @@ def build_model(
         **_network(config.bridge),
         key=bridge_key,
     )
-    return PushTModel(PushTTransition(flow, view), PushTBridge(bridge, view))
+    return PushTModel(PushTTransition(flow=flow, view=view), PushTBridge(bridge, view))
 
 
 def _network(config: NetworkConfig) -> dict[str, Any]:

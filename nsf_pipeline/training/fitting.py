@@ -28,7 +28,7 @@ from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.stopping import Stopped
 
 FlowT = TypeVar("FlowT", bound=Transition)
-BridgeT = TypeVar("BridgeT", bound=Bridge)
+BridgeT = TypeVar("BridgeT", bound=Bridge | None)
 Row = dict[str, int | float]
 MID_RANGE = (0.1, 0.9)
 """Where between s and t the consistency losses look, as shares of the gap."""
@@ -113,7 +113,7 @@ def fit(
 
     Args:
         flow: p(x_t | x_s, s, t, c), called with one example.
-        bridge: b(x_m | x_s, x_t, s, m, t, c), likewise.
+        bridge: b(x_m | x_s, x_t, s, m, t, c), likewise; None where both weights are 0.
         transitions: what to train on.
         config: optimisation settings.
         key: for batches and losses.

@@ -121,7 +121,7 @@ def train_pusht(
                 "step": best["step"],
                 "validation_nll": best["validation_nll"],
             }
-            save_model(output, PushTModel(transition, bridge), attributes)
+            save_model(output, type(model)(transition, bridge), attributes)
             display.say(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )

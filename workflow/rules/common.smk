@@ -11,6 +11,7 @@ except ConfigError as error:
     sys.exit(1)
 
 SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
+ENSEMBLES = [f"{shard:05d}" for shard in range(SETTINGS.ensembles.num_shards)]
 VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
 VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
 PREDICTIONS = [
@@ -18,6 +19,7 @@ PREDICTIONS = [
 ]
 # The evaluation's tables for people, as the report shows them.
 TABLES = ["results/evaluation/horizons.md"]
+VARIANTS = SETTINGS.variant_names
 # Where training is logged to is no parameter of the job: changing it makes no model stale.
 os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
@@ -27,11 +29,13 @@ wildcard_constraints:
     shard=r"\d{5}",
     trajectory=r"\d{7,10}|best|median|worst",
     place=r"\d{7,10}",
+    variant="|".join(VARIANTS) or "(?!)",
 
 
-def settings_of(stage):
+def settings_of(stage, variant=""):
     """The settings that a stage and those before it read: they are a job's `--config`."""
-    return json.dumps(stage_settings(stage, SETTINGS))
+    settings = SETTINGS.variant(variant) if variant else SETTINGS
+    return json.dumps(stage_settings(stage, settings))
 
 
 def code_of(stage):
@@ -44,3 +48,8 @@ def holder_of(wildcards):
     if not wildcards.trajectory.isdecimal():
         return "results/dataset.h5"
     return f"results/rollouts/{int(wildcards.trajectory) // SETTINGS.shard_size:05d}.h5"
+
+
+def options_of(models):
+    """The command's options that name models."""
+    return [part for name, path in models.items() for part in ("--variant", f"{name}={path}")]

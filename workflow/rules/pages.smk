@@ -24,8 +24,9 @@ rule table_page:
     params:
         config=settings_of("table_page"),
         code=code_of("table_page"),
+        kind=[],
     shell:
-        "(set -x; python -m nsf_pipeline table-page --config {params.config:q} "
+        "(set -x; python -m nsf_pipeline table-page {params.kind} --config {params.config:q} "
         "--output {output.page:q} {input.tables:q}) 2>&1 | tee {log:q}"
 
 

@@ -13,9 +13,11 @@ def is_known(job):
     recorded = workflow.persistence.params(IOFile(job.outputs[0]))
     expected = [code_of(job.stage)]
     if job.stage not in ("picture", "videos", "predictions", "video_page"):
-        expected += [settings_of(job.stage)]
+        expected += [settings_of(job.stage, job.variant)]
     if job.stage == "policies":
         expected += job.span
+    if job.stage == "ensembles":
+        expected += [int(Path(job.outputs[0]).stem)]
     return None if recorded is None else {repr(value) for value in expected} <= {*recorded}
 
 

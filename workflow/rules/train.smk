@@ -34,3 +34,18 @@ rule train:
         "--checkpoint-seconds {resources.checkpoint_seconds} "
         "--data-memory {resources.data_memory} --threads {threads} --bar 3) "
         "3>&2 2>&1 | tee {log:q}"
+
+
+# The same for a variant, on the same data.
+use rule train as train_variant with:
+    output:
+        model="results/variants/{variant}/model.eqx",
+        metrics="results/variants/{variant}/training/metrics.csv",
+        curves="results/variants/{variant}/training/curves.png",
+    log:
+        "results/logs/variants/{variant}.log",
+    benchmark:
+        "results/benchmarks/variants/{variant}.tsv"
+    params:
+        config=lambda wildcards: settings_of("train", wildcards.variant),
+        code=code_of("train"),

@@ -1,0 +1,136 @@
+"""Flow consistency: does one step to a time give the law that several steps give?
+
+A Markov process's law does (Chapman and Kolmogorov); a learned law need not, whatever its
+likelihood. Draws in one step are held against draws in two steps, through the middle, and in ten.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.evaluation import metrics
+from nsf_pipeline.evaluation.metrics import POSE, Resampler
+from nsf_pipeline.evaluation.states import Ensembles, States
+
+STEPS = (2, 10)
+"""What one step is held against."""
+STATES, DRAWS = 256, 32
+"""Test states per horizon, at most, and draws from each: every step costs as much as a draw."""
+CHUNK = 64
+"""States drawn from at once."""
+COLUMNS = (
+    "model",
+    "horizon_s",
+    "group",
+    "contact",
+    "steps",
+    "energy_distance",
+    "energy_distance_lower",
+    "energy_distance_upper",
+    "n_states",
+)
+
+
+def measure(
+    name: str,
+    model: Any,
+    horizon: float,
+    ensemble: Ensembles,
+    change: Float[np.ndarray, " 7"],
+    seed: int,
+    *,
+    key: PRNGKeyArray,
+) -> list[dict[str, Any]]:
+    """Rows of `consistency.csv` for one model and horizon.
+
+    Energy distances are those of `distances.csv`: fair, of numbers divided by their typical change
+    over the horizon. Between one step and one step again (`steps` of 1) the distance is noise, and
+    its interval says how much.
+
+    Args:
+        name: of the model, as tables have it.
+        model: whatever has the method `sample` of `PushTModel`, in one pass.
+        horizon: s.
+        ensemble: its test states.
+        change: units of the state's numbers.
+        seed: chooses among the states and of the resamples.
+        key: for the draws.
+    """
+    random = np.random.default_rng([seed, ensemble.states.gap])
+    rows = np.sort(random.permutation(len(ensemble.states))[:STATES])
+    states = States(*(values[rows] for values in ensemble.states)).seen_with(model.state_names)
+    one = draws_in_steps(model, states, 1, key=jax.random.fold_in(key, 0))
+    resampler = Resampler(ensemble.contact[rows], ensemble.weight[rows], seed)
+    found = []
+    for steps in (1, *STEPS):
+        other = draws_in_steps(model, states, steps, key=jax.random.fold_in(key, steps))
+        for group, columns in (("state", range(7)), ("pose", POSE)):
+            if group == "state" and one.shape[-1] < 7:
+                continue
+            of = [values[..., list(columns)] / change[list(columns)] for values in (one, other)]
+            distance = metrics.energy_distance(*of)
+            for contact, values in resampler.means(distance[:, None]).items():
+                value, lower, upper = metrics.estimate(values[:, 0])
+                where = (name, horizon, group, contact, steps)
+                size = resampler.sizes[contact]
+                found.append(dict(zip(COLUMNS, (*where, value, lower, upper, size), strict=True)))
+    return found
+
+
+def draws_in_steps(
+    model: Any, states: States, steps: int, *, key: PRNGKeyArray
+) -> Float[np.ndarray, "n draws dim"]:
+    """Draws at the states' later time, by even steps on the way, each from where it is."""
+    keys = jax.random.split(key, len(states))
+    found = []
+    for first in range(0, len(states), CHUNK):
+        # The last chunk is filled up with its own last state, so that one compilation serves all.
+        rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
+        part = States(*(values[rows] for values in states))
+        found.append(np.asarray(_in_steps(model, part, keys[rows], jnp.asarray(steps))))
+    return np.concatenate(found)[: len(states)]
+
+
+@eqx.filter_jit
+def _in_steps(model: Any, states: States, keys: Array, steps: Array) -> Array:
+    def one(state: States, key: Array) -> Array:
+        start, _, s, t, condition = map(jnp.asarray, state)
+
+        def advance(number: Array, draws: Array) -> Array:
+            now, then = (s + (t - s) * (number + i) / steps for i in (0, 1))
+            each = jax.random.split(jax.random.fold_in(key, number), DRAWS)
+            step = jax.vmap(lambda key, x: model.sample(key, x, now, then, condition, 1)[0])
+            return step(each, draws)
+
+        return jax.lax.fori_loop(0, steps, advance, jnp.repeat(start[None], DRAWS, axis=0))
+
+    return jax.vmap(one)(states, keys)
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """`consistency.csv`."""
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def as_markdown(table: pd.DataFrame) -> list[str]:
+    """A short table: poses at the longest horizon, over all states; models by consistency."""
+    horizon = table["horizon_s"].max()
+    rows = table[
+        (table["horizon_s"] == horizon) & (table["group"] == "pose") & (table["contact"] == "all")
+    ]
+    values = rows.pivot(index="model", columns="steps", values="energy_distance")
+    lines = [
+        f"| energy distance {horizon:g} s ahead, one step against | one step again: noise | "
+        + " | ".join(f"{steps} steps" for steps in STEPS)
+        + " |",
+        "| --- |" + " ---: |" * (1 + len(STEPS)),
+    ]
+    for model, row in values.sort_values(STEPS[-1], kind="stable").iterrows():
+        lines.append(f"| {model} | " + " | ".join(f"{row[n]:.2g}" for n in (1, *STEPS)) + " |")
+    return lines

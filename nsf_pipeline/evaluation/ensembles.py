@@ -1,0 +1,231 @@
+"""Ensembles: the simulator's own law from test states on, sampled with fresh action noise.
+
+A member takes the policy's targets from the state on, with noise of its own, as the trajectory
+itself did with its noise: state, members and truth follow one law, so the members' score is the
+least that any prediction can expect.
+
+The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member takes
+the trajectory's own actions from its start to the state, and only then its own: memory included, it
+is where the trajectory was. Entered at the state itself, members would follow another law: of 400
+states with contact, the CRPS of the block's position after 0.1 s was 0.69 px so and 0.54 px with
+the actions replayed; the difference, 0.15 px, had a standard error of 0.04 px
+(`benchmarks/ensembles.py`).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.merge import TEST
+from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.data.rollouts import start
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht.geometry import WORKSPACE
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.timing import CONTROL_DT
+
+READ = (
+    "trajectory",
+    "seed",
+    "initial_state",
+    "from_reset",
+    "condition",
+    "observations",
+    "agent_velocity",
+    "block_angle",
+    "targets",
+    "actions",
+    "length",
+)
+TOLERANCE = 1e-3
+"""px, px/s, rad; what is stored in single precision and replayed agrees far better."""
+Arrays = dict[str, np.ndarray]
+
+
+class Selection(NamedTuple):
+    """States of one horizon, in their places: those with contact and those without take turns.
+
+    Attributes:
+        place: (n) below the number of states asked for; some are empty where too few states have,
+            or have no, contact.
+        row: (n) trajectory, by its place in the test split.
+        step: (n) control step.
+        contact: (n) bool, whether the policy without noise moves the block within the horizon.
+        share: of contact among all states of the test split, as far as they were looked at.
+    """
+
+    place: np.ndarray
+    row: np.ndarray
+    step: np.ndarray
+    contact: np.ndarray
+    share: float
+
+
+def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> Arrays:
+    """The arrays of an ensemble shard.
+
+    A state and its members follow from the seed, its trajectory, step and horizon alone; which
+    states there are, from the seed, the horizon and the test split.
+
+    Args:
+        config: what the stage `ensembles` reads.
+        dataset: its test split.
+        first: place of the first state among those of all horizons, one horizon after another.
+        stop: one past the last place.
+
+    Raises:
+        StoreError: the data set cannot be read, or its trajectories do not replay.
+        UserError: no test trajectory is as long as a horizon.
+    """
+    settings, simulator = config.ensembles, Simulator()
+    test = load_test_split(dataset)
+    parts: list[Arrays] = []
+    for number, horizon in enumerate(settings.horizons):
+        low, high = (
+            min(max(place - number * settings.num_states, 0), settings.num_states)
+            for place in (first, stop)
+        )
+        if low == high:
+            continue
+        chosen = select(simulator, test, config, horizon)
+        weight = weights_of(chosen)
+        here = np.flatnonzero((low <= chosen.place) & (chosen.place < high))
+        row, step, gap = chosen.row[here], chosen.step[here], round(horizon / CONTROL_DT)
+        places = [(int(r), int(t)) for r, t in zip(row, step, strict=True)]
+        states = [_replayed(simulator, test, dataset, *place) for place in places]
+        members = [
+            members_of(simulator, test, *place, noisy_actions(test, config, *place, gap))
+            for place in places
+        ]
+        parts.append(
+            {
+                "horizon_s": np.full(len(here), horizon),
+                "trajectory": test["trajectory"][row],
+                "step": step,
+                "state": np.array(states).reshape(-1, 7),
+                "truth": test["states"][row, step + gap].astype(np.float64),
+                "members": np.array(members).reshape(-1, settings.num_members, 7),
+                "contact": chosen.contact[here],
+                "weight": weight[here],
+                "condition": test["condition"][row],
+            }
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in store.ENSEMBLES}
+
+
+def load_test_split(dataset: Path) -> Arrays:
+    """The arrays of the test split that ensembles need, as a rollout shard holds them.
+
+    Returns:
+        Besides, `states` (n, T+1, 7): px, px/s, rad.
+
+    Raises:
+        StoreError: unreadable, or the split is empty.
+    """
+    with store.reading(dataset, "dataset") as file:
+        is_test = file["split"][...] == TEST
+        parts = [
+            {name: store.physical(file, name, rows, is_test[rows]) for name in READ}
+            for rows in store.blocks(len(is_test))
+        ]
+    if not is_test.any():
+        raise store.StoreError(
+            f"{dataset}: no trajectory in the test split; raise num_trajectories or "
+            "dataset.test_fraction"
+        )
+    found = {name: np.concatenate([part[name] for part in parts]) for name in READ}
+    agent, block = np.split(found["observations"][..., :4], 2, axis=-1)
+    numbers = (agent, found["agent_velocity"], block, found["block_angle"][..., None])
+    return found | {"states": np.concatenate(numbers, axis=-1)}
+
+
+def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -> Selection:
+    """The states of one horizon: half with contact, half without, else uniform over all.
+
+    All states that have a successor are looked at in a random order until there are enough of
+    both kinds. Contact is judged by a run without noise, so never by the outcome that is scored.
+
+    Args:
+        simulator: labels the states.
+        test: the test split.
+        config: how many, and the seed.
+        horizon: s.
+
+    Raises:
+        UserError: no trajectory is that long.
+    """
+    count, gap = config.ensembles.num_states, round(horizon / CONTROL_DT)
+    last = test["length"][:, None] - gap
+    rows, steps = np.nonzero(np.arange(test["states"].shape[1]) <= last)
+    if not len(rows):
+        raise UserError(
+            f"no trajectory of the test split lasts {horizon:g} s; lower ensembles.horizons or "
+            "raise num_trajectories"
+        )
+    random = np.random.default_rng([config.seed, Stream.SELECTION, gap])
+    order = random.permutation(len(rows))
+    wanted = {True: count - count // 2, False: count // 2}
+    contact = np.zeros(0, bool)
+    while len(contact) < len(order) and any((contact == k).sum() < n for k, n in wanted.items()):
+        more = order[len(contact) :][:count]
+        labels = [_moves(simulator, test, int(rows[i]), int(steps[i]), gap) for i in more]
+        contact = np.append(contact, labels)
+    kept = [np.flatnonzero(contact == kind)[:n] for kind, n in wanted.items()]
+    place = np.concatenate([2 * np.arange(len(k)) + n for n, k in enumerate(kept)])
+    which = np.concatenate(kept)[np.argsort(place)]
+    at = order[which]
+    return Selection(np.sort(place), rows[at], steps[at], contact[which], float(contact.mean()))
+
+
+def weights_of(chosen: Selection) -> np.ndarray:
+    """(n) with which means over the states chosen are means over the test split's; 1 on average."""
+    share = np.where(chosen.contact, chosen.share, 1.0 - chosen.share)
+    among_chosen = np.where(chosen.contact, chosen.contact.mean(), 1.0 - chosen.contact.mean())
+    return share / among_chosen
+
+
+def _moves(simulator: Simulator, test: Arrays, row: int, step: int, gap: int) -> bool:
+    """Whether the policy without noise moves the block."""
+    simulator.enter(test["states"][row, step])
+    poses = simulator.rollout(test["targets"][row, step : step + gap])[:, 4:]
+    return bool((poses != poses[0]).any())
+
+
+def noisy_actions(test: Arrays, config: Config, row: int, step: int, gap: int) -> np.ndarray:
+    """(M, gap, 2) px: the policy's targets from a step on, with each member's own noise."""
+    trajectory = int(test["trajectory"][row])
+    random = generator(config.seed, trajectory, Stream.ENSEMBLE, step, gap)
+    size = (config.ensembles.num_members, gap, 2)
+    noise = random.normal(0.0, config.simulation.action_noise_std, size)
+    # As for rollouts, actions are float32 within the workspace.
+    actions = np.clip(test["targets"][row, step : step + gap] + noise, *WORKSPACE)
+    return actions.astype(np.float32).astype(np.float64)
+
+
+def members_of(
+    simulator: Simulator, test: Arrays, row: int, step: int, actions: np.ndarray
+) -> np.ndarray:
+    """(M, 7) float32: where actions (M, gap, 2) take a trajectory from one of its steps on."""
+    before = test["actions"][row, :step].astype(np.float64)
+    ends = np.empty((len(actions), 7), np.float32)
+    for member, own in enumerate(actions):
+        start(simulator, test, row)
+        ends[member] = simulator.rollout(np.concatenate([before, own]))[-1]
+    return ends
+
+
+def _replayed(simulator: Simulator, test: Arrays, dataset: Path, row: int, step: int) -> np.ndarray:
+    """(7) float64: a trajectory's state, which is stored in single precision."""
+    start(simulator, test, row)
+    states = simulator.rollout(test["actions"][row, :step].astype(np.float64))
+    error = np.abs(states - test["states"][row, : step + 1]).max()
+    if error > TOLERANCE:
+        raise store.StoreError(
+            f"{dataset}: trajectory {test['trajectory'][row]} does not replay (off by "
+            f"{error:.3g}): made with other versions, or where arithmetic differs; "
+            f"`replay {dataset} --verify` says more; make it again here"
+        )
+    return states[step]

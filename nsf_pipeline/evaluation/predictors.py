@@ -1,0 +1,180 @@
+"""What predicts the state at a later time: models, baselines and the simulator itself."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.config import DMPConfig
+from nsf_pipeline.evaluation.metrics import gaussian_log_density
+from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
+from nsf_pipeline.model.features import nominal_path
+from nsf_pipeline.timing import CONTROL_DT
+
+CHUNK = 256
+"""States drawn from at once, which bounds the memory."""
+PATH_STEPS = 48
+"""Steps of the kinematic prediction's path."""
+
+
+class Prediction(NamedTuple):
+    """What is said of n states.
+
+    Attributes:
+        draws: (n, draws, 7) states at the later time; of a model with 5 numbers, (n, draws, 5).
+        log_density: (n) nats, of what happened; None where there is no density.
+    """
+
+    draws: Float[np.ndarray, "n draws dim"]
+    log_density: Float[np.ndarray, " n"] | None
+
+
+class Predictor(Protocol):
+    """Predicts the states at `states.t_final`; knows `x_final` only to give its density."""
+
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """Draws, as many as asked for or fewer, and densities."""
+
+
+class OnePass:
+    """A model, in one pass: whatever has the methods `sample` and `log_prob` of `PushTModel`."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        self.name, self.model = name, model
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """Draws and densities."""
+        seen = states.seen_with(self.model.state_names)
+        keys = jax.random.split(key, len(states))
+        return Prediction(*_in_chunks(_one_pass, self.model, seen, keys, num_samples))
+
+
+class Recursive:
+    """A model, one control step of 0.1 s at a time, each draw going on from where it is."""
+
+    def __init__(self, name: str, model: Any, max_samples: int) -> None:
+        """Predict so.
+
+        Args:
+            name: as tables have it.
+            model: as for `OnePass`.
+            max_samples: draws per state, at most: each goes a way of its own, which costs.
+        """
+        self.name, self.model, self.max_samples = name, model, max_samples
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """Draws; of the density, an integral over all ways, nothing is known."""
+        seen = states.seen_with(self.model.state_names)
+        keys = jax.random.split(key, len(states))
+        count = min(num_samples, self.max_samples)
+        (draws,) = _in_chunks(_step_by_step, self.model, seen, keys, count)
+        return Prediction(draws, None)
+
+
+class Persistence:
+    """Nothing moves."""
+
+    def __init__(self, std: Mapping[float, np.ndarray]) -> None:
+        """Predict so.
+
+        Args:
+            std: by horizon in s, the standard deviations (7) of its density, a Gaussian round the
+                present state; see `states.typical_changes`.
+        """
+        self.name = "persistence"
+        self.std = {gap_of(horizon): values for horizon, values in std.items()}
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """The present state, and its density."""
+        error = (states.x_final - states.x_init).astype(np.float64)
+        density = gaussian_log_density(error, self.std[states.gap])
+        return Prediction(_repeated(states.x_init, num_samples), density)
+
+
+class Kinematic:
+    """The agent follows its policy without noise, and the block stays."""
+
+    def __init__(self, dmp: DMPConfig) -> None:
+        self.name, self.dmp = "kinematic", dmp
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """The end of the agent's nominal path."""
+
+        @jax.jit
+        @jax.vmap
+        def follow(state: Array, s: Array, t: Array, condition: Array) -> Array:
+            path, velocity = nominal_path(
+                state[:2], state[2:4], s, t, condition, PATH_STEPS, self.dmp
+            )
+            return jnp.concatenate([path[-1], velocity[-1]])
+
+        later = states.x_init.copy()
+        later[:, :4] = follow(states.x_init, states.t_init, states.t_final, states.condition)
+        return Prediction(_repeated(later, num_samples), None)
+
+
+class Simulator:
+    """The simulator itself: its ensembles' members are draws from the true law."""
+
+    def __init__(self, ensembles: Mapping[float, Ensembles]) -> None:
+        self.name = "simulator"
+        self.members = {gap_of(horizon): found.members for horizon, found in ensembles.items()}
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """The members: of the ensembles' own states alone."""
+        return Prediction(self.members[states.gap][:, :num_samples], None)
+
+
+def _repeated(values: np.ndarray, count: int) -> np.ndarray:
+    return np.broadcast_to(values[:, None], (len(values), count, values.shape[1]))
+
+
+def _in_chunks(
+    function: Any, model: Any, states: States, keys: Array, num_samples: int
+) -> tuple[np.ndarray, ...]:
+    """A compiled function's results for all states, so few at once that memory does not matter."""
+    results = []
+    for first in range(0, len(states), CHUNK):
+        # The last chunk is filled up with its own last state, so that one compilation serves all.
+        rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
+        part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
+        found = function(model, part, keys[rows], num_samples)
+        results.append([np.asarray(values) for values in found])
+    return tuple(np.concatenate(part)[: len(states)] for part in zip(*results, strict=True))
+
+
+@eqx.filter_jit
+def _one_pass(model: Any, states: States, keys: Array, num_samples: int) -> tuple[Array, Array]:
+    def one(state: States, key: Array) -> tuple[Array, Array]:
+        start, end, s, t, condition = map(jnp.asarray, state)
+        draws = model.sample(key, start, s, t, condition, num_samples)
+        return draws, model.log_prob(end, start, s, t, condition)
+
+    return jax.vmap(one)(states, keys)
+
+
+@eqx.filter_jit
+def _step_by_step(model: Any, states: States, keys: Array, num_samples: int) -> tuple[Array]:
+    def one(state: States, key: Array) -> Array:
+        start, _, s, t, condition = map(jnp.asarray, state)
+        steps = jnp.round((t - s) / CONTROL_DT).astype(jnp.int32)
+
+        def advance(number: Array, draws: Array) -> Array:
+            now = s + CONTROL_DT * number
+            each = jax.random.split(jax.random.fold_in(key, number), num_samples)
+            step = jax.vmap(
+                lambda key, draw: model.sample(key, draw, now, now + CONTROL_DT, condition, 1)[0]
+            )
+            return step(each, draws)
+
+        return jax.lax.fori_loop(0, steps, advance, jnp.repeat(start[None], num_samples, axis=0))
+
+    return (jax.vmap(one)(states, keys),)

@@ -1,0 +1,349 @@
+"""What a predicted trajectory costs: models and simulators by turns, in one process."""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data.merge import TEST
+from nsf_pipeline.data.rollouts import desired_positions
+from nsf_pipeline.data.transitions import load_trajectories
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.evaluation.figures import MODELS, save
+from nsf_pipeline.evaluation.tables import as_csv
+from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.model import load_model
+from nsf_pipeline.provenance import record, versions
+from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.timing import CONTROL_DT
+
+FLOW, RECURSIVE, SIMULATOR, PARALLEL, GYM = (
+    "flow",
+    "recursive",
+    "simulator",
+    "simulator_all_cores",
+    "gym_pusht",
+)
+SIMULATED = {SIMULATOR: 256, PARALLEL: 1024, GYM: 16}
+"""Trajectories simulated at once, at most: so many more take so many times longer."""
+COLUMNS = (
+    "model",
+    "at_once",
+    "seconds",
+    "seconds_least",
+    "seconds_most",
+    "times_flow",
+    "measured_at_once",
+)
+
+
+class Starts(NamedTuple):
+    """Where predicted trajectories start, each another state of the test split.
+
+    Attributes:
+        state: (n, 7) px, px/s, rad.
+        time: (n) s since the policy started.
+        condition: (n, C) the packed DMP vector.
+        actions: (n, T, 2) px, for those that are given actions instead of the policy.
+    """
+
+    state: Float[np.ndarray, "n 7"]
+    time: Float[np.ndarray, " n"]
+    condition: Float[np.ndarray, "n condition"]
+    actions: Float[np.ndarray, "n time 2"]
+
+    def first(self, count: int) -> "Starts":
+        """Some of them."""
+        return Starts(*(values[:count] for values in self))
+
+
+def measure_speed(
+    config: Config,
+    model_path: Path,
+    variants: Mapping[str, Path],
+    dataset: Path,
+    scores: Path,
+    folder: Path,
+) -> None:
+    """Time predictions to the longest horizon, and write tables, a figure and what made them.
+
+    Nothing else should run meanwhile.
+
+    Args:
+        config: what the stage `speed` reads.
+        model_path: `model.eqx`, which tables call `flow`.
+        variants: other models' files, by the names that tables give them.
+        dataset: its test split holds the states to start from.
+        scores: `horizons.csv`, where the figure's other axis comes from.
+        folder: where the reports go.
+
+    Raises:
+        FileError: something cannot be read or written.
+        UserError: no test trajectory lasts as long.
+    """
+    horizon = max(config.ensembles.horizons)
+    models = {name: load_model(path) for name, path in {FLOW: model_path, **variants}.items()}
+    starts = choose_starts(config, dataset, horizon, max(config.speed.sizes))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        table = time_all(
+            {
+                FLOW: one_pass(models[FLOW], horizon),
+                RECURSIVE: step_by_step(models[FLOW], horizon),
+                **{name: one_pass(models[name], horizon) for name in variants},
+                SIMULATOR: lambda starts: lambda: simulated(starts),
+                PARALLEL: lambda starts: lambda: simulated_by(pool, starts),
+                GYM: stepped,
+            },
+            starts,
+            config,
+        )
+    try:
+        crps = crps_of(pd.read_csv(scores), horizon)
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{scores}: not a table of scores: {error}") from None
+    made = json.dumps(record("speed", config), indent=2, sort_keys=True) + "\n"
+    text = as_markdown(table, horizon, config)
+    reports = {"speed.csv": as_csv(table), "speed.md": text, "speed.json": made}
+    for name, content in reports.items():
+        with replacing(folder / name) as beside:
+            beside.write_text(content, encoding="utf-8")
+    save(accuracy_against_cost(table, crps, horizon), folder / "accuracy_against_cost.png")
+    print(text, flush=True)
+
+
+def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> Starts:
+    """States of the test split whose trajectories last a horizon longer, in random order.
+
+    Where the split has fewer, they come again.
+
+    Raises:
+        StoreError: the data set cannot be read.
+        UserError: there is none.
+    """
+    test, steps = load_trajectories(dataset, TEST, 7), round(horizon / CONTROL_DT)
+    last = test.length[:, None] - steps
+    row, step = np.nonzero(np.arange(test.states.shape[1]) <= last)
+    if not len(row):
+        raise UserError(f"{dataset}: no test trajectory lasts {horizon:g} s; make more of them")
+    random = np.random.default_rng(config.seed)
+    chosen = np.resize(random.permutation(len(row)), count)
+    row, step = row[chosen], step[chosen]
+    noise = random.normal(0.0, config.simulation.action_noise_std, (count, steps, 2))
+    starts = Starts(
+        test.states[row, step], np.float32(CONTROL_DT) * step, test.condition[row], noise
+    )
+    return starts._replace(actions=actions_of(config, starts))
+
+
+def actions_of(config: Config, starts: Starts) -> np.ndarray:
+    """What the policies do, their noise being what `starts` has for actions."""
+    first = np.round(starts.time / CONTROL_DT).astype(int)
+    steps = first[:, None] + np.arange(starts.actions.shape[1])
+    targets = desired_positions(starts.condition.astype(np.float64), config)
+    desired = np.take_along_axis(targets, steps[:, :, None], axis=1)
+    return np.clip(desired + starts.actions, *geometry.WORKSPACE)
+
+
+Prepared = Callable[[], object]
+Side = Callable[[Starts], Prepared]
+"""From where trajectories start to the work that is timed, its result waited for."""
+
+
+def one_pass(model: Any, horizon: float) -> Side:
+    """A model's `sample`, once for each start."""
+
+    @eqx.filter_jit
+    def draw(model: Any, key: Array, x: Array, s: Array, condition: Array) -> Array:
+        keys = jax.random.split(key, len(x))
+        one = lambda key, x, s, c: model.sample(key, x, s, s + horizon, c, 1)[0]  # noqa: E731
+        return jax.vmap(one)(keys, x, s, condition)
+
+    return _on_device(draw, model)
+
+
+def step_by_step(model: Any, horizon: float) -> Side:
+    """The same, one control step at a time."""
+
+    @eqx.filter_jit
+    def draw(model: Any, key: Array, x: Array, s: Array, condition: Array) -> Array:
+        def advance(number: Array, states: Array) -> Array:
+            now = s + CONTROL_DT * number
+            keys = jax.random.split(jax.random.fold_in(key, number), len(states))
+            one = lambda key, x, s, c: model.sample(key, x, s, s + CONTROL_DT, c, 1)[0]  # noqa: E731
+            return jax.vmap(one)(keys, states, now, condition)
+
+        return jax.lax.fori_loop(0, round(horizon / CONTROL_DT), advance, x)
+
+    return _on_device(draw, model)
+
+
+def _on_device(draw: Callable[..., Array], model: Any) -> Side:
+    columns = [0, 1, -3, -2, -1] if len(model.state_names) == 5 else list(range(7))
+    key = jax.random.key(0)
+
+    def prepare(starts: Starts) -> Prepared:
+        state, time, condition = (
+            jnp.asarray(values, jnp.float32)
+            for values in (starts.state[:, columns], starts.time, starts.condition)
+        )
+        return lambda: jax.block_until_ready(draw(model, key, state, time, condition))
+
+    return prepare
+
+
+def simulated(starts: Starts) -> np.ndarray:
+    """The states at the end, by our simulator, on one core."""
+    simulator, later = Simulator(), np.empty((len(starts.state), 7))
+    for row, state in enumerate(starts.state.astype(np.float64)):
+        simulator.enter(state)
+        later[row] = simulator.rollout(starts.actions[row])[-1]
+    return later
+
+
+def simulated_by(pool: ProcessPoolExecutor, starts: Starts) -> np.ndarray:
+    """The same on all cores, each with its share."""
+    shares = np.array_split(np.arange(len(starts.state)), os.cpu_count() or 1)
+    parts = [Starts(*(values[share] for values in starts)) for share in shares if len(share)]
+    return np.concatenate(list(pool.map(simulated, parts)))
+
+
+def stepped(starts: Starts) -> Prepared:
+    """Plain gym-pusht, which cannot enter a state: from resets."""
+    env = gymnasium.make("gym_pusht/PushT-v0", obs_type="state", disable_env_checker=True)
+
+    def work() -> None:
+        for row, actions in enumerate(starts.actions):
+            env.reset(seed=row)
+            for action in actions:
+                env.step(action)
+
+    return work
+
+
+def time_all(sides: Mapping[str, Side], starts: Starts, config: Config) -> pd.DataFrame:
+    """`speed.csv`: medians over rounds, in each of which all sides take their turn.
+
+    Every second round goes in reverse order. What is compiled or started runs once before.
+    """
+    rows = []
+    for size in sorted(config.speed.sizes):
+        work: dict[tuple[str, int], Prepared] = {}
+        for name, side in sides.items():
+            count = min(size, SIMULATED.get(name, size))
+            work[name, count] = side(starts.first(count))
+            work[name, count]()
+        taken: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(config.speed.rounds):
+            for name, count in list(work)[:: -1 if turn % 2 else 1]:
+                started = time.perf_counter()
+                work[name, count]()
+                taken[name].append((time.perf_counter() - started) / count)
+        flow = statistics.median(taken[FLOW])
+        for name, count in work:
+            median = statistics.median(taken[name])
+            spread = min(taken[name]), max(taken[name])
+            rows.append((name, size, median, *spread, median / flow, count))
+        print(f"{size} at once: timed", flush=True)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def crps_of(scores: pd.DataFrame, horizon: float) -> dict[str, float]:
+    """CRPS (px) of the block's position at a horizon over all states, by model."""
+    chosen = scores[
+        np.isclose(scores["horizon_s"], horizon)
+        & (scores["group"] == "block_position")
+        & (scores["contact"] == "all")
+    ]
+    return dict(zip(chosen["model"], chosen["crps"], strict=True))
+
+
+def as_markdown(table: pd.DataFrame, horizon: float, config: Config) -> str:
+    """Times per trajectory, and how many times the flow's, by how many are predicted at once."""
+    sizes = sorted(set(table["at_once"]))
+    lines = [
+        f"# Cost of predicting {horizon:g} s ahead",
+        "",
+        "| per trajectory, and times the flow's | "
+        + " | ".join(f"{size:,} at once" for size in sizes)
+        + " |",
+        "| --- |" + " ---: |" * len(sizes),
+    ]
+    cells = {(row["model"], row["at_once"]): row for row in table.to_dict("records")}
+    names = dict.fromkeys(table["model"])
+    for name in sorted(names, key=lambda name: cells[name, sizes[-1]]["seconds"]):
+        shown = []
+        for size in sizes:
+            cell = cells[name, size]
+            times = f" (×{cell['times_flow']:.3g})" if name != FLOW else ""
+            shown.append(f"{_duration(cell['seconds'])}{times}")
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    simulated = ", ".join(f"{count} for {name}" for name, count in SIMULATED.items())
+    lines += [
+        "",
+        "- Each trajectory starts from another state of the test split. Models run compiled, on "
+        f"{len(jax.devices())} x {jax.devices()[0].device_kind}, with {os.cpu_count()} cores; "
+        "`recursive` is the flow one control step at a time.",
+        f"- Medians over {config.speed.rounds} rounds in one process, all by turns; least and most "
+        "are in `speed.csv`. Simulators take as long for each trajectory however many there are, "
+        f"so more than {simulated} are reckoned from that many. gym_pusht starts from resets.",
+        "- " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _duration(seconds: float) -> str:
+    unit, factor = next(
+        (unit, factor)
+        for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
+        if seconds * factor >= 1.0 or unit == "µs"
+    )
+    return f"{seconds * factor:.3g} {unit}"
+
+
+def accuracy_against_cost(table: pd.DataFrame, crps: Mapping[str, float], horizon: float) -> Figure:
+    """CRPS of the block's position against time per trajectory: lower left is better.
+
+    A row of dots is one model: the larger the dot, the more trajectories at once.
+
+    Args:
+        table: as `time_all` gives it.
+        crps: px, by model; simulators have the simulator's.
+        horizon: s.
+    """
+    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    axes = figure.subplots()
+    sizes = sorted(set(table["at_once"]))
+    for number, name in enumerate(dict.fromkeys(table["model"])):
+        score = crps.get(SIMULATOR if name in SIMULATED else name)
+        if score is None:
+            continue
+        rows = table[table["model"] == name].sort_values("at_once")
+        areas = [20.0 + 100.0 * sizes.index(size) / len(sizes) for size in rows["at_once"]]
+        color = MODELS[number % len(MODELS)]
+        axes.plot(rows["seconds"], [score] * len(rows), color=color, linewidth=1, alpha=0.5)
+        axes.scatter(rows["seconds"], [score] * len(rows), s=areas, color=color, label=name)
+    axes.set(
+        xscale="log",
+        xlabel="time per predicted trajectory (s)",
+        ylabel=f"CRPS of the block's position {horizon:g} s ahead (px)",
+    )
+    axes.set_ylim(bottom=0.0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

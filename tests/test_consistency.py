@@ -1,0 +1,83 @@
+"""Flow consistency: a law that is consistent, and one that is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nsf_pipeline.evaluation import consistency
+from nsf_pipeline.evaluation.states import Ensembles, States
+from nsf_pipeline.pusht.simulator import STATE_NAMES
+
+COUNT = 80
+
+
+class Spreading:
+    """Independent Gaussians whose spread grows with a power of time: a half is consistent."""
+
+    def __init__(self, power, names=STATE_NAMES):
+        self.power, self.state_names = power, names
+
+    def sample(self, key, state, t_init, t_final, condition, num_samples):
+        noise = jax.random.normal(key, (num_samples, len(self.state_names)))
+        return jnp.asarray(state) + (t_final - t_init) ** self.power * noise
+
+
+def ensemble():
+    random = np.random.default_rng(0)
+    state = random.normal(0.0, 50.0, (COUNT, 7)).astype(np.float32)
+    zeros = np.zeros(COUNT, np.float32)
+    states = States(state, state, zeros, zeros + 1.0, np.zeros((COUNT, 2), np.float32))
+    members = np.repeat(state[:, None], 4, axis=1)
+    contact = np.arange(COUNT) < COUNT // 2
+    index = np.arange(COUNT)
+    return Ensembles(states, members, contact, np.ones(COUNT), index, index)
+
+
+def rows_of(model):
+    found = consistency.measure(
+        "some", model, 1.0, ensemble(), np.ones(7), 0, key=jax.random.key(0)
+    )
+    return consistency.as_table(found)
+
+
+@pytest.fixture(scope="module")
+def consistent():
+    return rows_of(Spreading(0.5))
+
+
+def test_a_consistent_law_differs_by_noise_alone(consistent):
+    assert tuple(consistent.columns) == consistency.COLUMNS
+    assert len(consistent) == 3 * 2 * 3  # steps, groups, strata
+    width = consistent["energy_distance_upper"] - consistent["energy_distance_lower"]
+    assert (consistent["energy_distance"].abs() < 1.5 * width).all()
+    assert (width < 0.2).all()
+
+
+def test_an_inconsistent_law_is_seen():
+    table = rows_of(Spreading(1.0)).query("contact == 'all' and group == 'pose'")
+    found = table.set_index("steps")
+    # In five dimensions, E|X - Y| of Gaussians whose variances sum up to v is 2.1277 sqrt(v).
+    for steps, variance in ((1, 1.0), (2, 0.5), (10, 0.1)):
+        exact = 2.1277 * (2 * np.sqrt(1 + variance) - np.sqrt(2) - np.sqrt(2 * variance))
+        row = found.loc[steps]
+        width = row["energy_distance_upper"] - row["energy_distance_lower"]
+        assert abs(row["energy_distance"] - exact) < width
+        assert (row["energy_distance_lower"] > 0.0) == (steps > 1)
+
+
+def test_a_model_of_five_numbers_has_poses_alone():
+    names = tuple(name for name in STATE_NAMES if "velocity" not in name)
+    assert set(rows_of(Spreading(0.5, names))["group"]) == {"pose"}
+
+
+def test_markdown_names_each_model_once(consistent):
+    other = consistent.assign(model="other", energy_distance=1.0)
+    longer = consistent.assign(horizon_s=0.5, energy_distance=9.0)
+    table = consistency.as_table([*longer.to_dict("records"), *other.to_dict("records")])
+    table = consistency.as_table([*table.to_dict("records"), *consistent.to_dict("records")])
+    lines = consistency.as_markdown(table)
+    assert lines[0].startswith("| energy distance 1 s ahead, one step against |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| some", "| other"]
+    assert lines[3] == "| other | 1 | 1 | 1 |"
+    assert {line.count("|") for line in lines} == {5}
