@@ -41,6 +41,7 @@ EVALUATION = {
         "intervals.csv",
         "distances.csv",
         "calibration.csv",
+        "consistency.csv",
         "skill.png",
         "calibration.png",
         "block_positions.png",
@@ -295,7 +296,8 @@ def test_why_names_the_setting_and_the_module(finished, monkeypatch, tmp_path, c
             "results/ensembles/00000.h5 to 00002.h5 (3 files): comes from results/dataset.h5, "
             "which is stale",
             "results/evaluation/provenance.json, horizons.csv, horizons.md, intervals.csv, "
-            "distances.csv, calibration.csv, skill.png, calibration.png, block_positions.png: "
+            "distances.csv, calibration.csv, consistency.csv, skill.png, calibration.png, "
+            "block_positions.png: "
             "evaluation.num_samples was 32, is 33",
             "results/dataset.png: comes from results/dataset.h5, which is stale",
             "results/videos/predicted/test_0000000.mp4: comes from results/model.eqx and 1 more, "

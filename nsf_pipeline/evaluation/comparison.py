@@ -146,7 +146,8 @@ def score(
     Returns:
         By name: `crps`, `coverage_50`, `coverage_90`, `squared_bias` and `pit_<bin>` of each
         group, as "crps agent"; `energy_score`, `energy_distance` and `split_half` of "state" (all
-        seven numbers; NaN where a model has five) and of "pose"; and `nll`, NaN where unknown.
+        seven numbers; NaN where a model has five) and of "pose"; and `nll`, NaN where it is unknown
+        or of five numbers.
     """
     draws, truth, members = prediction.draws, ensemble.states.x_final, ensemble.members
     halves = np.array_split(members, 2, axis=1)
@@ -179,7 +180,9 @@ def score(
         )
         found[f"split_half {joint}"] = metrics.energy_distance(*map(of, halves))
     density = prediction.log_density
-    found["nll"] = np.full(len(truth), np.nan) if density is None else -density.astype(np.float64)
+    # Of five numbers it would be another quantity.
+    known = density is not None and draws.shape[-1] == 7
+    found["nll"] = -np.asarray(density if known else np.nan * truth[:, 0], np.float64)
     return found
 
 

@@ -197,6 +197,9 @@ def _ranking(label: str, rows: pd.DataFrame, score: str, found: Sequence[float])
     for model, scores in rivals.iterrows():
         shown = []
         for horizon in found:
+            if np.isnan(scores[horizon]):
+                shown.append("")
+                continue
             text = f"{scores[horizon]:.3g}" if score == "crps" else f"{scores[horizon]:.2f}"
             text = f"**{text}**" if scores[horizon] == best[horizon] else text
             if limit is not None and limit[horizon] > 0:
