@@ -32,7 +32,7 @@ CONFIGURED = {
     "ensembles": ["--dataset", "dataset.h5", "--output", "out"],
     "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
 }
-EVALUATE = CONFIGURED["evaluate"]
+EVALUATE = ["evaluate", *CONFIGURED["evaluate"]]
 FILES = {
     "rollouts of nothing": (
         ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
