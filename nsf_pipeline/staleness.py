@@ -257,6 +257,8 @@ def describe(found: Mapping[Job, list[str]]) -> Iterator[str]:
             yield f"{', '.join([job.outputs[0], *others])}: {text}"
         else:
             first, last = members[0][0].outputs[0], members[-1][0].outputs[0]
+            if len({text for _, text in members}) == 1:
+                common = members[0][1]
             yield f"{first} to {os.path.basename(last)} ({len(members)} files): {common}"
 
 

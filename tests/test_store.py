@@ -14,7 +14,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.store import SCHEMAS, StoreError
 from nsf_pipeline.files import FileError
 
-SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13}  # more than one chunk of trajectories
+SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6}  # more than one chunk of trajectories
 ATTRIBUTES = {"fingerprint": "0123456789abcdef", "dt": 0.1, "config": {"b": [1, 2], "a": None}}
 
 
@@ -47,7 +47,7 @@ def test_what_is_written_is_read(kind, path):
     for name, values in arrays.items():
         assert found[name].dtype == SCHEMAS[kind][name].dtype
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    assert store.read(path, kind, ("seed",)).keys() == {"seed"}
+    assert store.read(path, kind, ("trajectory",)).keys() == {"trajectory"}
 
 
 def test_files_are_plain_hdf5_and_say_what_they_hold(kind, path):

@@ -7,8 +7,8 @@ least that any prediction can expect.
 The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member takes
 the trajectory's own actions from its start to the state, and only then its own: memory included, it
 is where the trajectory was. Entered at the state itself, members would follow another law: of 400
-states with contact, the CRPS of the block's position after 0.1 s was 0.69 px so and 0.54 px with
-the actions replayed; the difference, 0.15 px, had a standard error of 0.04 px
+states with contact, the CRPS of the block's position after 0.1 s was 0.76 px so and 0.58 px with
+the actions replayed; the difference, 0.18 px, had a standard error of 0.05 px
 (`benchmarks/ensembles.py`).
 """
 
