@@ -2,8 +2,6 @@
 
 import itertools
 import re
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -50,7 +48,7 @@ def test_simulations_are_the_simulators_on_one_core_and_on_all(starts):
     for row, state in enumerate(starts.state):
         simulator.enter(state.astype(np.float64))
         np.testing.assert_array_equal(simulator.rollout(starts.actions[row])[-1], found[row])
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+    with speed.all_cores() as pool:
         np.testing.assert_array_equal(speed.simulated_by(pool, starts), found)
 
 

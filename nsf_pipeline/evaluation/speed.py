@@ -4,9 +4,11 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +102,7 @@ def measure_speed(
     horizon = max(config.ensembles.horizons)
     models = {name: load_model(path) for name, path in {FLOW: model_path, **variants}.items()}
     starts = choose_starts(config, dataset, horizon, max(config.speed.sizes))
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with all_cores() as pool:
         table = time_all(
             {
                 FLOW: one_pass(models[FLOW], horizon),
@@ -214,6 +216,20 @@ def simulated(starts: Starts) -> np.ndarray:
         simulator.enter(state)
         later[row] = simulator.rollout(starts.actions[row])[-1]
     return later
+
+
+@contextmanager
+def all_cores() -> Iterator[ProcessPoolExecutor]:
+    """A process for each core, all of them started and ready."""
+    cores, context = os.cpu_count() or 1, get_context("spawn")
+    barrier = context.Barrier(cores)
+    with ProcessPoolExecutor(cores, context, _meet, (barrier,)) as pool:
+        list(pool.map(abs, range(cores)))
+        yield pool
+
+
+def _meet(barrier: Barrier) -> None:
+    barrier.wait()
 
 
 def simulated_by(pool: ProcessPoolExecutor, starts: Starts) -> np.ndarray:
