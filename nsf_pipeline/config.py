@@ -181,7 +181,7 @@ class WandbConfig(Section):
 class TrainingConfig(Section):
     """Optimisation."""
 
-    steps: int = Field(default=16_000, ge=1, le=1_000_000_000)
+    steps: int = Field(default=20_000, ge=1, le=1_000_000_000)
     """Optimisation steps."""
     batch_size: int = Field(default=512, ge=1)
     """Transitions per step."""
@@ -189,7 +189,7 @@ class TrainingConfig(Section):
     """s; longest t - s that is trained on."""
     block_blur: float = Field(default=0.5, ge=0.0, le=100.0)
     """px per root second; Brownian motion added to the block, which gives its law a density."""
-    learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
+    learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
     """Peak rate of Adam."""
     final_learning_rate: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of the peak rate that the cosine decay ends at."""
@@ -201,7 +201,7 @@ class TrainingConfig(Section):
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.1, ge=0.0)
     """Weight of the 2->1 flow-consistency loss."""
-    consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0625
+    consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.03125
     """Share of each batch that the consistency losses are estimated on."""
     validate_every: int = Field(default=1000, ge=1)
     """Steps between validations; each writes a row of metrics.csv."""

@@ -188,6 +188,7 @@ VARIANTS = {
     for path in ("model.eqx", "training/metrics.csv", "training/curves.png")
 }
 ABLATIONS = {f"results/ablations/{name}" for name in (*staleness.EVALUATION, *staleness.SPEED)}
+ABLATIONS |= {"results/report/ablations.html"}
 
 
 def test_ablations_are_made_when_asked_for(finished, monkeypatch):
@@ -214,6 +215,8 @@ def test_a_changed_variant_makes_no_other_stale(smoke):
         "results/variants/neural_sde/model.eqx",
         "results/ablations/provenance.json",
         "results/ablations/speed.json",
+        "results/report/ablations.html",
+        "results/report/settings.html",
     }
 
 
