@@ -18,6 +18,7 @@ PAGES = [
     "docs/benchmarks.md",
     "docs/formats.md",
     "docs/method.md",
+    "docs/tuning.md",
 ]
 
 

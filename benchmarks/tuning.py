@@ -1,0 +1,113 @@
+"""What the settings of training are worth: each changed by itself, trained briefly, and scored.
+
+    snakemake --cores 2                                 # the data set and the ensembles
+    python -m benchmarks.tuning [--results results] [--steps 4000] [--seeds 1] [NAME ...]
+
+Short trainings rank settings; they do not show what long ones reach. The validation loss is that of
+the default settings' gaps and blur for all, so that it can be compared.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data.merge import TRAIN, VALIDATION
+from nsf_pipeline.data.transitions import Transitions, load_trajectories
+from nsf_pipeline.evaluation.metrics import GROUPS, crps
+from nsf_pipeline.evaluation.predictors import OnePass
+from nsf_pipeline.evaluation.states import load_ensembles
+from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
+from nsf_pipeline.training import fit
+
+HORIZONS = (0.1, 0.5, 1.0, 2.0)
+CHANGES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no consistency losses": {"training": {"one_to_two_weight": 0, "two_to_one_weight": 0}},
+    "consistency on 1/16": {"training": {"consistency_fraction": 1 / 16}},
+    "consistency on 1/64": {"training": {"consistency_fraction": 1 / 64}},
+    "consistency weights 1": {"training": {"one_to_two_weight": 1.0, "two_to_one_weight": 1.0}},
+    "rate 0.001": {"training": {"learning_rate": 0.001}},
+    "rate 0.002": {"training": {"learning_rate": 0.002}},
+    "rate 0.008": {"training": {"learning_rate": 0.008}},
+    "batch 256": {"training": {"batch_size": 256}},
+    "batch 1024": {"training": {"batch_size": 1024}},
+    "width 64": {"model": {"flow": {"hidden_size": 64}}},
+    "width 256": {"model": {"flow": {"hidden_size": 256}}},
+    "3 couplings": {"model": {"flow": {"num_flow_layers": 3}}},
+    "spline couplings": {"model": {"flow": {"coupling": "spline"}}},
+    "6 path points": {"model": {"path_points": 6}},
+    "24 path points": {"model": {"path_points": 24}},
+    "gaps to 2 s": {"training": {"max_gap": 2.0}},
+    "blur 0.25": {"training": {"block_blur": 0.25}},
+    "blur 1": {"training": {"block_blur": 1.0}},
+}
+
+
+def config_of(change: dict[str, Any], steps: int, seed: int) -> Config:
+    """The default settings with one change, trained for so many steps."""
+    settings = {"seed": seed, **change}
+    brief = {"steps": steps, "validate_every": max(1, steps // 8), "warmup_steps": steps // 20}
+    settings["training"] = {**brief, **change.get("training", {})}
+    return Config.model_validate_json(json.dumps(settings))
+
+
+def main() -> None:
+    """Print a row of a Markdown table for each change and seed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHANGES)} (all)")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    if unknown := {*options.names} - {*CHANGES}:
+        parser.error(f"expected some of {', '.join(CHANGES)}, got {', '.join(sorted(unknown))}")
+    usual = Config()
+    found = load_ensembles(options.results / "ensembles", usual)
+    splits = [
+        load_trajectories(options.results / "dataset.h5", split, 7) for split in (TRAIN, VALIDATION)
+    ]
+    held_out = Transitions.build(
+        splits[1], usual.training.max_gap, block_blur=usual.training.block_blur
+    )
+    heads = " | ".join(f"block CRPS {horizon:g} s (px)" for horizon in HORIZONS)
+    print(f"| changed | seed | validation NLL | {heads} | s |")
+    print(f"| --- | ---: | ---: |{' ---: |' * len(HORIZONS)} ---: |")
+    for name in options.names or CHANGES:
+        for seed in range(options.seeds):
+            config = config_of(CHANGES[name], options.steps, seed)
+            started = time.monotonic()
+            training = Transitions.build(
+                splits[0], config.training.max_gap, block_blur=config.training.block_blur
+            )
+            keys = jax.random.split(jax.random.key(seed), 3)
+            normaliser = fit_normaliser(config.model, config.dmp, training.sample(keys[0], 65_536))
+            model = build_model(config.model, config.dmp, normaliser, key=keys[1])
+            flow, bridge, history = fit(
+                model.transition,
+                model.bridge,
+                training,
+                config.training,
+                key=keys[2],
+                validation=held_out,
+            )
+            seconds = time.monotonic() - started
+            predict = OnePass("flow", PushTModel(flow, bridge))
+            scores = []
+            for horizon in HORIZONS:
+                states, weight = found[horizon].states, found[horizon].weight
+                draws = predict(states, 64, key=jax.random.key(0)).draws
+                error = crps(draws, states.x_final, GROUPS["block_position"])
+                scores.append(np.average(error, weights=weight))
+            best = min(row["validation_nll"] for row in history)
+            cells = " | ".join(f"{value:.2f}" for value in scores)
+            print(f"| {name} | {seed} | {best:.2f} | {cells} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
