@@ -70,8 +70,7 @@ class Picks(NamedTuple):
 class Picker(eqx.Module):
     """Picks pairs (s, t) of the same trajectory, from the trajectories' lengths alone.
 
-    A start is uniform over all states that have a successor; its gap is log-uniform up to the
-    longest that fits, so that every order of magnitude is seen equally often.
+    A start is uniform over all states that have a successor, its gap up to the longest that fits.
 
     Attributes:
         stop: (n) number of starts up to and with each trajectory.
@@ -116,10 +115,7 @@ class Picker(eqx.Module):
         row = jnp.searchsorted(self.stop, start, side="right").astype(jnp.int32)
         step = start - (self.stop[row] - self.length[row])
         longest = jnp.minimum(self.stop[row] - start, self.longest_gap)
-        # floor((longest + 1)^u) is log-uniform on 1 .. longest, up to rounding.
-        u = jax.random.uniform(gap_key, (batch_size,))
-        gap = jnp.floor((longest + 1.0) ** u).astype(jnp.int32)
-        gap = jnp.clip(gap, 1, longest)
+        gap = jax.random.randint(gap_key, (batch_size,), 1, longest + 1)
         noise = jax.random.normal(blur_key, (batch_size, len(self.blur)))
         return Picks(row, step, step + gap, noise)
 
