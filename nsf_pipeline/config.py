@@ -161,7 +161,7 @@ class ModelConfig(Section):
     """false: the networks see neither the policy nor what follows from it; as a floor."""
     autonomous: bool = False
     """true: the law depends on t - s alone, although the DMP runs on its own clock."""
-    path_points: int = Field(default=12, ge=1, le=256)
+    path_points: int = Field(default=24, ge=1, le=256)
     """Points of the nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
     """The transition p(x_t | x_s); of a neural SDE, drift and diffusion each, without couplings."""
@@ -181,7 +181,7 @@ class WandbConfig(Section):
 class TrainingConfig(Section):
     """Optimisation."""
 
-    steps: int = Field(default=20_000, ge=1, le=1_000_000_000)
+    steps: int = Field(default=16_000, ge=1, le=1_000_000_000)
     """Optimisation steps."""
     batch_size: int = Field(default=512, ge=1)
     """Transitions per step."""

@@ -203,7 +203,7 @@ def test_settings_are_those_of_the_run(report, smoke):
     rows = report.all("table tr")[1:]
     cells = [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
     values = {name: (value, default) for name, value, default, _ in cells}
-    assert values["training.steps"] == (str(CHANGES["training"]["steps"]), "20000")
+    assert values["training.steps"] == (str(CHANGES["training"]["steps"]), "16000")
     assert values["seed"] == ("0", "0")
     bold = [row.find_element(By.TAG_NAME, "td").text for row in report.all("tr.changed")]
     assert set(bold) == {name for name, (value, default) in values.items() if value != default}
