@@ -236,9 +236,9 @@ def _log(run: Any, row: dict[str, Any]) -> None:
     run.log(row, step=int(row["step"]))
 
 
-def _number(text: str) -> float | str:
+def _number(text: str) -> float | str | None:
     try:
-        return float(text)
+        return float(text) if text else None
     except ValueError:
         return text
 

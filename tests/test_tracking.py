@@ -135,7 +135,7 @@ def test_the_same_id_and_the_whole_history_after_an_interruption(tmp_path):
     """Killed after two rows; then the evaluation adds a table and a video."""
     script(tmp_path, "offline", more=["fail"])
     (tmp_path / "history.csv").write_text("step,nll\n8,12.0\n9,13.5\n")
-    (tmp_path / "table.csv").write_text("model,crps\nflow,1.25\n")
+    (tmp_path / "table.csv").write_text("model,crps,nll\nsimulator,1.0,\nflow,1.25,3.5\n")
     (tmp_path / "video.mp4").write_bytes(b"not much of a video")
     printed(script(tmp_path, "offline"))
     # The first was not waited for.
@@ -152,7 +152,7 @@ def test_the_same_id_and_the_whole_history_after_an_interruption(tmp_path):
     (config,) = (r.run.config for r in records_of(second) if r.HasField("run"))
     assert {item.key: item.value_json for item in config.update}["seed"] == "3"
     (table,) = second.glob("files/media/table/*.json")
-    assert json.loads(table.read_text())["data"] == [["flow", 1.25]]
+    assert json.loads(table.read_text())["data"] == [["simulator", 1.0, None], ["flow", 1.25, 3.5]]
     (video,) = second.glob("files/media/videos/*.mp4")
     assert video.read_bytes() == b"not much of a video"
 
