@@ -260,7 +260,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "state5": {"model": {"state_dim": 5}},
     "neural_sde": {
         # As many parameters as the flow has.
-        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 320}},
+        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 329}},
         "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
     },
 }

@@ -20,24 +20,28 @@ ROW = {
 }
 
 
-def shown(fd):
-    return os.read(fd, 1 << 16).decode()
+def shown(fd, until):
+    """What a terminal shows, which may come in pieces, up to something awaited."""
+    text = ""
+    while until not in text:
+        text += os.read(fd, 1 << 16).decode()
+    return text
 
 
 def test_a_terminal_gets_a_bar_with_step_speed_time_left_and_validation(capfd):
     ours, theirs = os.openpty()
     display = Display(100, (12345, theirs))  # the first is no terminal, not even open
     display.bar(1)
-    assert re.search(r"\[\.{24}\] step 1 of 100, compiled", shown(ours))
+    assert re.search(r"\[\.{24}\] step 1 of 100, compiled", shown(ours, "compiled"))
     display.bar(50)
     display.row(ROW, 12.0)
     display.bar(75)
-    text = shown(ours)
+    text = shown(ours, "nll 2.750")
     assert re.search(r"\[(#+)\.+\] step 75 of 100, [\d.e+]+ steps/s, 0 s left, valid", text)
     assert text.endswith("validation nll 2.750")
     assert "\n" not in text  # the bar is one line; the log's lines go elsewhere
     display.bar(100)
-    assert "step 100 of 100" in shown(ours)
+    assert "step 100 of 100" in shown(ours, "done")
     printed = capfd.readouterr()
     (line,) = printed.out.splitlines()
     assert re.fullmatch(
