@@ -20,7 +20,7 @@ import numpy as np
 from nsf_pipeline.config import Config, TrainingConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
-from nsf_pipeline.data.transitions import Trajectories, Transitions
+from nsf_pipeline.data.transitions import Trajectories, Transitions, join_state
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.training import fit
@@ -44,9 +44,7 @@ def flops(function: Callable[..., object], *arguments: object) -> float:
 def data(config: Config, count: int) -> tuple[Transitions, dict[str, np.ndarray]]:
     """Transitions of freshly simulated trajectories, and the trajectories."""
     rollouts = simulate(config, sample_policies(config, 0, count))
-    seen, velocity = rollouts["observations"], rollouts["agent_velocity"]
-    parts = seen[..., :2], velocity, seen[..., 2:4], rollouts["block_angle"][..., None]
-    states = np.concatenate(parts, axis=-1).astype(np.float32)
+    states = join_state(rollouts, 7)
     trajectories = Trajectories(states, rollouts["length"], rollouts["condition"])
     return Transitions.build(trajectories, config.training.max_gap), rollouts
 

@@ -56,7 +56,7 @@ def evaluate_pusht(
     """
     started = time.monotonic()
     paths = {FLOW: model_path, **(variants or {})}
-    models = {name: _load(name, path, config, dataset) for name, path in paths.items()}
+    models = _load(paths, config, dataset)
     found = load_ensembles(ensembles, config)
     changes = typical_changes(dataset, found)
     flow = models[FLOW]
@@ -186,23 +186,25 @@ def score(
     return found
 
 
-def _load(name: str, path: Path, config: Config, dataset: Path) -> PushTModel:
-    """A model that was trained on this data set and for these policies."""
-    model = load_model(path)
-    if model.transition.view.dmp != config.dmp:
-        raise FileError(
-            f"{path}: its policies are defined by other dmp settings than those given; "
-            "train it again, or evaluate it with its own settings"
-        )
-    trained_on = model_header(path).get("dataset_fingerprint")
+def _load(paths: Mapping[str, Path], config: Config, dataset: Path) -> dict[str, PushTModel]:
+    """Models that were trained on this data set and for these policies."""
+    models = {name: load_model(path) for name, path in paths.items()}
     with reading(dataset, "dataset") as file:
-        if file.attrs.get("fingerprint") != trained_on:
+        fingerprint = file.attrs.get("fingerprint")
+    for name, path in paths.items():
+        if models[name].transition.view.dmp != config.dmp:
+            raise FileError(
+                f"{path}: its policies are defined by other dmp settings than those given; "
+                "train it again, or evaluate it with its own settings"
+            )
+        trained_on = model_header(path).get("dataset_fingerprint")
+        if fingerprint != trained_on:
             raise FileError(
                 f"{dataset}: not the data set that {path} was trained on (fingerprint "
-                f"{file.attrs.get('fingerprint')}, then {trained_on}): its test split may hold "
+                f"{fingerprint}, then {trained_on}): its test split may hold "
                 "trajectories that the model has seen; train again or give the other data set"
             )
-    return model
+    return models
 
 
 def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> list[str]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.evaluation import metrics
 from nsf_pipeline.evaluation.metrics import POSE, Resampler
+from nsf_pipeline.evaluation.predictors import in_chunks
 from nsf_pipeline.evaluation.states import Ensembles, States
 
 STEPS = (2, 10)
@@ -88,17 +89,12 @@ def draws_in_steps(
 ) -> Float[np.ndarray, "n draws dim"]:
     """Draws at the states' later time, by even steps on the way, each from where it is."""
     keys = jax.random.split(key, len(states))
-    found = []
-    for first in range(0, len(states), CHUNK):
-        # The last chunk is filled up with its own last state, so that one compilation serves all.
-        rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
-        part = States(*(values[rows] for values in states))
-        found.append(np.asarray(_in_steps(model, part, keys[rows], jnp.asarray(steps))))
-    return np.concatenate(found)[: len(states)]
+    (draws,) = in_chunks(_in_steps, model, states, keys, jnp.asarray(steps), chunk=CHUNK)
+    return draws
 
 
 @eqx.filter_jit
-def _in_steps(model: Any, states: States, keys: Array, steps: Array) -> Array:
+def _in_steps(model: Any, states: States, keys: Array, steps: Array) -> tuple[Array]:
     def one(state: States, key: Array) -> Array:
         start, _, s, t, condition = map(jnp.asarray, state)
 
@@ -110,7 +106,7 @@ def _in_steps(model: Any, states: States, keys: Array, steps: Array) -> Array:
 
         return jax.lax.fori_loop(0, steps, advance, jnp.repeat(start[None], DRAWS, axis=0))
 
-    return jax.vmap(one)(states, keys)
+    return (jax.vmap(one)(states, keys),)
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

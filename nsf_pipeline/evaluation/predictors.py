@@ -54,7 +54,7 @@ class OnePass:
         """Draws and densities."""
         seen = states.seen_with(self.model.state_names)
         keys = jax.random.split(key, len(states))
-        return Prediction(*_in_chunks(_one_pass, self.model, seen, keys, num_samples))
+        return Prediction(*in_chunks(_one_pass, self.model, seen, keys, num_samples))
 
 
 class Recursive:
@@ -75,7 +75,7 @@ class Recursive:
         seen = states.seen_with(self.model.state_names)
         keys = jax.random.split(key, len(states))
         count = min(num_samples, self.max_samples)
-        (draws,) = _in_chunks(_step_by_step, self.model, seen, keys, count)
+        (draws,) = in_chunks(_step_by_step, self.model, seen, keys, count)
         return Prediction(draws, None)
 
 
@@ -103,21 +103,18 @@ class Kinematic:
     """The agent follows its policy without noise, and the block stays."""
 
     def __init__(self, dmp: DMPConfig) -> None:
-        self.name, self.dmp = "kinematic", dmp
-
-    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
-        """The end of the agent's nominal path."""
-
         @jax.jit
         @jax.vmap
         def follow(state: Array, s: Array, t: Array, condition: Array) -> Array:
-            path, velocity = nominal_path(
-                state[:2], state[2:4], s, t, condition, PATH_STEPS, self.dmp
-            )
+            path, velocity = nominal_path(state[:2], state[2:4], s, t, condition, PATH_STEPS, dmp)
             return jnp.concatenate([path[-1], velocity[-1]])
 
+        self.name, self._follow = "kinematic", follow
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """The end of the agent's nominal path."""
         later = states.x_init.copy()
-        later[:, :4] = follow(states.x_init, states.t_init, states.t_final, states.condition)
+        later[:, :4] = self._follow(states.x_init, states.t_init, states.t_final, states.condition)
         return Prediction(_repeated(later, num_samples), None)
 
 
@@ -137,16 +134,25 @@ def _repeated(values: np.ndarray, count: int) -> np.ndarray:
     return np.broadcast_to(values[:, None], (len(values), count, values.shape[1]))
 
 
-def _in_chunks(
-    function: Any, model: Any, states: States, keys: Array, num_samples: int
+def in_chunks(
+    function: Any, model: Any, states: States, keys: Array, *more: Any, chunk: int = CHUNK
 ) -> tuple[np.ndarray, ...]:
-    """A compiled function's results for all states, so few at once that memory does not matter."""
+    """A compiled function's results for all states, so few at once that memory does not matter.
+
+    Args:
+        function: of the model, states, their keys and `more`; gives arrays with a row per state.
+        model: its first argument.
+        states: n of them.
+        keys: (n) of them.
+        more: what else it is given.
+        chunk: states at once.
+    """
     results = []
-    for first in range(0, len(states), CHUNK):
+    for first in range(0, len(states), chunk):
         # The last chunk is filled up with its own last state, so that one compilation serves all.
-        rows = np.minimum(np.arange(first, first + CHUNK), len(states) - 1)
+        rows = np.minimum(np.arange(first, first + chunk), len(states) - 1)
         part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
-        found = function(model, part, keys[rows], num_samples)
+        found = function(model, part, keys[rows], *more)
         results.append([np.asarray(values) for values in found])
     return tuple(np.concatenate(part)[: len(states)] for part in zip(*results, strict=True))
 

@@ -27,21 +27,15 @@ from nsf_pipeline.data.rollouts import desired_positions
 from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.figures import MODELS, save
-from nsf_pipeline.evaluation.tables import as_csv
+from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, as_csv
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import load_model
 from nsf_pipeline.provenance import record, versions
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.simulator import STATE_NAMES, Simulator
 from nsf_pipeline.timing import CONTROL_DT
 
-FLOW, RECURSIVE, SIMULATOR, PARALLEL, GYM = (
-    "flow",
-    "recursive",
-    "simulator",
-    "simulator_all_cores",
-    "gym_pusht",
-)
+RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
 SIMULATED = {SIMULATOR: 256, PARALLEL: 1024, GYM: 16}
 """Trajectories simulated at once, at most: so many more take so many times longer."""
 COLUMNS = (
@@ -196,7 +190,7 @@ def step_by_step(model: Any, horizon: float) -> Side:
 
 
 def _on_device(draw: Callable[..., Array], model: Any) -> Side:
-    columns = [0, 1, -3, -2, -1] if len(model.state_names) == 5 else list(range(7))
+    columns = [STATE_NAMES.index(name) for name in model.state_names]
     key = jax.random.key(0)
 
     def prepare(starts: Starts) -> Prepared:
