@@ -5,7 +5,7 @@
 The default model, settings and sizes, on freshly simulated trajectories. The plain function runs
 its operations one by one; loops over time (`jax.lax.scan`) JAX compiles in any case. The jit per
 step is what is usually written first: a batch drawn and a loss read on the host at every step.
-All do the same work, and take turns in one run.
+Neither shares the networks' view among the losses, as `fit` does. They take turns in one run.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.flow import SQUARE, data, matrix_product, seconds, work_of_produ
 from nsf_pipeline.config import Config
 from nsf_pipeline.model import build_model, fit_normaliser
 from nsf_pipeline.training import fit
-from nsf_pipeline.training.fitting import batch_consistency, clip, make_optimiser
+from nsf_pipeline.training.fitting import batch_consistency, batch_view, clip, make_optimiser
 
 
 def step_function(model: Any, settings: Any) -> Callable[..., Any]:
@@ -44,7 +44,7 @@ def step_function(model: Any, settings: Any) -> Callable[..., Any]:
 
     def consistency(trainable: Any, batch: Any, key: Any) -> jax.Array:
         flow, bridge = eqx.combine(trainable, fixed)
-        pair = batch_consistency(flow, bridge, batch, key=key)
+        pair = batch_consistency(flow, bridge, batch, batch_view(flow, batch), key=key)
         return weights[0] * pair[0] + weights[1] * pair[1]
 
     def step(trainable: Any, state: Any, batch: Any, key: Any) -> tuple[Any, Any, jax.Array]:

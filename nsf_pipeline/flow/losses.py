@@ -14,6 +14,7 @@ Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so at least 0 
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.distributions import Distribution
@@ -35,6 +36,19 @@ class Transition(Protocol):
 
 
 @runtime_checkable
+class Seeing(Transition, Protocol):
+    """A transition whose networks see something computed from state, times and condition.
+
+    Where that is dear, it is computed once for all losses: `seen` may be given in place of the
+    condition, to the transition and to the bridge. Nothing in it may be trained.
+    """
+
+    def see(self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any, /) -> Any:
+        """What the networks see from a state at t_init, of a step to t_final."""
+        ...
+
+
+@runtime_checkable
 class Bridge(Protocol):
     """b(x_m | x_s, x_t, s, m, t, c)."""
 
@@ -52,15 +66,20 @@ class Bridge(Protocol):
         ...
 
 
+def see(flow: Transition, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any) -> Any:
+    """What is given to a flow, and to its bridge, as their condition."""
+    return flow.see(x_init, t_init, t_final, condition) if isinstance(flow, Seeing) else condition
+
+
 def negative_log_likelihood(
     flow: Transition,
     x_init: State,
     x_final: State,
     t_init: Scalar,
     t_final: Scalar,
-    condition: Condition = None,
+    condition: Any = None,
 ) -> Scalar:
-    """-log p(x_t | x_s), in nats."""
+    """-log p(x_t | x_s), in nats; `condition` may be what `see` gives."""
     return -flow(x_init, t_init, t_final, condition).log_prob(x_final)
 
 
@@ -73,27 +92,47 @@ def consistency_losses(
     t_final: Scalar,
     condition: Condition = None,
     *,
+    seen: Any = None,
     key: PRNGKeyArray,
 ) -> tuple[Scalar, Scalar]:
-    """The 1->2 and the 2->1 loss, each on one sample; the laws from x_s serve both."""
-    keys = jax.random.split(key, 4)
-    one_step = flow(x_init, t_init, t_final, condition)
-    first_step = flow(x_init, t_init, t_mid, condition)
+    """The 1->2 and the 2->1 loss, each on one sample; what can serve both is computed once.
 
-    def second_step(x_mid: State) -> Distribution:
-        return flow(x_mid, t_mid, t_final, condition)
+    Args:
+        flow: p.
+        bridge: b.
+        x_init: the state at t_init.
+        t_init: s.
+        t_mid: m.
+        t_final: t.
+        condition: c.
+        seen: what `see` gives for the step from t_init to t_final, where it is known.
+        key: for the samples.
+    """
+    keys = jax.random.split(key, 4)
+    if seen is None:
+        seen = see(flow, x_init, t_init, t_final, condition)
+    one_step = flow(x_init, t_init, t_final, seen)
+    first_step = flow(x_init, t_init, t_mid, see(flow, x_init, t_init, t_mid, condition))
 
     def between(x_final: State) -> Distribution:
-        return bridge(x_init, x_final, t_init, t_mid, t_final, condition)
+        return bridge(x_init, x_final, t_init, t_mid, t_final, seen)
 
     x_final, log_one_step = one_step.sample_and_log_prob(keys[0])
     x_mid, log_between = between(x_final).sample_and_log_prob(keys[1])
-    log_two_steps = first_step.log_prob(x_mid) + second_step(x_mid).log_prob(x_final)
-    one_to_two = log_one_step + log_between - log_two_steps
+    other_mid, log_first = first_step.sample_and_log_prob(keys[2])
 
-    x_mid, log_first = first_step.sample_and_log_prob(keys[2])
-    x_final, log_second = second_step(x_mid).sample_and_log_prob(keys[3])
-    log_bridged = one_step.log_prob(x_final) + between(x_final).log_prob(x_mid)
+    # Both second steps at once: a loop within costs two no more than one.
+    both = jax.vmap(lambda x: see(flow, x, t_mid, t_final, condition))(
+        jnp.stack([x_mid, other_mid])
+    )
+    seen_mid, seen_other = (jax.tree.map(lambda values: values[i], both) for i in range(2))  # noqa: B023
+
+    log_second = flow(x_mid, t_mid, t_final, seen_mid).log_prob(x_final)
+    one_to_two = log_one_step + log_between - first_step.log_prob(x_mid) - log_second
+
+    second_step = flow(other_mid, t_mid, t_final, seen_other)
+    other_final, log_second = second_step.sample_and_log_prob(keys[3])
+    log_bridged = one_step.log_prob(other_final) + between(other_final).log_prob(other_mid)
     two_to_one = log_first + log_second - log_bridged
     return one_to_two, two_to_one
 
@@ -109,7 +148,7 @@ def one_to_two_loss(
     *,
     key: PRNGKeyArray,
 ) -> Scalar:
-    """The 1->2 loss on one sample; compiled, nothing else is computed."""
+    """The 1->2 loss on one sample."""
     return consistency_losses(flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key)[0]
 
 
@@ -124,7 +163,7 @@ def two_to_one_loss(
     *,
     key: PRNGKeyArray,
 ) -> Scalar:
-    """The 2->1 loss on one sample; compiled, nothing else is computed."""
+    """The 2->1 loss on one sample."""
     return consistency_losses(flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key)[1]
 
 
@@ -143,11 +182,12 @@ def combined_loss(
     key: PRNGKeyArray,
 ) -> Scalar:
     """Negative log-likelihood plus both consistency losses, weighted."""
+    seen = see(flow, x_init, t_init, t_final, condition)
     one_to_two, two_to_one = consistency_losses(
-        flow, bridge, x_init, t_init, t_mid, t_final, condition, key=key
+        flow, bridge, x_init, t_init, t_mid, t_final, condition, seen=seen, key=key
     )
     return (
-        negative_log_likelihood(flow, x_init, x_final, t_init, t_final, condition)
+        negative_log_likelihood(flow, x_init, x_final, t_init, t_final, seen)
         + one_to_two_weight * one_to_two
         + two_to_one_weight * two_to_one
     )

@@ -39,12 +39,8 @@ SWEEPS = 2
 _CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
 _HALF_SIZES = [(x, y) for x, y in ((T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2).tolist()]
 _MASS_X, _MASS_Y = T_CENTRE.tolist()
-# The T's outermost corners, from its centre of mass.
-_BAR, _STEM = T_RECTANGLES - np.tile(T_CENTRE, 2)
-_CORNERS = [
-    *((x, y) for x in _BAR[::2].tolist() for y in _BAR[1::2].tolist()),
-    *((x, float(_STEM[3])) for x in _STEM[::2].tolist()),
-]
+# The rectangles' low and high corners, from the centre of mass.
+_ENDS = (T_RECTANGLES - np.tile(T_CENTRE, 2)).reshape(2, 2, 2).tolist()
 
 
 class Body(NamedTuple):
@@ -164,13 +160,14 @@ def _agent_overlap(body: Body, agent: Pair) -> tuple[Scalar, Pair, Pair]:
 def _outermost(body: Body, axis: int, end: int) -> Pair:
     """The corner, in the block's frame, that is furthest out at an axis's low or high end."""
     side = 1.0 if end else -1.0
-    corner: Pair = _CORNERS[0]
-    furthest: Any = -jnp.inf
-    for candidate in _CORNERS:
-        reach = jax.lax.stop_gradient(side * body.turned(candidate)[axis])
-        corner = _where(reach > furthest, candidate, corner)
-        furthest = jnp.maximum(reach, furthest)
-    return corner
+    # The way out, as the block's frame sees it.
+    out_x, out_y = body.seen((side, 0.0) if axis == 0 else (0.0, side))
+    bar, stem = (
+        (jnp.where(out_x > 0, high_x, low_x), jnp.where(out_y > 0, high_y, low_y))
+        for (low_x, low_y), (high_x, high_y) in _ENDS
+    )
+    is_bar = out_x * bar[0] + out_y * bar[1] >= out_x * stem[0] + out_y * stem[1]
+    return _where(jax.lax.stop_gradient(is_bar), bar, stem)
 
 
 def _wall_depth(body: Body, axis: int, end: int, corner: Pair) -> Scalar:
@@ -182,21 +179,21 @@ def _wall_depth(body: Body, axis: int, end: int, corner: Pair) -> Scalar:
 def _part(body: Body, depth: Scalar, arm: Pair, direction: Pair) -> Body:
     """The body after yielding to one overlap; itself, bit for bit, where there is none."""
     lever = arm[0] * direction[1] - arm[1] * direction[0]
-    impulse = depth / (1.0 + lever**2 / T_INERTIA)
-    angle = impulse * lever / T_INERTIA
+    # Nothing, exactly, where nothing overlaps.
+    impulse = jnp.where(depth > 0, depth, 0.0) / (1.0 + lever**2 * (1.0 / T_INERTIA))
+    angle = impulse * lever * (1.0 / T_INERTIA)
     # Cosine and sine of a small angle, by its half's tangent: a processor's own cost more than all
     # the rest of a step.
     tangent = angle / 2 + angle**3 / 24
-    cos = (1.0 - tangent**2) / (1.0 + tangent**2)
-    sin = 2.0 * tangent / (1.0 + tangent**2)
-    after = Body(
+    scale = 1.0 / (1.0 + tangent**2)
+    cos, sin = scale * (1.0 - tangent**2), scale * 2.0 * tangent
+    return Body(
         body.x + impulse * direction[0],
         body.y + impulse * direction[1],
         body.angle + angle,
         body.cos * cos - body.sin * sin,
         body.sin * cos + body.cos * sin,
     )
-    return Body(*(jnp.where(depth > 0, new, old) for new, old in zip(after, body, strict=True)))
 
 
 def _distance_and_normal(point: Pair) -> tuple[Scalar, Pair]:
@@ -216,9 +213,10 @@ def _from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair
     is_outside = squared > 0
     # The root is kept from 0, where its slope is not finite.
     reach = jnp.sqrt(jnp.where(is_outside, squared, 1.0))
+    per_reach = 1.0 / reach
     nearer_x = jnp.where(beyond_x > beyond_y, 1.0, 0.0)
-    normal_x = jnp.where(is_outside, outside_x / reach, nearer_x)
-    normal_y = jnp.where(is_outside, outside_y / reach, 1.0 - nearer_x)
+    normal_x = jnp.where(is_outside, outside_x * per_reach, nearer_x)
+    normal_y = jnp.where(is_outside, outside_y * per_reach, 1.0 - nearer_x)
     distance = jnp.where(is_outside, reach, jnp.maximum(beyond_x, beyond_y))
     return distance, (jnp.where(x < 0, -normal_x, normal_x), jnp.where(y < 0, -normal_y, normal_y))
 

@@ -71,17 +71,31 @@ class Normaliser(NamedTuple):
     scale: tuple[float, ...]
 
 
+class Seen(NamedTuple):
+    """How the networks see a transition.
+
+    Attributes:
+        displacements: nominal ones (px, px/s, rad) at even times from s to t.
+        features: of order one.
+    """
+
+    displacements: Float[Array, "knots dim"]
+    features: Float[Array, " features"]
+
+
 class View(eqx.Module):
-    """How the networks see a transition; holds nothing that is trained."""
+    """Makes what the networks see of a transition; holds nothing that is trained."""
 
     config: ModelConfig = eqx.field(static=True)
     dmp: DMPConfig = eqx.field(static=True)
     normaliser: Normaliser = eqx.field(static=True)
 
     def __call__(
-        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
-    ) -> tuple[Float[Array, "knots dim"], Float[Array, " features"]]:
-        """Nominal displacements (px, px/s, rad) at even times from s to t, and the features."""
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition | Seen
+    ) -> Seen:
+        """What is seen from a state at t_init (s), of t_final (s); kept if it is given already."""
+        if isinstance(condition, Seen):
+            return condition
         agent, block, points = x_init[:2], x_init[-3:], self.config.path_points
         velocity = x_init[2:4] if self.config.state_dim == 7 else None
         duration = condition[0]
@@ -89,12 +103,13 @@ class View(eqx.Module):
         still, no_push = jnp.zeros((2, self.config.state_dim)), jnp.zeros(0)
         if not self.config.conditional:
             time = jnp.zeros(()) if self.config.autonomous else t_init
-            return still, features(agent, velocity, block, agent[None], no_push, time, bounds)
+            path = agent[None]
+            return Seen(still, features(agent, velocity, block, path, no_push, time, bounds))
         if self.config.autonomous:
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
             path = desired_path(condition, times, self.dmp)
-            return still, features(agent, velocity, block, path, no_push, duration, bounds)
+            return Seen(still, features(agent, velocity, block, path, no_push, duration, bounds))
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
         knots, velocities = nominal_path(
@@ -106,7 +121,7 @@ class View(eqx.Module):
         # The deepest of each point's steps.
         push = push_features(block, poses[-1], depths.reshape(points, PUSH_STEPS).max(axis=1))
         seen = features(agent, velocity, block, path, push, duration, bounds)
-        return jnp.concatenate(parts, axis=1) - x_init, seen
+        return Seen(jnp.concatenate(parts, axis=1) - x_init, seen)
 
     @property
     def feature_dim(self) -> int:
@@ -117,7 +132,7 @@ class View(eqx.Module):
             for size in (config.state_dim, 7 + 2 * self.dmp.n_basis)
         )
         time = jax.ShapeDtypeStruct((), jnp.float32)
-        return jax.eval_shape(self.__call__, state, time, time, condition)[1].shape[0]
+        return jax.eval_shape(self.__call__, state, time, time, condition).features.shape[0]
 
 
 class BlockFrameLaw(eqx.Module):
@@ -174,8 +189,12 @@ class PushTTransition(PushTLaw):
     flow: ConditionalNeuralStochasticFlow
     view: View
 
+    def see(self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition) -> Seen:
+        """What may be given in place of the condition, for these times."""
+        return self.view(x_init, t_init, t_final, condition)
+
     def __call__(
-        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition | Seen
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
         displacements, seen = self.view(x_init, t_init, t_final, condition)
@@ -197,7 +216,7 @@ class PushTBridge(eqx.Module):
         t_init: Scalar,
         t_mid: Scalar,
         t_final: Scalar,
-        condition: Condition,
+        condition: Condition | Seen,
     ) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
         displacements, seen = self.view(x_init, t_init, t_final, condition)
@@ -360,7 +379,7 @@ def fit_normaliser(
     @jax.jit
     @jax.vmap
     def residual(start: State, end: State, s: Scalar, t: Scalar, condition: Condition) -> State:
-        return end - start - view(start, s, t, condition)[0][-1]
+        return end - start - view(start, s, t, condition).displacements[-1]
 
     residuals = np.asarray(residual(*transitions))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))

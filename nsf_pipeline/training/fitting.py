@@ -23,6 +23,7 @@ from nsf_pipeline.flow.losses import (
     Transition,
     consistency_losses,
     negative_log_likelihood,
+    see,
 )
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.stopping import Stopped
@@ -140,15 +141,15 @@ def fit(
 
     weights = config.one_to_two_weight, config.two_to_one_weight
 
-    def likelihood(trainable: PyTree, batch: TransitionBatch) -> Array:
+    def likelihood(trainable: PyTree, batch: TransitionBatch, seen: PyTree) -> Array:
         flow, _ = eqx.combine(trainable, fixed)
-        return jnp.mean(_over_batch(negative_log_likelihood, flow, batch))
+        return batch_likelihood(flow, batch, seen)
 
     def consistency(
-        trainable: PyTree, batch: TransitionBatch, key: PRNGKeyArray
+        trainable: PyTree, batch: TransitionBatch, seen: PyTree, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Array, Array]]:
         flow, bridge = eqx.combine(trainable, fixed)
-        pair = batch_consistency(flow, bridge, batch, key=key)
+        pair = batch_consistency(flow, bridge, batch, seen, key=key)
         return weights[0] * pair[0] + weights[1] * pair[1], pair
 
     @partial(jax.jit, donate_argnums=0)
@@ -160,14 +161,16 @@ def fit(
         def one_step(step: Array, progress: Progress) -> Progress:
             batch = jax.tree.map(lambda values: values[step - first], batches)
             loss_key = _keys_of(batch_key, step)[1]
-            nll, gradients = jax.value_and_grad(likelihood)(progress.trainable, batch)
+            # Once for all losses, and outside of what is differentiated.
+            seen = batch_view(eqx.combine(progress.trainable, fixed)[0], batch)
+            nll, gradients = jax.value_and_grad(likelihood)(progress.trainable, batch, seen)
             gradients, norm = clip(gradients, config.clip_norm)
             total, pair = jnp.zeros(()), (jnp.zeros(()), jnp.zeros(()))
             if any(weights):
                 count = max(1, round(config.consistency_fraction * config.batch_size))
-                part = spread.constrain(jax.tree.map(lambda values: values[:count], batch))
+                part = jax.tree.map(lambda values: values[:count], (batch, seen))
                 (total, pair), more = jax.value_and_grad(consistency, has_aux=True)(
-                    progress.trainable, part, loss_key
+                    progress.trainable, *spread.constrain(part), loss_key
                 )
                 # Clipped by itself: its samples can meet the law where it is steepest, and one
                 # such would drown a whole batch's likelihood.
@@ -189,7 +192,11 @@ def fit(
 
         return jax.lax.fori_loop(progress.step, stop, one_step, progress)
 
-    validate = jax.jit(likelihood)
+    @jax.jit
+    def validate(trainable: PyTree, batch: TransitionBatch) -> Array:
+        seen = batch_view(eqx.combine(trainable, fixed)[0], batch)
+        return likelihood(trainable, batch, seen)
+
     held_out = None
     if validation is not None:
         held_out = spread.batch(validation.sample(validation_key, config.validation_size))
@@ -401,8 +408,23 @@ def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
     return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm
 
 
+def batch_view(flow: Transition, batch: TransitionBatch) -> PyTree:
+    """What the flow sees of each example."""
+
+    def one(batch: TransitionBatch) -> PyTree:
+        return see(flow, batch.x_init, batch.t_init, batch.t_final, batch.condition)
+
+    return jax.vmap(one)(batch)
+
+
+def batch_likelihood(flow: Transition, batch: TransitionBatch, seen: PyTree) -> Float[Array, ""]:
+    """The negative log-likelihood, a mean over a batch."""
+    losses = jax.vmap(partial(negative_log_likelihood, flow))(*batch[:-1], seen)
+    return jnp.mean(losses)
+
+
 def batch_consistency(
-    flow: Transition, bridge: Bridge, batch: TransitionBatch, *, key: PRNGKeyArray
+    flow: Transition, bridge: Bridge, batch: TransitionBatch, seen: PyTree, *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The 1->2 and 2->1 losses, means over a batch."""
     count = len(batch.t_init)
@@ -410,13 +432,13 @@ def batch_consistency(
     share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
     t_mid = batch.t_init + share * (batch.t_final - batch.t_init)
 
-    def one(batch: TransitionBatch, t_mid: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def one(
+        batch: TransitionBatch, t_mid: Array, seen: PyTree, key: PRNGKeyArray
+    ) -> tuple[Array, Array]:
         times = (batch.t_init, t_mid, batch.t_final)
-        return consistency_losses(flow, bridge, batch.x_init, *times, batch.condition, key=key)
+        return consistency_losses(
+            flow, bridge, batch.x_init, *times, batch.condition, seen=seen, key=key
+        )
 
-    one_to_two, two_to_one = jax.vmap(one)(batch, t_mid, jax.random.split(key, count))
+    one_to_two, two_to_one = jax.vmap(one)(batch, t_mid, seen, jax.random.split(key, count))
     return jnp.mean(one_to_two), jnp.mean(two_to_one)
-
-
-def _over_batch(loss: Callable[..., Array], flow: Transition, batch: TransitionBatch) -> Array:
-    return jax.vmap(lambda one: loss(flow, *one))(batch)
