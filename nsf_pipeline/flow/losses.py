@@ -108,33 +108,42 @@ def consistency_losses(
         seen: what `see` gives for the step from t_init to t_final, where it is known.
         key: for the samples.
     """
-    keys = jax.random.split(key, 4)
     if seen is None:
         seen = see(flow, x_init, t_init, t_final, condition)
-    one_step = flow(x_init, t_init, t_final, seen)
-    first_step = flow(x_init, t_init, t_mid, see(flow, x_init, t_init, t_mid, condition))
+
+    def draw(x: State, s: Scalar, t: Scalar, seen: Any, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        return flow(x, s, t, seen).sample_and_log_prob(key)
+
+    def density(x: State, s: Scalar, t: Scalar, seen: Any, later: State) -> Scalar:
+        return flow(x, s, t, seen).log_prob(later)
 
     def between(x_final: State) -> Distribution:
         return bridge(x_init, x_final, t_init, t_mid, t_final, seen)
 
-    x_final, log_one_step = one_step.sample_and_log_prob(keys[0])
-    x_mid, log_between = between(x_final).sample_and_log_prob(keys[1])
-    other_mid, log_first = first_step.sample_and_log_prob(keys[2])
-
-    # Both second steps at once: a loop within costs two no more than one.
-    both = jax.vmap(lambda x: see(flow, x, t_mid, t_final, condition))(
-        jnp.stack([x_mid, other_mid])
+    # What does not wait for one another goes through the networks together. Without primes are the
+    # samples of 1->2, with primes those of 2->1.
+    key, *keys = jax.random.split(key, 4)
+    seen_first = see(flow, x_init, t_init, t_mid, condition)
+    (x_final, x_mid_), (log_one_step, log_first) = jax.vmap(draw, (None, None, 0, 0, 0))(
+        x_init, t_init, *_stacked((t_final, seen, keys[0]), (t_mid, seen_first, keys[1]))
     )
-    seen_mid, seen_other = (jax.tree.map(lambda values: values[i], both) for i in range(2))  # noqa: B023
-
-    log_second = flow(x_mid, t_mid, t_final, seen_mid).log_prob(x_final)
-    one_to_two = log_one_step + log_between - first_step.log_prob(x_mid) - log_second
-
-    second_step = flow(other_mid, t_mid, t_final, seen_other)
-    other_final, log_second = second_step.sample_and_log_prob(keys[3])
-    log_bridged = one_step.log_prob(other_final) + between(other_final).log_prob(other_mid)
-    two_to_one = log_first + log_second - log_bridged
+    x_mid, log_between = between(x_final).sample_and_log_prob(keys[2])
+    seen_mid, seen_mid_ = (see(flow, x, t_mid, t_final, condition) for x in (x_mid, x_mid_))
+    x_final_, log_second = draw(x_mid_, t_mid, t_final, seen_mid_, key)
+    log_one_step_, log_mid, log_final = jax.vmap(density)(
+        *_stacked(
+            (x_init, t_init, t_final, seen, x_final_),
+            (x_init, t_init, t_mid, seen_first, x_mid),
+            (x_mid, t_mid, t_final, seen_mid, x_final),
+        )
+    )
+    one_to_two = log_one_step + log_between - log_mid - log_final
+    two_to_one = log_first + log_second - log_one_step_ - between(x_final_).log_prob(x_mid_)
     return one_to_two, two_to_one
+
+
+def _stacked(*rows: Any) -> Any:
+    return jax.tree.map(lambda *values: jnp.stack(values), *rows)
 
 
 def one_to_two_loss(
