@@ -1,5 +1,8 @@
 """Transitions: pairs of states of one trajectory, and how they are drawn."""
 
+import os
+import shutil
+
 import h5py
 import jax
 import jax.numpy as jnp
@@ -231,6 +234,15 @@ def test_a_file_in_chunks_is_not_streamed(made, tmp_path):
     with pytest.raises(store.StoreError, match=r"chunked.h5: its arrays lie in chunks and cannot"):
         opened(path, 0, streamed=True)
     assert len(opened(path, 0, streamed=False)) == len(opened(made[0], 0, streamed=True))
+
+
+def test_a_file_cut_short_while_it_is_streamed_is_told(made, tmp_path):
+    path = tmp_path / "short.h5"
+    shutil.copy(made[0], path)
+    streamed = opened(path, 0, streamed=True)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(store.StoreError, match=r"short.h5: ends within `\w+`: it was cut short"):
+        streamed.sample(jax.random.key(0), 500)
 
 
 def test_more_starts_than_32_bits_count_are_refused():

@@ -1,12 +1,13 @@
 """Transitions straight from the data set's file, for data that do not fit on the device."""
 
-import mmap
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key, PRNGKeyArray
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.transitions import (
@@ -20,15 +21,83 @@ from nsf_pipeline.data.transitions import (
 )
 from nsf_pipeline.timing import CONTROL_DT
 
-SLICE = 1 << 16
-"""Transitions read between two releases of the file's pages; few cost time, see benchmarks.md."""
+SLICE = 1 << 13
+"""Transitions read at once, so few that memory does not matter."""
+
+
+class StreamedArray:
+    """Rows here and there of an array in a file, by plain reads.
+
+    What is read stays in the system's cache of the disk, not in this process's memory. (Mapped into
+    it, each row that is touched would count as the 64 KiB round it.)
+    """
+
+    def __init__(self, path: Path, dataset: Any):
+        """Find an array in its file.
+
+        Args:
+            path: the file; it may be replaced meanwhile, but must not be written to.
+            dataset: (n, times, ...) or (n, ...), of the same file, open with h5py.
+
+        Raises:
+            StoreError: the array is compressed or in chunks.
+        """
+        self.path, self.name, self.dtype = path, dataset.name.lstrip("/"), dataset.dtype
+        self.shape, self.first = dataset.shape, dataset.id.get_offset()
+        if self.first is None:
+            raise store.StoreError(
+                f"{path}: its arrays lie in chunks and cannot be streamed; delete it and run the "
+                "workflow again, or raise runtime.data_memory"
+            )
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def rows(self, row: Int[np.ndarray, " m"]) -> np.ndarray:
+        """(m, ...) what stands in some rows.
+
+        Raises:
+            StoreError: the file cannot be read, or ends too soon.
+        """
+        width = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        return self._array(self._read(row * width, np.full(len(row), width)), self.shape[1:])
+
+    def ends(
+        self, row: np.ndarray, step: np.ndarray, later: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(m, ...) what stands in some rows at some times, and at later ones, read in one go.
+
+        Raises:
+            StoreError: as for `rows`.
+        """
+        width = self.dtype.itemsize * int(np.prod(self.shape[2:]))
+        pieces = self._read((row * self.shape[1] + step) * width, (later - step + 1) * width)
+        shape = self.shape[2:]
+        return (
+            self._array([piece[:width] for piece in pieces], shape),
+            self._array([piece[-width:] for piece in pieces], shape),
+        )
+
+    def _read(self, offset: np.ndarray, size: np.ndarray) -> list[bytes]:
+        try:
+            pieces = [
+                os.pread(self._descriptor, count, at)
+                for count, at in zip(size.tolist(), (self.first + offset).tolist(), strict=True)
+            ]
+        except OSError as error:
+            raise store.StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if sum(map(len, pieces)) != size.sum():
+            raise store.StoreError(
+                f"{self.path}: ends within `{self.name}`: it was cut short while it was read; "
+                "delete it and run the workflow again"
+            )
+        return pieces
+
+    def _array(self, pieces: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
+        return np.frombuffer(b"".join(pieces), self.dtype).reshape(-1, *shape)
 
 
 class StreamedTransitions:
-    """Draws what `Transitions` draws, bit for bit, and reads it from the file row by row.
-
-    What is read stays in the system's cache of the disk, not in this process's memory.
-    """
+    """Draws what `Transitions` draws, bit for bit, and reads it from the file row by row."""
 
     def __init__(
         self,
@@ -40,7 +109,7 @@ class StreamedTransitions:
         dt: float = CONTROL_DT,
         block_blur: float = 0.0,
     ):
-        """Map some trajectories of a data set.
+        """Find some trajectories of a data set.
 
         Args:
             path: the data set; it may be replaced meanwhile, but must not be written to.
@@ -56,11 +125,8 @@ class StreamedTransitions:
         """
         self.rows, self.state_dim = rows, state_dim
         self.picker = Picker.build(file["length"][...][rows], state_dim, max_gap, dt, block_blur)
-        with path.open("rb") as raw:
-            self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-        self._map.madvise(mmap.MADV_RANDOM)  # else each row drags in its neighbours
         names = (*state_parts(state_dim), "condition")
-        self._arrays = {name: self._array(path, file[name]) for name in names}
+        self._arrays = {name: StreamedArray(path, file[name]) for name in names}
         self._bounds = {name: store.bounds_of(file, name) for name in names}
 
     def __len__(self) -> int:
@@ -76,33 +142,25 @@ class StreamedTransitions:
         picks = pick_batches(self.picker, keys, batch_size)
         return finish_batches(self.picker, picks, *self._read(picks))
 
-    def _array(self, path: Path, dataset: Any) -> np.ndarray:
-        offset = dataset.id.get_offset()
-        if offset is None:
-            raise store.StoreError(
-                f"{path}: its arrays lie in chunks and cannot be streamed; delete it and run the "
-                "workflow again, or raise runtime.data_memory"
-            )
-        return np.ndarray(dataset.shape, dataset.dtype, self._map, offset)
-
     def _read(self, picks: Picks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """States at both ends and conditions of what was picked, in physical units."""
         row, step, later = (np.asarray(values) for values in picks[:3])
-        shape, place = row.shape, self.rows[row.ravel()]
-        states = np.empty((2, len(place), self.state_dim), np.float32)
-        condition = np.empty((len(place), self._arrays["condition"].shape[1]), np.float32)
-        for first in range(0, len(place), SLICE):
+        shape = row.shape
+        row, step, later = self.rows[row.ravel()], step.ravel(), later.ravel()
+        states = np.empty((2, len(row), self.state_dim), np.float32)
+        condition = np.empty((len(row), self._arrays["condition"].shape[1]), np.float32)
+        for first in range(0, len(row), SLICE):
             part = slice(first, first + SLICE)
-            for end, at in enumerate((step, later)):
-                where = place[part], at.ravel()[part]
-                values = {name: self._take(name, *where) for name in state_parts(self.state_dim)}
+            pairs = {
+                name: self._arrays[name].ends(row[part], step[part], later[part])
+                for name in state_parts(self.state_dim)
+            }
+            for end in range(2):
+                values = {name: self._unscaled(name, pair[end]) for name, pair in pairs.items()}
                 states[end, part] = join_state(values, self.state_dim)
-            condition[part] = self._take("condition", place[part])
-            # The pages that were touched, and their neighbours, stay in the system's cache, but
-            # count no more as this process's memory.
-            self._map.madvise(mmap.MADV_DONTNEED)
+            condition[part] = self._unscaled("condition", self._arrays["condition"].rows(row[part]))
         x_init, x_final = states.reshape(2, *shape, self.state_dim)
         return x_init, x_final, condition.reshape(*shape, -1)
 
-    def _take(self, name: str, *where: np.ndarray) -> np.ndarray:
-        return store.unscale(self._arrays[name][where], *self._bounds[name])
+    def _unscaled(self, name: str, values: np.ndarray) -> np.ndarray:
+        return store.unscale(values, *self._bounds[name])
