@@ -180,7 +180,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.dataset,
         options.ensembles,
         options.output,
-        variants,
+        variants if variants or options.ablations else None,
     )
 
 
@@ -445,6 +445,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the ensembles' shards (results/ensembles)",
     )
     with_variants(added)
+    added.add_argument("--ablations", action="store_true", help="of the ablations, with no variant")
     added.add_argument("--output", type=Path, default=Path("results/evaluation"), help="folder")
     with_threads(added)
 

@@ -42,12 +42,13 @@ def evaluate_pusht(
     """Score models on the test states and write tables, figures and what made them.
 
     Args:
-        config: what the stage `evaluate` reads; with variants, what `compare` reads.
+        config: what the stage `evaluate` reads; of the ablations, what `compare` reads.
         model_path: `model.eqx`, which tables call `flow`.
         dataset: `dataset.h5`.
         ensembles: folder of the ensembles' shards.
         folder: where the reports go.
-        variants: other models' files, by the names that tables give them.
+        variants: other models' files, by the names that tables give them; None for the default
+            target's reports, which hold none.
 
     Raises:
         FileError: a model, the data set or an ensemble cannot be read or does not belong to the
@@ -103,7 +104,7 @@ def evaluate_pusht(
     consistent = consistency.as_table(steps)
     text = tables.as_markdown(horizons, notes, consistency.as_markdown(consistent))
     calibration = tables.calibration(cells)
-    stage = "compare" if variants else "evaluate"
+    stage = "evaluate" if variants is None else "compare"
     made = json.dumps(record(stage, config), indent=2, sort_keys=True) + "\n"
     reports = {
         "horizons.csv": tables.as_csv(horizons),

@@ -59,7 +59,7 @@ rule compare:
         variants=options_of(MODELS),
     shell:
         "(set -x; python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
-        "{params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
+        "--ablations {params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
         "--output {params.folder:q} --threads {threads}) "
         "2>&1 | tee {log:q}"
 
