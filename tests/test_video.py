@@ -1,6 +1,7 @@
 """Videos: what is written is read back, and nothing is left half-written."""
 
 import itertools
+import os
 import struct
 import subprocess
 
@@ -91,6 +92,13 @@ def test_unfit_frames_are_named_and_the_old_video_stays(bad, message, tmp_path):
         write_mp4(path, bad)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ffmpeg_is_started_without_a_fork_that_runs_python(frames, tmp_path):
+    forks = []
+    os.register_at_fork(before=lambda: forks.append("fork"))
+    write_mp4(tmp_path / "video.mp4", frames)
+    assert forks == []
 
 
 def test_failure_of_the_source_leaves_nothing(frames, tmp_path):

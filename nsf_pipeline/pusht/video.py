@@ -24,6 +24,9 @@ _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 _REPRODUCIBLE = ["-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact"]
 _REPRODUCIBLE += ["-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
 
+# Else ffmpeg would be started by a fork that runs Python, which can hang beside JAX's threads.
+os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
+
 
 def record(simulator: Simulator, actions: np.ndarray) -> Iterator[np.ndarray]:
     """Frames of a rollout from the simulator's current state.
