@@ -132,22 +132,33 @@ class DatasetConfig(Section):
 
 
 class NetworkConfig(Section):
-    """The networks of a flow: of the transition, or of the bridge."""
+    """The networks of a flow."""
 
     hidden_size: Width = 128
     """Units per hidden layer."""
     depth: int = Field(default=2, ge=1, le=16)
     """Hidden layers per network."""
-    num_flow_layers: int = Field(default=6, ge=0, le=64)
+    num_flow_layers: int = Field(default=3, ge=0, le=64)
     """Couplings; 0 leaves a Gaussian."""
     activation: Activation = "silu"
     """Of the hidden layers."""
     scale_function: ScaleFunction = "tanh_exp"
     """How couplings turn a network's output into a positive scale."""
-    coupling: Coupling = "affine"
-    """spline: couplings of any monotone shape, for laws far from Gaussian."""
+    coupling: Coupling = "spline"
+    """spline: couplings of any monotone shape. affine: the paper's, cheaper one by one."""
     num_bins: int = Field(default=8, ge=1, le=64)
     """Pieces of a spline coupling."""
+
+
+class BridgeConfig(NetworkConfig):
+    """The networks of the bridge: smaller."""
+
+    hidden_size: Width = 64
+    """As for the flow."""
+    num_flow_layers: int = Field(default=2, ge=0, le=64)
+    """As for the flow."""
+    coupling: Coupling = "affine"
+    """As for the flow."""
 
 
 class ModelConfig(Section):
@@ -165,7 +176,7 @@ class ModelConfig(Section):
     """Points of the nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
     """The transition p(x_t | x_s); of a neural SDE, drift and diffusion each, without couplings."""
-    bridge: NetworkConfig = NetworkConfig(hidden_size=64, num_flow_layers=2)
+    bridge: BridgeConfig = BridgeConfig()
     """The bridge b(x_m | x_s, x_t); used in training only."""
 
 
@@ -260,7 +271,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "state5": {"model": {"state_dim": 5}},
     "neural_sde": {
         # As many parameters as the flow has.
-        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 329}},
+        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 259}},
         "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
     },
 }

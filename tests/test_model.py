@@ -14,7 +14,7 @@ from shapely.geometry import box
 from shapely.ops import unary_union
 
 from nsf_pipeline import label
-from nsf_pipeline.config import Config, DMPConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config import BridgeConfig, Config, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import desired_positions, simulate
 from nsf_pipeline.evaluation.figures import t_outline
@@ -45,7 +45,7 @@ def model_of(state_dim=7, autonomous=False, conditional=True):
         autonomous=autonomous,
         path_points=3,
         flow=NETWORK,
-        bridge=NETWORK,
+        bridge=BridgeConfig(**dict(NETWORK)),
     )
     normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[state_dim])
     random = np.random.default_rng(0)
@@ -266,24 +266,33 @@ def test_a_model_comes_back_bit_for_bit(saved):
     assert json.loads(saved.read_bytes().split(b"\n", 1)[0]) == header
 
 
-def test_a_model_with_spline_couplings_comes_back_bit_for_bit(tmp_path):
-    network = NETWORK.model_copy(update={"coupling": "spline", "num_bins": 3})
-    config = ModelConfig(state_dim=5, path_points=3, flow=network, bridge=network)
+def of_couplings(path, **changes):
+    """A model of some couplings, saved."""
+    network = NETWORK.model_copy(update=changes)
+    bridge = BridgeConfig(**dict(network))
+    config = ModelConfig(state_dim=5, path_points=3, flow=network, bridge=bridge)
     normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[5])
     model = build_model(config, DMP, normaliser, key=KEY)
-    save_model(tmp_path / "model.eqx", model, {})
+    save_model(path, model, {})
+    return model
+
+
+def test_a_model_with_spline_couplings_comes_back_bit_for_bit(tmp_path):
+    model = of_couplings(tmp_path / "model.eqx", coupling="spline", num_bins=3)
     loaded = load_model(tmp_path / "model.eqx")
     assert eqx.tree_equal(model, loaded)
     assert {c.num_bins for c in loaded.transition.flow.couplings} == {3}
 
 
-def test_a_file_from_before_there_were_splines_is_read(saved, tmp_path):
-    config = json.loads(saved.read_bytes().split(b"\n", 1)[0])["config"]
+def test_a_file_from_before_there_were_splines_is_read(tmp_path):
+    path = tmp_path / "model.eqx"
+    model = of_couplings(path, coupling="affine")
+    config = model_header(path)["config"]
     for network in (config["model"]["flow"], config["model"]["bridge"]):
         assert network.pop("coupling") == "affine"
         del network["num_bins"]
-    (tmp_path / "model.eqx").write_bytes(reheaded(saved.read_bytes(), config=config))
-    assert eqx.tree_equal(load_model(tmp_path / "model.eqx"), load_model(saved))
+    path.write_bytes(reheaded(path.read_bytes(), config=config))
+    assert eqx.tree_equal(load_model(path), model)
 
 
 def reheaded(content, leaves=None, **changes):

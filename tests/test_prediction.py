@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nsf_pipeline import load_model
-from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.recording import NEEDED, record_trajectory
@@ -80,7 +80,13 @@ def test_prediction_starts_there_and_sees_no_truth_after(smoke, trajectory):
 
 def test_a_model_without_velocity_is_shown_too(trajectory):
     network = NetworkConfig(hidden_size=8, depth=1, num_flow_layers=1)
-    config = ModelConfig(state_dim=5, autonomous=True, path_points=1, flow=network, bridge=network)
+    config = ModelConfig(
+        state_dim=5,
+        autonomous=True,
+        path_points=1,
+        flow=network,
+        bridge=BridgeConfig(**dict(network)),
+    )
     normaliser = Normaliser(((0.0, 0.0), (512.0, 512.0)), (1.0,) * 5)
     model = build_model(config, DMPConfig(), normaliser, key=jax.random.key(0))
     path, draws = predict(model, trajectory, key=jax.random.key(0))

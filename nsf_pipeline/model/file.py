@@ -71,7 +71,10 @@ def load_model(path: Path | str) -> PushTModel:
             "train it again or copy it again"
         ) from None
     try:
-        config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
+        settings = header["config"]["model"]
+        for network in (settings["flow"], settings["bridge"]):
+            network.setdefault("coupling", "affine")  # as all were before there were splines
+        config = ModelConfig.model_validate_json(json.dumps(settings))
         dmp = DMPConfig.model_validate_json(json.dumps(header["config"]["dmp"]))
         low, high = header["normaliser"]["block_bounds"]
         normaliser = Normaliser(
