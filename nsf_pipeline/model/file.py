@@ -87,7 +87,15 @@ def load_model(path: Path | str) -> PushTModel:
             build_model, config, dmp, normaliser, key=jax.random.key(0)
         )
         return eqx.tree_deserialise_leaves(io.BytesIO(leaves), skeleton)
-    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
+    except (
+        ValidationError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         raise ModelFileError(
             f"{path}: its header does not describe its arrays: {' '.join(str(error).split())}"
         ) from None
