@@ -18,7 +18,7 @@ import numpy as np
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TRAIN, VALIDATION
-from nsf_pipeline.data.transitions import Transitions, load_trajectories
+from nsf_pipeline.data.transitions import Trajectories, Transitions, load_trajectories
 from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.evaluation.predictors import OnePass
 from nsf_pipeline.evaluation.states import load_ensembles
@@ -39,14 +39,20 @@ CHANGES: dict[str, dict[str, Any]] = {
     "batch 1024": {"training": {"batch_size": 1024}},
     "width 64": {"model": {"flow": {"hidden_size": 64}}},
     "width 256": {"model": {"flow": {"hidden_size": 256}}},
-    "3 couplings": {"model": {"flow": {"num_flow_layers": 3}}},
-    "spline couplings": {"model": {"flow": {"coupling": "spline"}}},
+    "depth 3": {"model": {"flow": {"depth": 3}}},
+    "6 couplings": {"model": {"flow": {"num_flow_layers": 6}}},
+    "6 affine couplings": {"model": {"flow": {"num_flow_layers": 6, "coupling": "affine"}}},
+    "4 bins": {"model": {"flow": {"num_bins": 4}}},
     "12 path points": {"model": {"path_points": 12}},
     "48 path points": {"model": {"path_points": 48}},
     "gaps to 2 s": {"training": {"max_gap": 2.0}},
+    "clipped at 10": {"training": {"clip_norm": 10.0}},
     "blur 0.25": {"training": {"block_blur": 0.25}},
     "blur 1": {"training": {"block_blur": 1.0}},
 }
+CURRICULUM = "short gaps first"
+"""A quarter of the steps on gaps up to 0.9 s, then the rest as usual."""
+CHANGES[CURRICULUM] = {}
 
 
 def config_of(change: dict[str, Any], steps: int, seed: int) -> Config:
@@ -55,6 +61,19 @@ def config_of(change: dict[str, Any], steps: int, seed: int) -> Config:
     brief = {"steps": steps, "validate_every": max(1, steps // 8), "warmup_steps": steps // 20}
     settings["training"] = {**brief, **change.get("training", {})}
     return Config.model_validate_json(json.dumps(settings))
+
+
+def warmed_up(
+    flow: Any, bridge: Any, trajectories: Trajectories, config: Config, *, key: Any
+) -> tuple[Any, Any, Config]:
+    """Flow and bridge after a quarter of the steps on short gaps, and settings for the rest."""
+    settings, steps = config.training, config.training.steps // 4
+    short = {"steps": steps, "validate_every": steps, "final_learning_rate": 1.0}
+    source = Transitions.build(trajectories, 0.9, block_blur=settings.block_blur)
+    brief = settings.model_copy(update=short)
+    flow, bridge, _ = fit(flow, bridge, source, brief, key=key)
+    rest = settings.model_copy(update={"steps": settings.steps - steps})
+    return flow, bridge, config.model_copy(update={"training": rest})
 
 
 def main() -> None:
@@ -88,13 +107,11 @@ def main() -> None:
             keys = jax.random.split(jax.random.key(seed), 3)
             normaliser = fit_normaliser(config.model, config.dmp, training.sample(keys[0], 65_536))
             model = build_model(config.model, config.dmp, normaliser, key=keys[1])
+            flow, bridge = model.transition, model.bridge
+            if name == CURRICULUM:
+                flow, bridge, config = warmed_up(flow, bridge, splits[0], config, key=keys[2])
             flow, bridge, history = fit(
-                model.transition,
-                model.bridge,
-                training,
-                config.training,
-                key=keys[2],
-                validation=held_out,
+                flow, bridge, training, config.training, key=keys[2], validation=held_out
             )
             seconds = time.monotonic() - started
             predict = OnePass("flow", PushTModel(flow, bridge))
