@@ -21,8 +21,12 @@ from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
-MODELS = ("#3b6fb6", "#e8871e", "#4f9d69", "#8e5ea2", "#c2a83e", "#3aa6a6", "#a0522d", "#6b7280")
-MARKERS = "osD^vP*X"
+MODELS = (
+    *("#3b6fb6", "#e8871e", "#4f9d69", "#8e5ea2", "#c2a83e"),
+    *("#3aa6a6", "#a0522d", "#6b7280", "#c0517a", "#7f9c2f"),
+)
+MARKERS = "osD^vP*Xp"
+"""Of another number than colours, so that pairs of both repeat late."""
 SCENES = 4
 DRAWN = 40
 """Draws shown per scene."""

@@ -353,7 +353,7 @@ def accuracy_against_cost(table: pd.DataFrame, crps: Mapping[str, float], horizo
         xlabel="time per predicted trajectory (s)",
         ylabel=f"CRPS of the block's position {horizon:g} s ahead (px)",
     )
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, 1.1 * axes.dataLim.ymax)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     return figure
