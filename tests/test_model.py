@@ -18,7 +18,15 @@ from nsf_pipeline.config import BridgeConfig, Config, DMPConfig, ModelConfig, Ne
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import desired_positions, simulate
 from nsf_pipeline.evaluation.figures import t_outline
-from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
+from nsf_pipeline.flow import consistency_losses, negative_log_likelihood
+from nsf_pipeline.model import (
+    ModelFileError,
+    Normaliser,
+    build_model,
+    load_model,
+    pusht,
+    save_model,
+)
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.features import nominal_path
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
@@ -93,6 +101,26 @@ def test_an_unconditional_law_hides_the_policy(autonomous):
     tells_time = (seen(hidden, 0.5, CONDITION) != seen(hidden, 0.7, CONDITION)).any()
     assert tells_time != autonomous
     assert not seen(hidden, 0.5, CONDITION)[:7].any()
+
+
+def test_what_is_seen_is_computed_once_for_all_losses(monkeypatch):
+    model, state, (s, m, t) = model_of(), state_of(7), jnp.array([0.5, 0.6, 0.9])
+    flow, pushes = model.transition, []
+    push = pusht.nominal_push
+    monkeypatch.setattr(pusht, "nominal_push", lambda *given: pushes.append(1) or push(*given))
+
+    @jax.jit
+    def losses(state):
+        seen = flow.see(state, s, t, CONDITION)
+        ends, steps = (state, state + 1.0, s, t), (state, s, m, t, CONDITION)
+        shared = consistency_losses(flow, model.bridge, *steps, seen=seen, key=KEY)
+        shared = *shared, negative_log_likelihood(flow, *ends, seen)
+        assert len(pushes) == 1 + 3  # of the first step, and of the second from both samples
+        alone = consistency_losses(flow, model.bridge, *steps, key=KEY)
+        return shared, (*alone, negative_log_likelihood(flow, *ends, CONDITION))
+
+    shared, alone = losses(state)
+    np.testing.assert_allclose(shared, alone, rtol=1e-4)
 
 
 def test_public_methods_are_jitted_as_they_are():
