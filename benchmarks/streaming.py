@@ -92,7 +92,7 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
 
     config = Config(
         **SETTINGS,
-        training=TrainingConfig(steps=steps or 600, validate_every=steps or 600),
+        training=TrainingConfig(steps=steps or 600, validate_every=steps or 600, warmup_steps=1),
         runtime=RuntimeConfig(data_memory=memory),
     )
     key = jax.random.key(0)
