@@ -21,16 +21,14 @@ class SmokeRun:
         self.folder, self.settings, self.printed = folder, settings, printed
         self.results = folder / "results"
 
-    def snakemake(self, *arguments, snakefile=ROOT / "Snakefile", configfiles=(SMOKE,)):
-        return run_snakemake(
-            self.folder, "--configfile", *configfiles, *arguments, snakefile=snakefile
-        )
+    def snakemake(self, *arguments, configfiles=(SMOKE,), **options):
+        return run_snakemake(self.folder, "--configfile", *configfiles, *arguments, **options)
 
 
-def run_snakemake(folder, *arguments, snakefile=ROOT / "Snakefile"):
+def run_snakemake(folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2")):
     """`snakemake` in a folder, with nothing of this environment that would change what it does."""
     command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
-    return run(*command, "--cores", "2", *arguments)
+    return run(*command, *cores, *arguments)
 
 
 def run_verb(*arguments, **environment):

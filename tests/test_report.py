@@ -22,7 +22,14 @@ PATIENCE = 60
 RESULTS = {
     "Configuration": {"Settings"},
     "Data": {"Picture of the data set"},
-    "Evaluation": {"Tables", "Scores (CSV, to download)", "Block positions"},
+    "Evaluation": {
+        "Tables",
+        "Scores (CSV, to download)",
+        "Joint scores (CSV, to download)",
+        "Block positions",
+        "Calibration",
+        "Skill against horizon",
+    },
     "Training": {"Curves"},
     "Videos": {"Videos"},
 }
@@ -42,7 +49,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def path(smoke, tmp_path_factory):
     report = tmp_path_factory.mktemp("report") / "report.html"
-    done = smoke.snakemake("--report", report)
+    done = smoke.snakemake("--report", report, cores=())
     assert done.returncode == 0, done.stderr
     return report
 

@@ -230,6 +230,13 @@ def test_generate_data_writes_the_same_bytes(smoke, tmp_path):
         assert (tmp_path / path).read_bytes() == (smoke.results / path).read_bytes(), path
 
 
+@pytest.mark.parametrize("targets", [(), ("--", "ablations")])
+def test_what_runs_nothing_needs_no_cores(smoke, targets):
+    done = smoke.snakemake("--summary", *targets, cores=())
+    assert done.returncode == 0, done.stderr
+    assert "results/evaluation/horizons.md" in done.stdout
+
+
 REFUSED = {
     "unknown": (
         {"training": {"stepz": 5}},

@@ -91,8 +91,8 @@ rule speed:
         "results/benchmarks/speed.tsv"
     conda:
         "../../envs/pipeline.yaml"
-    # All there are, so that nothing runs beside it.
-    threads: workflow.cores or 16
+    # All there are, so that nothing runs beside it; a report or a cluster is given none.
+    threads: workflow.resource_settings.cores or 16
     resources:
         mem_mb=8000,
         runtime=60,
