@@ -29,6 +29,8 @@ MAX_SHARDS = 100_000
 """What five digits can name."""
 MAX_SHARD_SIZE = 100_000
 """Trajectories that one job can hold in memory."""
+MAX_DRAWN = 2
+"""GiB of predicted or simulated states that the evaluation holds; it needs some times as much."""
 
 
 class ConfigError(UserError):
@@ -249,7 +251,10 @@ class Variant(Section):
         return {name: getattr(self, name).model_dump(exclude_unset=True) for name in given}
 
 
-UNTRAINED = ("flow", "simulator", "persistence", "kinematic", "recursive")
+UNTRAINED = (
+    *("flow", "simulator", "persistence", "kinematic", "recursive"),
+    *("simulator_all_cores", "gym_pusht"),
+)
 """What the tables hold besides variants: no variant can have such a name."""
 
 
@@ -300,7 +305,7 @@ class EnsembleConfig(Section):
         2.0,
     )
     """s; multiples of the control step."""
-    num_states: int = Field(default=2000, ge=2, le=1_000_000)
+    num_states: int = Field(default=2000, ge=10, le=1_000_000)
     """Test states per horizon, half of them with contact; fewer where the test split has fewer."""
     num_members: int = Field(default=64, ge=4, le=65_536)
     """Members per state: rollouts from it with noise of their own."""
@@ -314,7 +319,7 @@ class EnsembleConfig(Section):
                 raise ValueError(
                     f"horizons: {horizon:g} s is not a multiple of the control step {CONTROL_DT} s"
                 )
-        if len(set(self.horizons)) < len(self.horizons):
+        if len({round(horizon / CONTROL_DT) for horizon in self.horizons}) < len(self.horizons):
             raise ValueError(f"horizons: {list(self.horizons)} names one twice")
         return self
 
@@ -470,6 +475,8 @@ def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Confi
     Raises:
         ConfigError: one line, naming the setting, what was expected and what came.
     """
+    for path in _unnamed(settings):  # JSON would turn them into text
+        raise ConfigError(f"{source}: {path}: expected a name; YAML reads it otherwise: quote it")
     if isinstance(settings.get("variants"), Mapping):  # as those of any section, defaults stay
         settings = {**settings, "variants": _merged(VARIANTS, settings["variants"])}
     try:
@@ -511,6 +518,15 @@ def load_config(source: str | Path) -> Config:
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}: expected settings by name, got {type(settings).__name__}")
     return parse(settings, name)
+
+
+def _unnamed(settings: Any) -> Iterator[str]:
+    """Where a key is no text, as `on` and `~` are none in YAML."""
+    pairs = settings.items() if isinstance(settings, Mapping) else ()
+    for name, value in pairs:
+        if not isinstance(name, str):
+            yield json.dumps(name, default=str)
+        yield from (f"{name}.{path}" for path in _unnamed(value))
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -571,6 +587,18 @@ def _own_contradictions(config: Config) -> Iterator[str]:
             f"{config.ensembles.shard_size} makes {config.ensembles.num_shards} shards, more than "
             f"{MAX_SHARDS}; raise ensembles.shard_size"
         )
+    horizons, states = len(config.ensembles.horizons), config.ensembles.num_states
+    for name, count, value in [
+        ("ensembles.num_members", horizons * states, config.ensembles.num_members),
+        ("evaluation.num_samples", states, config.evaluation.num_samples),
+        ("evaluation.num_recursive_samples", states, config.evaluation.num_recursive_samples),
+    ]:
+        # Seven numbers in single precision each.
+        if (size := count * value * 28 / 2**30) > MAX_DRAWN:
+            yield (
+                f"{name} = {value} for each of {count} states takes {size:.1f} GiB, more than "
+                f"{MAX_DRAWN}; lower it or ensembles.num_states"
+            )
     last = max(config.videos.trajectories, default=0)
     if last >= config.num_trajectories:
         yield (

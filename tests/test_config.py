@@ -17,7 +17,7 @@ REFUSED = {
         "videos: {zzz: 3}",
         "videos.zzz: unknown setting; expected one of trajectories, ranked",
     ),
-    "a number as name": ("1: 2", "1: unknown setting; expected one of seed, num_trajectories"),
+    "a number as name": ("1: 2", "1: expected a name; YAML reads it otherwise: quote it"),
     "text for a number": ("seed: many", 'seed: expected a valid integer, got "many"'),
     "fraction for a count": ("training: {steps: 1.5}", "training.steps: expected a valid integer"),
     "truth for a number": ("training: {steps: true}", "a valid integer, got true"),
@@ -64,6 +64,7 @@ REFUSED = {
         "horizons: 0.15 s is not a multiple of the control step 0.1 s",
     ),
     "the same horizon twice": ("ensembles: {horizons: [0.1, 0.1]}", "names one twice"),
+    "nearly the same horizon twice": ("ensembles: {horizons: [1.0, 1.0000001]}", "one twice"),
     "horizon too long": (
         "ensembles: {horizons: [0.1, 4.0]}",
         "ensembles.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
@@ -87,6 +88,14 @@ REFUSED = {
     "too many ensemble shards": (
         "ensembles: {num_states: 30000, shard_size: 1}",
         "ensembles.num_states = 30000 in shards of 1 makes 120000 shards, more than 100000; raise",
+    ),
+    "more members than memory": (
+        "ensembles: {num_members: 65536, shard_size: 100000}",
+        "ensembles.num_members = 65536 for each of 8000 states takes 13.7 GiB, more than 2; lower",
+    ),
+    "more draws than memory": (
+        "evaluation: {num_samples: 65536}",
+        "evaluation.num_samples = 65536 for each of 2000 states takes 3.4 GiB, more than 2; lower",
     ),
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
     "video of no trajectory": (
@@ -128,6 +137,9 @@ REFUSED = {
         "variants.a b: expected a name of small letters, digits and _",
     ),
     "variant of a name that is taken": ("variants: {flow: {}}", "a row of that name already"),
+    "variant of a simulator's name": ("variants: {gym_pusht: {}}", "a row of that name already"),
+    "truth as name": ("{seed: 1, on: 3}", ": true: expected a name; YAML reads it otherwise"),
+    "nothing as name": ("variants: {wide: {~: 3}}", "variants.wide.null: expected a name"),
     "variant that contradicts what it leaves": (
         "variants: {short: {training: {steps: 100}}}",
         "variants.short: warmup_steps = 500 must be less than steps = 100",
