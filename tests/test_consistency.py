@@ -23,20 +23,20 @@ class Spreading:
         return jnp.asarray(state) + (t_final - t_init) ** self.power * noise
 
 
-def ensemble():
+def ensemble(count=COUNT):
     random = np.random.default_rng(0)
-    state = random.normal(0.0, 50.0, (COUNT, 7)).astype(np.float32)
-    zeros = np.zeros(COUNT, np.float32)
-    states = States(state, state, zeros, zeros + 1.0, np.zeros((COUNT, 2), np.float32))
+    state = random.normal(0.0, 50.0, (count, 7)).astype(np.float32)
+    zeros = np.zeros(count, np.float32)
+    states = States(state, state, zeros, zeros + 1.0, np.zeros((count, 2), np.float32))
     members = np.repeat(state[:, None], 4, axis=1)
-    contact = np.arange(COUNT) < COUNT // 2
-    index = np.arange(COUNT)
-    return Ensembles(states, members, contact, np.ones(COUNT), index, index)
+    contact = np.arange(count) < count // 2
+    index = np.arange(count)
+    return Ensembles(states, members, contact, np.ones(count), index, index)
 
 
-def rows_of(model):
+def rows_of(model, states=None):
     found = consistency.measure(
-        "some", model, 1.0, ensemble(), np.ones(7), 0, key=jax.random.key(0)
+        "some", model, 1.0, states or ensemble(), np.ones(7), 0, key=jax.random.key(0)
     )
     return consistency.as_table(found)
 
@@ -69,6 +69,23 @@ def test_an_inconsistent_law_is_seen():
 def test_a_model_of_five_numbers_has_poses_alone():
     names = tuple(name for name in STATE_NAMES if "velocity" not in name)
     assert set(rows_of(Spreading(0.5, names))["group"]) == {"pose"}
+
+
+def test_strata_are_halves_and_keep_their_shares():
+    """A hundred of 640 states have contact; weights say that they are a tenth of all."""
+    contact = np.arange(640) < 100
+    weight = np.where(contact, 0.1 / 100, 0.9 / 540)
+    found = ensemble(640)._replace(contact=contact, weight=weight)
+    table = rows_of(Spreading(1.0), found).query("group == 'pose' and steps == 10")
+    rows = table.set_index("contact")
+    assert rows["n_states"].to_dict() == {"contact": 100, "free": 128, "all": 228}
+    touched, free, both = (rows.loc[name, "energy_distance"] for name in ("contact", "free", "all"))
+    assert touched != pytest.approx(free, rel=1e-3)
+    assert both == pytest.approx(0.1 * touched + 0.9 * free)
+
+
+def test_of_no_flow_there_is_no_table():
+    assert consistency.as_markdown(consistency.as_table([])) == []
 
 
 def test_markdown_names_each_model_once(consistent):

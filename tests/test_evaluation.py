@@ -1,6 +1,8 @@
 """The evaluation: scores against closed forms, predictors against known laws, reports."""
 
 import io
+import shutil
+import tracemalloc
 
 import equinox as eqx
 import jax
@@ -131,6 +133,20 @@ def test_distances_do_not_depend_on_how_many_are_in_memory(monkeypatch):
     expected = metrics.energy_distance(one, other)
     monkeypatch.setattr(metrics, "CHUNK", 7)
     np.testing.assert_array_equal(metrics.energy_distance(one, other), expected)
+    for pairs in (60, 11, 1):  # of two states, of two draws, of one
+        monkeypatch.setattr(metrics, "PAIRS", pairs)
+        np.testing.assert_allclose(metrics.energy_distance(one, other), expected, atol=1e-12)
+
+
+def test_many_draws_take_no_more_memory():
+    random = np.random.default_rng(0)
+    draws = random.normal(size=(2, 6000, 1))
+    tracemalloc.start()
+    found = metrics.mean_distance(draws)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 8 * metrics.PAIRS  # all pairs of a state are 8.6 PAIRS
+    np.testing.assert_allclose(found, 2 / np.sqrt(np.pi), rtol=0.05)
 
 
 def test_gaussian_density_is_scipys():
@@ -145,7 +161,8 @@ def test_means_stand_for_all_states_and_intervals_are_as_wide_as_theory_says():
     contact = np.arange(600) % 2 == 0
     weight = np.where(contact, 0.4, 1.6)  # contact is a fifth of all states, and half of these
     values = np.where(contact, 10.0, 1.0) + random.normal(size=600)
-    resampler = Resampler(contact, weight, seed=0)
+    trajectory = np.arange(600)
+    resampler = Resampler(contact, weight, trajectory, seed=0)
     means = resampler.means(np.stack([values, 2.0 * values], axis=1))
     assert resampler.sizes == {"contact": 300, "free": 300, "all": 600}
     for stratum, rows in (("contact", contact), ("free", ~contact)):
@@ -159,16 +176,40 @@ def test_means_stand_for_all_states_and_intervals_are_as_wide_as_theory_says():
     # Strata keep their shares, so the difference between them adds nothing to the error.
     assert found.upper - found.lower < 0.25
     assert estimate(means["all"][:, 1] / means["all"][:, 0]) == pytest.approx((2.0, 2.0, 2.0))
-    again = Resampler(contact, weight, seed=0).means(np.stack([values, 2.0 * values], axis=1))
+    both = np.stack([values, 2.0 * values], axis=1)
+    again = Resampler(contact, weight, trajectory, seed=0).means(both)
     np.testing.assert_array_equal(again["all"], means["all"])
-    other = Resampler(contact, weight, seed=1).means(values[:, None])
+    other = Resampler(contact, weight, trajectory, seed=1).means(values[:, None])
     assert not np.allclose(other["all"][1:, 0], means["all"][1:, 0])
 
 
 def test_a_stratum_without_states_has_no_mean():
-    means = Resampler(np.ones(5, bool), np.ones(5), seed=0).means(np.arange(5.0)[:, None])
+    resampler = Resampler(np.ones(5, bool), np.ones(5), np.arange(5), seed=0)
+    means = resampler.means(np.arange(5.0)[:, None])
     assert means.keys() == {"contact", "all"}
     np.testing.assert_array_equal(means["all"], means["contact"])
+
+
+def test_states_of_one_trajectory_are_no_independent_ones():
+    random = np.random.default_rng(0)
+    trajectory = np.repeat(np.arange(150), 4)
+    contact = np.arange(600) % 2 == 0
+    values = random.normal(size=150)[trajectory]
+    means = Resampler(contact, np.ones(600), trajectory, seed=0).means(values[:, None])
+    # Also of both strata together: a trajectory has states of both.
+    for stratum in ("contact", "free", "all"):
+        found = estimate(means[stratum][:, 0])
+        assert found.value == pytest.approx(values.mean())
+        half = (found.upper - found.lower) / 2
+        assert half == pytest.approx(1.96 * values.std() / np.sqrt(150), rel=0.15)
+
+
+def test_resamples_without_a_state_of_a_stratum_are_left_out():
+    contact, trajectory = np.arange(6) == 0, np.array([0, 0, 1, 1, 2, 2])
+    means = Resampler(contact, np.ones(6), trajectory, seed=0).means(np.arange(6.0)[:, None])
+    assert np.isnan(means["contact"][:, 0]).mean() == pytest.approx((2 / 3) ** 3, abs=0.05)
+    assert estimate(means["contact"][:, 0]) == (0.0, 0.0, 0.0)
+    assert np.isfinite(estimate(means["all"][:, 0])).all()
     assert np.isnan(estimate(np.full(5, np.nan))).all()
 
 
@@ -209,12 +250,21 @@ def test_ensembles_of_other_settings_are_refused(folder):
         load_ensembles(folder / "ensembles", other)
 
 
+def test_a_copied_shard_is_refused(tmp_path, folder):
+    shutil.copytree(folder / "ensembles", tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "00000.h5", tmp_path / "00001.h5")
+    with pytest.raises(
+        store.StoreError, match=r"00001\.h5: expected states 25 to 49, got 0 to 24;"
+    ):
+        load_ensembles(tmp_path, CONFIG)
+
+
 def test_too_few_states_are_named(tmp_path, folder):
     config = CONFIG.model_copy(
-        update={"ensembles": EnsembleConfig(horizons=(0.1,), num_states=2, num_members=4)}
+        update={"ensembles": EnsembleConfig(horizons=(0.1,), num_states=10, num_members=4)}
     )
     arrays = simulate_ensembles(config, folder / "dataset.h5", 0, 1)
-    attributes = record("ensembles", config) | {"first": 0, "stop": 2}
+    attributes = record("ensembles", config) | {"first": 0, "stop": 10}
     store.write(tmp_path / "00000.h5", "ensembles", arrays, attributes)
     with pytest.raises(UserError, match=r"at least 2 states 0\.1 s ahead, got 1; raise num_traj"):
         load_ensembles(tmp_path, config)
@@ -327,7 +377,7 @@ def cells_of(count=400, horizons=(0.5, 0.1)):
     cells = []
     for horizon in horizons:
         ensemble, predictions = known_law(count)
-        resampler = Resampler(ensemble.contact, ensemble.weight, seed=0)
+        resampler = Resampler(ensemble.contact, ensemble.weight, ensemble.trajectory, seed=0)
         for name, prediction in predictions.items():
             values = score(name, prediction, ensemble, np.full(7, 10.0), 0)
             means = resampler.means(np.stack(list(values.values()), axis=1))

@@ -73,7 +73,7 @@ def evaluate_pusht(
     steps: list[dict[str, Any]] = []
     key = jax.random.key(config.seed)
     for horizon, ensemble in found.items():
-        resampler = Resampler(ensemble.contact, ensemble.weight, config.seed)
+        resampler = Resampler(ensemble.contact, ensemble.weight, ensemble.trajectory, config.seed)
         for predictor in predictors:
             prediction = predictor(
                 ensemble.states,
@@ -100,7 +100,7 @@ def evaluate_pusht(
         print(f"{horizon:g} s ahead: {len(ensemble.states)} states scored", flush=True)
     seconds = time.monotonic() - started
     horizons, intervals = tables.horizons(cells), tables.intervals(cells)
-    notes = _notes(config, found, seconds)
+    notes = _notes(config, found, seconds, of_steps=bool(steps))
     consistent = consistency.as_table(steps)
     text = tables.as_markdown(horizons, notes, consistency.as_markdown(consistent))
     calibration = tables.calibration(cells)
@@ -208,7 +208,9 @@ def _load(paths: Mapping[str, Path], config: Config, dataset: Path) -> dict[str,
     return models
 
 
-def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> list[str]:
+def _notes(
+    config: Config, found: Mapping[float, Ensembles], seconds: float, *, of_steps: bool
+) -> list[str]:
     sizes = "; ".join(
         f"{horizon:g} s: {ensemble.contact.sum()} with contact and {(~ensemble.contact).sum()} "
         f"without, {ensemble.weight[ensemble.contact].sum() / ensemble.weight.sum():.0%} of the "
@@ -217,6 +219,11 @@ def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> 
     )
     members = config.ensembles.num_members
     draws = config.evaluation.num_samples
+    on_steps = (
+        f"Energy distances between one step and several, from {consistency.STATES} states at most "
+        f"and {consistency.DRAWS} draws each, every number divided by its typical change over the "
+        "horizon: 0, up to the noise, where they give the same law."
+    )
     return [
         f"CRPS: continuous ranked probability score, fair estimate from {draws} draws per state "
         f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
@@ -232,9 +239,7 @@ def _notes(config: Config, found: Mapping[float, Ensembles], seconds: float) -> 
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
         f"nor model selection sees, and weighted to stand for all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",
-        f"Energy distances between one step and several, from {consistency.STATES} states at most "
-        f"and {consistency.DRAWS} draws each, every number divided by its typical change over the "
-        "horizon: 0, up to the noise, where they give the same law.",
+        *[on_steps] * of_steps,
         "Intervals, joint scores, rank histograms and the split by contact: `intervals.csv`, "
         "`distances.csv`, `calibration.csv`, `consistency.csv` and `horizons.csv`.",
         f"Evaluated in {seconds:.0f} s; "

@@ -22,7 +22,8 @@ from nsf_pipeline.evaluation.states import Ensembles, States
 STEPS = (2, 10)
 """What one step is held against."""
 STATES, DRAWS = 256, 32
-"""Test states per horizon, at most, and draws from each: every step costs as much as a draw."""
+"""Test states per horizon, at most, half of them with contact, and draws from each: every step
+costs as much as a draw."""
 CHUNK = 64
 """States drawn from at once."""
 COLUMNS = (
@@ -64,10 +65,15 @@ def measure(
         key: for the draws.
     """
     random = np.random.default_rng([seed, ensemble.states.gap])
-    rows = np.sort(random.permutation(len(ensemble.states))[:STATES])
+    strata = [np.flatnonzero(ensemble.contact == kind) for kind in (True, False)]
+    rows = np.sort(np.concatenate([random.permutation(s)[: STATES // 2] for s in strata]))
+    # However many are taken of a stratum, it keeps its share.
+    weight = ensemble.weight.copy()
+    for stratum in strata:
+        weight[stratum] *= len(stratum) / max(1, min(len(stratum), STATES // 2))
     states = States(*(values[rows] for values in ensemble.states)).seen_with(model.state_names)
     one = draws_in_steps(model, states, 1, key=jax.random.fold_in(key, 0))
-    resampler = Resampler(ensemble.contact[rows], ensemble.weight[rows], seed)
+    resampler = Resampler(ensemble.contact[rows], weight[rows], ensemble.trajectory[rows], seed)
     found = []
     for steps in (1, *STEPS):
         other = draws_in_steps(model, states, steps, key=jax.random.fold_in(key, steps))
@@ -115,7 +121,12 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:
-    """A short table: poses at the longest horizon, over all states; models by consistency."""
+    """A short table: poses at the longest horizon, over all states; models by consistency.
+
+    Of no models, nothing.
+    """
+    if table.empty:
+        return []
     horizon = table["horizon_s"].max()
     rows = table[
         (table["horizon_s"] == horizon) & (table["group"] == "pose") & (table["contact"] == "all")

@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import scoringrules
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 INTERVALS = (0.5, 0.9)
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 CHUNK = 256
-"""States whose pairs of draws are in memory at once."""
+"""States in memory at once, at most."""
+PAIRS = CHUNK * 128 * 128
+"""Pairs of draws in memory at once: those of fewer states where each has many."""
 
 
 class Group(NamedTuple):
@@ -87,26 +89,30 @@ def mean_distance(
     one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"] | None = None
 ) -> Float[np.ndarray, " n"]:
     """Mean Euclidean distance between the draws of two laws, or of one law's different draws."""
-    result = np.empty(len(one))
-    for first in range(0, len(one), CHUNK):
-        part = slice(first, first + CHUNK)
+    width = (one if other is None else other).shape[1]
+    pairs = one.shape[1] * (width - (other is None))
+    states = min(CHUNK, max(1, PAIRS // (one.shape[1] * width)))
+    draws = max(1, PAIRS // (states * width))
+    result = np.zeros(len(one))
+    for first in range(0, len(one), states):
+        part = slice(first, first + states)
         a = one[part].astype(np.float64)
         centre = a.mean(axis=1, keepdims=True)  # keeps the digits of small differences
         a = a - centre
         b = a if other is None else other[part].astype(np.float64) - centre
-        squared = (
-            np.square(a).sum(axis=-1)[:, :, None]
-            + np.square(b).sum(axis=-1)[:, None, :]
-            - 2.0 * a @ b.transpose(0, 2, 1)
-        )
-        distances = np.sqrt(np.maximum(squared, 0.0))
-        if other is None:
-            # A draw and itself are 0 apart, but for rounding.
-            diagonal = np.arange(a.shape[1])
-            distances[:, diagonal, diagonal] = 0.0
-            result[part] = distances.sum(axis=(1, 2)) / (a.shape[1] * (a.shape[1] - 1))
-        else:
-            result[part] = distances.mean(axis=(1, 2))
+        for row in range(0, a.shape[1], draws):
+            some = a[:, row : row + draws]
+            squared = (
+                np.square(some).sum(axis=-1)[:, :, None]
+                + np.square(b).sum(axis=-1)[:, None, :]
+                - 2.0 * some @ b.transpose(0, 2, 1)
+            )
+            distances = np.sqrt(np.maximum(squared, 0.0))
+            if other is None:
+                # A draw and itself are 0 apart, but for rounding.
+                own = np.arange(some.shape[1])
+                distances[:, own, row + own] = 0.0
+            result[part] += distances.sum(axis=(1, 2)) / pairs
     return result
 
 
@@ -149,37 +155,44 @@ def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 class Resampler:
-    """Means over the states of a horizon, and the same over states drawn again and again.
+    """Means over the states of a horizon, and the same over trajectories drawn again and again.
 
-    States with contact and without are strata: each is resampled within itself, and means over
-    all states weigh them by their shares in the test split.
+    A trajectory is drawn with all its states, which are not independent. States with contact and
+    without are strata: means over all states weigh them by their shares in the test split, which
+    no resample changes.
     """
 
     def __init__(
-        self, contact: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"], seed: int
+        self,
+        contact: Bool[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"],
+        trajectory: Int[np.ndarray, " n"],
+        seed: int,
     ) -> None:
         """Draw the resamples, the same for all that is averaged: ratios of means are then paired.
 
         Args:
             contact: which states have contact.
             weight: in means over all states.
+            trajectory: that each state is from.
             seed: of the resamples.
         """
         random = np.random.default_rng(seed)
+        distinct, which = np.unique(trajectory, return_inverse=True)
+        count = len(distinct)
+        drawn = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+        counts = np.concatenate([np.ones((1, count)), drawn])[:, which]
         self._strata: list[tuple[str, np.ndarray, np.ndarray, float]] = []
         for name, among in (("contact", contact), ("free", ~contact)):
             rows = np.flatnonzero(among)
             if len(rows):
-                counts = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
-                shares = np.concatenate([np.ones((1, len(rows))), counts]) / len(rows)
+                shares = counts[:, rows]
+                total = shares.sum(axis=1, keepdims=True)
+                # A resample may have none of the few trajectories of a stratum: it has no mean.
+                shares = shares / np.where(total > 0.0, total, np.nan)
                 self._strata.append((name, rows, shares, weight[rows].sum() / weight.sum()))
         self.sizes = {name: len(rows) for name, rows, _, _ in self._strata}
         self.sizes["all"] = len(contact)
-
-    def rows(self, stratum: str) -> np.ndarray:
-        """Places of a stratum's states: "contact", "free" or "all"."""
-        found = [rows for name, rows, _, _ in self._strata if stratum in (name, "all")]
-        return np.sort(np.concatenate(found))
 
     def means(self, values: Float[np.ndarray, "n k"]) -> dict[str, np.ndarray]:
         """By stratum, (1 + RESAMPLES, k): the means, and below them those over the resamples."""

@@ -16,7 +16,9 @@ from nsf_pipeline.model.features import nominal_path
 from nsf_pipeline.timing import CONTROL_DT
 
 CHUNK = 256
-"""States drawn from at once, which bounds the memory."""
+"""States drawn from at once, at most."""
+DRAWS = CHUNK * 128
+"""Draws at once, which bounds the memory: of fewer states where each has many."""
 PATH_STEPS = 48
 """Steps of the kinematic prediction's path."""
 
@@ -54,7 +56,8 @@ class OnePass:
         """Draws and densities."""
         seen = states.seen_with(self.model.state_names)
         keys = jax.random.split(key, len(states))
-        return Prediction(*in_chunks(_one_pass, self.model, seen, keys, num_samples))
+        chunk = _states_at_once(num_samples)
+        return Prediction(*in_chunks(_one_pass, self.model, seen, keys, num_samples, chunk=chunk))
 
 
 class Recursive:
@@ -75,7 +78,8 @@ class Recursive:
         seen = states.seen_with(self.model.state_names)
         keys = jax.random.split(key, len(states))
         count = min(num_samples, self.max_samples)
-        (draws,) = in_chunks(_step_by_step, self.model, seen, keys, count)
+        chunk = _states_at_once(count)
+        (draws,) = in_chunks(_step_by_step, self.model, seen, keys, count, chunk=chunk)
         return Prediction(draws, None)
 
 
@@ -132,6 +136,10 @@ class Simulator:
 
 def _repeated(values: np.ndarray, count: int) -> np.ndarray:
     return np.broadcast_to(values[:, None], (len(values), count, values.shape[1]))
+
+
+def _states_at_once(num_samples: int) -> int:
+    return min(CHUNK, max(1, DRAWS // num_samples))
 
 
 def in_chunks(

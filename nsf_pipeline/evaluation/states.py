@@ -82,7 +82,7 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
         config: what the stage `ensembles` reads.
 
     Raises:
-        StoreError: a shard is missing, damaged, or was made by other settings or code.
+        StoreError: a shard is missing, damaged, another's, or was made by other settings or code.
         UserError: a horizon has too few states to score.
     """
     expected = stage_fingerprint("ensembles", config)
@@ -91,6 +91,12 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
         path = folder / f"{shard:05d}.h5"
         with store.reading(path, "ensembles") as file:
             store.require_fingerprint(path, file, expected)
+            first, stop = (int(file.attrs[end]) for end in ("first", "stop"))
+            if (first, stop) != (own := config.ensembles.shard_range(shard)):
+                raise store.StoreError(
+                    f"{path}: expected states {own[0]} to {own[1] - 1}, got {first} to {stop - 1}; "
+                    "delete it and run the workflow again"
+                )
             parts.append({name: file[name][...] for name in store.ENSEMBLES})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in store.ENSEMBLES}
     found = {}
