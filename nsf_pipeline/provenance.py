@@ -144,7 +144,10 @@ def source_digest(stage: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    names = ("nsf_pipeline", "gym-pusht", "gymnasium", "h5py", "numpy", "pymunk", "jax", "equinox")
+    names = (
+        *("nsf_pipeline", "gym-pusht", "gymnasium", "h5py", "numpy", "pymunk"),
+        *("jax", "equinox", "diffrax", "scoringrules"),
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:

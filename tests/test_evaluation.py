@@ -494,6 +494,16 @@ def test_figures_have_the_same_bytes_each_time(tmp_path, horizons):
     assert len(list((tmp_path / "b").iterdir())) == 3
 
 
+def test_a_model_has_one_colour_in_every_figure():
+    few, many = figures.styles_of(["neural_sde", "mine"]), figures.styles_of(["wide", "mine"])
+    assert few["neural_sde"] == many["neural_sde"]
+    assert few["mine"] == many["wide"] != many["mine"]
+    others = figures.styles_of(f"model{number}" for number in range(20))
+    looks = [look for name, look in others.items() if name.startswith("model")]
+    assert len(set(looks)) == 20
+    assert len(set(others.values())) == len(others)
+
+
 def test_the_outline_is_the_blocks():
     sim = pusht.Simulator()
     outline = Polygon(figures.t_outline(sim.reset(0)[4:]))

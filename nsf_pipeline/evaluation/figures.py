@@ -1,6 +1,6 @@
 """Pictures: skill against horizon, calibration, predicted and real block poses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -21,11 +21,24 @@ from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
-MODELS = (
-    *("#3b6fb6", "#e8871e", "#4f9d69", "#8e5ea2", "#c2a83e"),
-    *("#3aa6a6", "#a0522d", "#6b7280", "#c0517a", "#7f9c2f"),
-)
-MARKERS = "osD^vP*Xp"
+STYLES = {
+    FLOW: (PREDICTED, "o"),
+    "recursive": ("#e8871e", "s"),
+    "kinematic": ("#4f9d69", "D"),
+    "gaussian": ("#8e5ea2", "^"),
+    "unconditional": ("#c2a83e", "v"),
+    "no_consistency": ("#3aa6a6", "P"),
+    "autonomous": ("#a0522d", "*"),
+    "state5": ("#6b7280", "X"),
+    "neural_sde": ("#c0517a", "p"),
+    PERSISTENCE: (START, "d"),
+    SIMULATOR: ("#000000", "o"),
+    "simulator_all_cores": ("#4a4a4a", "s"),
+    "gym_pusht": ("#8a8a8a", "D"),
+}
+"""A model's colour and marker, the same in every figure."""
+OTHERS = ("#7f9c2f", "#e377c2", "#17becf", "#8c1c13", "#5a4fcf")
+MARKERS = "h<>d"
 """Of another number than colours, so that pairs of both repeat late."""
 SCENES = 4
 DRAWN = 40
@@ -37,6 +50,15 @@ POINTS = 400
 RATIO_TICKS = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 MARGIN = 25.0
 """px round a scene."""
+
+
+def styles_of(models: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker by model: known names' own, others' by their place among the others."""
+    others = [name for name in dict.fromkeys(models) if name not in STYLES]
+    return STYLES | {
+        name: (OTHERS[number % len(OTHERS)], MARKERS[number % len(MARKERS)])
+        for number, name in enumerate(others)
+    }
 
 
 def skill(table: pd.DataFrame) -> Figure:
@@ -51,19 +73,20 @@ def skill(table: pd.DataFrame) -> Figure:
     of_all = table[table["contact"] == "all"]
     models = [m for m in dict.fromkeys(of_all["model"]) if m not in (SIMULATOR, PERSISTENCE)]
     models.sort(key=lambda model: model != FLOW)
+    styles = styles_of(of_all["model"])
     horizons = sorted(set(of_all["horizon_s"]))
     for (top, bottom), group in zip(axes.T, GROUPS, strict=True):
         of_group = of_all[of_all["group"] == group].sort_values("horizon_s")
         for axis, metric in ((top, "skill"), (bottom, "crps_ratio")):
             rows = of_group[of_group["metric"] == metric]
-            for number, model in enumerate(models):
+            for model in models:
                 row = rows[rows["model"] == model]
-                color, front = MODELS[number % len(MODELS)], model == FLOW
+                (color, marker), front = styles[model], model == FLOW
                 axis.plot(
                     row["horizon_s"],
                     row["value"],
                     color=color,
-                    marker=MARKERS[number % len(MARKERS)],
+                    marker=marker,
                     markersize=5,
                     linewidth=2.2 if front else 1.3,
                     zorder=3 if front else 2,

@@ -26,7 +26,8 @@ from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.rollouts import desired_positions
 from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.evaluation.figures import MODELS, save
+from nsf_pipeline.evaluation.figures import save, styles_of
+from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, as_csv
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import load_model
@@ -37,7 +38,7 @@ from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
 SIMULATED = {SIMULATOR: 256, PARALLEL: 1024, GYM: 16}
-"""Trajectories simulated at once, at most: so many more take so many times longer."""
+"""Trajectories simulated at once, at most: a larger number is reckoned from so many."""
 COLUMNS = (
     "model",
     "at_once",
@@ -76,6 +77,7 @@ def measure_speed(
     dataset: Path,
     scores: Path,
     folder: Path,
+    threads: int | None = None,
 ) -> None:
     """Time predictions to the longest horizon, and write tables, a figure and what made them.
 
@@ -88,33 +90,36 @@ def measure_speed(
         dataset: its test split holds the states to start from.
         scores: `horizons.csv`, where the figure's other axis comes from.
         folder: where the reports go.
+        threads: cores to simulate on; None for all.
 
     Raises:
         FileError: something cannot be read or written.
         UserError: no test trajectory lasts as long.
     """
+    started = time.monotonic()
+    cores = threads or len(os.sched_getaffinity(0))
     horizon = max(config.ensembles.horizons)
+    try:
+        crps = crps_of(pd.read_csv(scores), horizon)
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{scores}: not a table of scores: {error}") from None
     models = {name: load_model(path) for name, path in {FLOW: model_path, **variants}.items()}
     starts = choose_starts(config, dataset, horizon, max(config.speed.sizes))
-    with all_cores() as pool:
+    with all_cores(cores) as pool:
         table = time_all(
             {
                 FLOW: one_pass(models[FLOW], horizon),
                 RECURSIVE: step_by_step(models[FLOW], horizon),
                 **{name: one_pass(models[name], horizon) for name in variants},
                 SIMULATOR: lambda starts: lambda: simulated(starts),
-                PARALLEL: lambda starts: lambda: simulated_by(pool, starts),
+                PARALLEL: lambda starts: lambda: simulated_by(pool, cores, starts),
                 GYM: stepped,
             },
             starts,
             config,
         )
-    try:
-        crps = crps_of(pd.read_csv(scores), horizon)
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{scores}: not a table of scores: {error}") from None
     made = json.dumps(record("speed", config), indent=2, sort_keys=True) + "\n"
-    text = as_markdown(table, horizon, config)
+    text = as_markdown(table, horizon, config, cores, time.monotonic() - started)
     reports = {"speed.csv": as_csv(table), "speed.md": text, "speed.json": made}
     for name, content in reports.items():
         with replacing(folder / name) as beside:
@@ -213,9 +218,9 @@ def simulated(starts: Starts) -> np.ndarray:
 
 
 @contextmanager
-def all_cores() -> Iterator[ProcessPoolExecutor]:
+def all_cores(cores: int) -> Iterator[ProcessPoolExecutor]:
     """A process for each core, all of them started and ready."""
-    cores, context = os.cpu_count() or 1, get_context("spawn")
+    context = get_context("spawn")
     barrier = context.Barrier(cores)
     with ProcessPoolExecutor(cores, context, _meet, (barrier,)) as pool:
         list(pool.map(abs, range(cores)))
@@ -226,9 +231,9 @@ def _meet(barrier: Barrier) -> None:
     barrier.wait()
 
 
-def simulated_by(pool: ProcessPoolExecutor, starts: Starts) -> np.ndarray:
+def simulated_by(pool: ProcessPoolExecutor, cores: int, starts: Starts) -> np.ndarray:
     """The same on all cores, each with its share."""
-    shares = np.array_split(np.arange(len(starts.state)), os.cpu_count() or 1)
+    shares = np.array_split(np.arange(len(starts.state)), cores)
     parts = [Starts(*(values[share] for values in starts)) for share in shares if len(share)]
     return np.concatenate(list(pool.map(simulated, parts)))
 
@@ -249,41 +254,46 @@ def stepped(starts: Starts) -> Prepared:
 def time_all(sides: Mapping[str, Side], starts: Starts, config: Config) -> pd.DataFrame:
     """`speed.csv`: medians over rounds, in each of which all sides take their turn.
 
-    Every second round goes in reverse order. What is compiled or started runs once before.
+    Every second round goes in reverse order. What is compiled or started runs once before. What
+    is capped is timed once.
     """
     rows = []
+    taken: dict[tuple[str, int], list[float]] = {}
     for size in sorted(config.speed.sizes):
+        counts = {name: min(size, SIMULATED.get(name, size)) for name in sides}
         work: dict[tuple[str, int], Prepared] = {}
-        for name, side in sides.items():
-            count = min(size, SIMULATED.get(name, size))
-            work[name, count] = side(starts.first(count))
-            work[name, count]()
-        taken: dict[str, list[float]] = {name: [] for name in sides}
+        for side in [side for side in counts.items() if side not in taken]:
+            work[side] = sides[side[0]](starts.first(side[1]))
+            work[side]()
+            taken[side] = []
         for turn in range(config.speed.rounds):
-            for name, count in list(work)[:: -1 if turn % 2 else 1]:
+            for side in list(work)[:: -1 if turn % 2 else 1]:
                 started = time.perf_counter()
-                work[name, count]()
-                taken[name].append((time.perf_counter() - started) / count)
-        flow = statistics.median(taken[FLOW])
-        for name, count in work:
-            median = statistics.median(taken[name])
-            spread = min(taken[name]), max(taken[name])
+                work[side]()
+                taken[side].append((time.perf_counter() - started) / side[1])
+        flow = statistics.median(taken[FLOW, counts[FLOW]])
+        for name, count in counts.items():
+            times = taken[name, count]
+            median, spread = statistics.median(times), (min(times), max(times))
             rows.append((name, size, median, *spread, median / flow, count))
         print(f"{size} at once: timed", flush=True)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def crps_of(scores: pd.DataFrame, horizon: float) -> dict[str, float]:
+def crps_of(scores: pd.DataFrame, horizon: float) -> dict[str, Estimate]:
     """CRPS (px) of the block's position at a horizon over all states, by model."""
     chosen = scores[
         np.isclose(scores["horizon_s"], horizon)
         & (scores["group"] == "block_position")
         & (scores["contact"] == "all")
     ]
-    return dict(zip(chosen["model"], chosen["crps"], strict=True))
+    found = chosen[["crps", "crps_lower", "crps_upper"]].itertuples(index=False)
+    return {name: Estimate(*row) for name, row in zip(chosen["model"], found, strict=True)}
 
 
-def as_markdown(table: pd.DataFrame, horizon: float, config: Config) -> str:
+def as_markdown(
+    table: pd.DataFrame, horizon: float, config: Config, cores: int, seconds: float
+) -> str:
     """Times per trajectory, and how many times the flow's, by how many are predicted at once."""
     sizes = sorted(set(table["at_once"]))
     lines = [
@@ -307,12 +317,15 @@ def as_markdown(table: pd.DataFrame, horizon: float, config: Config) -> str:
     lines += [
         "",
         "- Each trajectory starts from another state of the test split. Models run compiled, on "
-        f"{len(jax.devices())} x {jax.devices()[0].device_kind}, with {os.cpu_count()} cores; "
+        f"{len(jax.devices())} x {jax.devices()[0].device_kind}, with {cores} cores; "
         "`recursive` is the flow one control step at a time.",
         f"- Medians over {config.speed.rounds} rounds in one process, all by turns; least and most "
-        "are in `speed.csv`. Simulators take as long for each trajectory however many there are, "
-        f"so more than {simulated} are reckoned from that many. gym_pusht starts from resets.",
-        "- " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
+        "are in `speed.csv`. Simulators run one trajectory after another: at most so many are "
+        f"timed, {simulated}, and for more the time of each is taken to be the same. gym_pusht "
+        "starts from resets.",
+        f"- Measured in {seconds:.0f} s; "
+        + ", ".join(f"{name} {version}" for name, version in versions().items())
+        + ".",
     ]
     return "\n".join([*lines, ""])
 
@@ -326,28 +339,34 @@ def _duration(seconds: float) -> str:
     return f"{seconds * factor:.3g} {unit}"
 
 
-def accuracy_against_cost(table: pd.DataFrame, crps: Mapping[str, float], horizon: float) -> Figure:
+def accuracy_against_cost(
+    table: pd.DataFrame, crps: Mapping[str, Estimate], horizon: float
+) -> Figure:
     """CRPS of the block's position against time per trajectory: lower left is better.
 
-    A row of dots is one model: the larger the dot, the more trajectories at once.
+    A row of dots is one model: the larger the dot, the more trajectories at once. Upright lines
+    are the 95 % intervals of the CRPS.
 
     Args:
         table: as `time_all` gives it.
-        crps: px, by model; simulators have the simulator's.
+        crps: px, by model in the order of the other figures; simulators have the simulator's.
         horizon: s.
     """
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.subplots()
     sizes = sorted(set(table["at_once"]))
-    for number, name in enumerate(dict.fromkeys(table["model"])):
-        score = crps.get(SIMULATOR if name in SIMULATED else name)
-        if score is None:
+    styles = styles_of([*crps, *table["model"]])
+    for name in dict.fromkeys(table["model"]):
+        found = crps.get(SIMULATOR if name in SIMULATED else name)
+        if found is None:
             continue
+        color, marker = styles[name]
         rows = table[table["model"] == name].sort_values("at_once")
         areas = [20.0 + 100.0 * sizes.index(size) / len(sizes) for size in rows["at_once"]]
-        color = MODELS[number % len(MODELS)]
-        axes.plot(rows["seconds"], [score] * len(rows), color=color, linewidth=1, alpha=0.5)
-        axes.scatter(rows["seconds"], [score] * len(rows), s=areas, color=color, label=name)
+        score = [found.value] * len(rows)
+        axes.plot(rows["seconds"], score, color=color, linewidth=1, alpha=0.5)
+        axes.vlines(rows["seconds"], found.lower, found.upper, color=color, linewidth=1)
+        axes.scatter(rows["seconds"], score, s=areas, color=color, marker=marker, label=name)
     axes.set(
         xscale="log",
         xlabel="time per predicted trajectory (s)",
