@@ -5,17 +5,20 @@ Each imports what it needs when it runs, so that jobs start fast and simulate wi
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, get_args
 
 from nsf_pipeline.config import (
     MAX_SHARD_SIZE,
     MAX_SHARDS,
+    UNTRAINED,
     Config,
     Rank,
     json_schema,
@@ -26,8 +29,6 @@ from nsf_pipeline.timing import CONTROL_DT
 
 STANDARD_ERROR = 2
 FAILED, INTERRUPTED = 1, 130
-TAKEN = {"flow", "simulator", "persistence", "kinematic", "recursive"}
-"""Names of what is always evaluated."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,11 +170,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _before_jax(options.threads)
     from nsf_pipeline.evaluation.comparison import evaluate_pusht
 
-    variants = dict(options.variant)
-    if len(variants) < len(options.variant):
-        raise UserError("--variant: expected each name once; give every model its own")
-    if taken := sorted(variants.keys() & TAKEN):
-        raise UserError(f"--variant {taken[0]}: that name is taken; give the model another")
+    variants = _variants(options)
     evaluate_pusht(
         options.config,
         options.model,
@@ -191,11 +188,21 @@ def _speed(options: argparse.Namespace) -> None:
     measure_speed(
         options.config,
         options.model,
-        dict(options.variant),
+        _variants(options),
         options.dataset,
         options.scores,
         options.output,
+        options.threads,
     )
+
+
+def _variants(options: argparse.Namespace) -> dict[str, Path]:
+    variants = dict(options.variant)
+    if len(variants) < len(options.variant):
+        raise UserError("--variant: expected each name once; give every model its own")
+    if taken := sorted(variants.keys() & set(UNTRAINED)):
+        raise UserError(f"--variant {taken[0]}: that name is taken; give the model another")
+    return variants
 
 
 def _ensembles(options: argparse.Namespace) -> None:
@@ -312,19 +319,23 @@ def _side_by_side(
         for arguments in calls:
             function(*arguments)
         return
-    with ProcessPoolExecutor(count) as pool:
-        jobs = [pool.submit(function, *arguments) for arguments in calls]
-        for job in jobs:
-            try:
+    # Ctrl-C reaches all of them, and is this one's to obey.
+    with ProcessPoolExecutor(
+        count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        try:
+            for job in [pool.submit(function, *arguments) for arguments in calls]:
                 job.result()
-            except BrokenProcessPool:
-                raise UserError(
-                    "a process was killed, for want of memory perhaps: lower --jobs or shard_size, "
-                    "and run the same command again"
-                ) from None
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        except BrokenProcessPool:
+            raise UserError(
+                "a process was killed, for want of memory perhaps: lower --jobs or shard_size, "
+                "and run the same command again"
+            ) from None
+        except BaseException:
+            # Calls that wait already cannot be taken back, and files come whole or not at all.
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def _generate_shard(config: Config, shard: int, folder: Path) -> None:

@@ -1,8 +1,11 @@
 """The verbs: what they refuse and how, and that by hand they do what the workflow does."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 
 import h5py
@@ -34,6 +37,8 @@ CONFIGURED = {
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }
+PROMPT = 20.0
+"""s within which Ctrl-C must have ended a verb."""
 PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
 EVALUATE = ("evaluate", *CONFIGURED["evaluate"])
 FILES = {
@@ -100,6 +105,14 @@ FILES = {
     "evaluate a variant by the model's name": (
         [*EVALUATE, "--variant", "flow=model.eqx"],
         "--variant flow: that name is taken",
+    ),
+    "time a variant by a simulator's name": (
+        ["speed", "--variant", "gym_pusht=model.eqx"],
+        "--variant gym_pusht: that name is taken",
+    ),
+    "time without scores": (
+        ["speed", "--model", "model.eqx", "--dataset", "dataset.h5", "--scores", "none.csv"],
+        "none.csv: not a table of scores: ",
     ),
     "evaluate against rollouts": (
         ["evaluate", "--model", "model.eqx", "--dataset", "dataset.h5", "--ensembles", "damaged"],
@@ -204,6 +217,7 @@ def folder(smoke, tmp_path, monkeypatch):
     shutil.copy(shard, tmp_path / "shard.h5")
     for name in ("dataset.h5", "model.eqx"):
         shutil.copy(smoke.results / name, tmp_path)
+    shutil.copytree(smoke.results / "ensembles", tmp_path / "ensembles")
     policies = (smoke.results / "policies/00000.h5").read_bytes()
     (tmp_path / "policies.h5").write_bytes(policies)
     (tmp_path / "truncated.h5").write_bytes(policies[: len(policies) // 2])
@@ -312,6 +326,40 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("nsf_pipeline.cli.json_schema", interrupted)
     assert main(["schema"]) == 130
     assert capsys.readouterr().err == "nsf_pipeline: interrupted\n"
+
+
+def interrupted(printed, *arguments, cwd):
+    """A verb that gets Ctrl-C, its processes too, once it is well under way."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsf_pipeline", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert any(printed in line for line in process.stdout), process.communicate()[1]
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PROMPT)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+def test_an_interrupt_ends_all_processes_at_once(tmp_path):
+    settings = '{"num_trajectories": 40000, "shard_size": 5000}'
+    arguments = ["generate-data", "--config", settings, "--jobs", "2", "--output", "out"]
+    done = interrupted("policies 0 to 4999", *arguments, cwd=tmp_path)
+    assert done == (130, "nsf_pipeline: interrupted\n")
+    assert not list(tmp_path.glob("out/rollouts/*.h5"))
+
+
+def test_an_interrupt_ends_jax_with_its_own_code(folder):
+    arguments = [*EVALUATE, "--ensembles", "ensembles"]
+    done = interrupted("0.1 s ahead: ", *arguments, cwd=folder)
+    assert done == (130, "nsf_pipeline: interrupted\n")
 
 
 def test_by_hand_verbs_write_the_workflows_bytes(smoke, tmp_path, capsys):
