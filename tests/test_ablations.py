@@ -1,0 +1,74 @@
+"""The ablations: one variant, as cheap as can be, trained, compared and timed by the workflow."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import SMOKE, SmokeRun
+
+CHANGES = {
+    "variants": {
+        "unconditional": None,
+        "neural_sde": {
+            "model": {"path_points": 1, "flow": {"hidden_size": 8, "depth": 1}},
+            "training": {
+                "steps": 20,
+                "warmup_steps": 5,
+                "validate_every": 20,
+                "validation_size": 64,
+            },
+        },
+    },
+    "speed": {"sizes": [1, 4], "rounds": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def run(smoke, tmp_path_factory):
+    """A copy of the finished run, with ablations."""
+    folder = tmp_path_factory.mktemp("ablations") / "run"
+    shutil.copytree(smoke.folder, folder)
+    settings = folder / "ablations.yaml"
+    settings.write_text(yaml.safe_dump(CHANGES))
+    run = SmokeRun(folder, settings, "")
+    done = run.snakemake("--", "ablations", configfiles=(SMOKE, settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run
+
+
+def test_the_tables_hold_the_variant_beside_what_the_default_target_has(run):
+    compared, alone = (
+        pd.read_csv(run.results / folder / "horizons.csv") for folder in ("ablations", "evaluation")
+    )
+    assert set(compared["model"]) == {*alone["model"], "neural_sde"}
+    rest = compared[compared["model"] != "neural_sde"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, alone)
+    assert len(compared) == len(alone) * 6 / 5
+    steps = pd.read_csv(run.results / "ablations/consistency.csv")
+    assert set(steps["model"]) == {"flow"}  # a neural SDE is consistent as it is
+
+
+def test_every_side_is_timed_and_drawn(run):
+    table = pd.read_csv(run.results / "ablations/speed.csv")
+    sides = ("flow", "recursive", "neural_sde", "simulator", "simulator_all_cores", "gym_pusht")
+    expected = {(name, size) for name in sides for size in CHANGES["speed"]["sizes"]}
+    assert {*zip(table["model"], table["at_once"], strict=True)} == expected
+    assert len(table) == len(expected)
+    assert (table["seconds"] > 0).all()
+    assert (table["measured_at_once"] == table["at_once"]).all()
+    text = (run.results / "ablations/speed.md").read_text()
+    assert "# Cost of predicting 2 s ahead" in text
+    assert "with 2 cores; " in text
+    for name in ("accuracy_against_cost", "skill", "calibration", "block_positions"):
+        assert (run.results / f"ablations/{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_one_report_has_both(run, tmp_path):
+    report = tmp_path / "report.html"
+    arguments = ["--report", report, "--", "all", "ablations"]
+    done = run.snakemake(*arguments, configfiles=(SMOKE, run.settings), cores=())
+    assert done.returncode == 0, done.stderr
+    text = report.read_text()
+    for name in ("accuracy_against_cost.png", "speed.csv", "block_positions.png", "dataset.png"):
+        assert name in text
