@@ -23,6 +23,7 @@ from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.evaluation.predictors import OnePass
 from nsf_pipeline.evaluation.states import load_ensembles
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
+from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.training import fit
 
 HORIZONS = (0.1, 0.5, 1.0, 2.0)
@@ -71,7 +72,7 @@ def warmed_up(
     short = {"steps": steps, "validate_every": steps, "final_learning_rate": 1.0}
     source = Transitions.build(trajectories, 0.9, block_blur=settings.block_blur)
     brief = settings.model_copy(update=short)
-    flow, bridge, _ = fit(flow, bridge, source, brief, key=key)
+    flow, bridge, _ = fit(flow, bridge, source, brief, key=key, time_step=CONTROL_DT)
     rest = settings.model_copy(update={"steps": settings.steps - steps})
     return flow, bridge, config.model_copy(update={"training": rest})
 
@@ -95,8 +96,8 @@ def main() -> None:
         splits[1], usual.training.max_gap, block_blur=usual.training.block_blur
     )
     heads = " | ".join(f"block CRPS {horizon:g} s (px)" for horizon in HORIZONS)
-    print(f"| changed | seed | validation NLL | {heads} | s |")
-    print(f"| --- | ---: | ---: |{' ---: |' * len(HORIZONS)} ---: |")
+    print(f"| changed | seed | validation NLL | NLL {HORIZONS[0]:g} s | {heads} | s |")
+    print(f"| --- | ---: | ---: | ---: |{' ---: |' * len(HORIZONS)} ---: |")
     for name in options.names or CHANGES:
         for seed in range(options.seeds):
             config = config_of(CHANGES[name], options.steps, seed)
@@ -111,19 +112,27 @@ def main() -> None:
             if name == CURRICULUM:
                 flow, bridge, config = warmed_up(flow, bridge, splits[0], config, key=keys[2])
             flow, bridge, history = fit(
-                flow, bridge, training, config.training, key=keys[2], validation=held_out
+                flow,
+                bridge,
+                training,
+                config.training,
+                key=keys[2],
+                time_step=CONTROL_DT,
+                validation=held_out,
             )
             seconds = time.monotonic() - started
             predict = OnePass("flow", PushTModel(flow, bridge))
-            scores = []
+            scores, surprises = [], []
             for horizon in HORIZONS:
                 states, weight = found[horizon].states, found[horizon].weight
-                draws = predict(states, 64, key=jax.random.key(0)).draws
-                error = crps(draws, states.x_final, GROUPS["block_position"])
+                found_here = predict(states, 64, key=jax.random.key(0))
+                error = crps(found_here.draws, states.x_final, GROUPS["block_position"])
                 scores.append(np.average(error, weights=weight))
+                surprises.append(-np.average(found_here.log_density, weights=weight))
             best = min(row["validation_nll"] for row in history)
             cells = " | ".join(f"{value:.2f}" for value in scores)
-            print(f"| {name} | {seed} | {best:.2f} | {cells} | {seconds:.0f} |", flush=True)
+            row = [name, seed, f"{best:.2f}", f"{surprises[0]:.2f}", cells, f"{seconds:.0f}"]
+            print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ UPRIGHT = jnp.asarray(STATE).at[-1].set(0.0)
 
 
 def built(config=TINY, scale=SCALES[7]):
-    return build_model(config, DMP, Normaliser(BOUNDS, scale), key=KEY)
+    return build_model(config, DMP, Normaliser(BOUNDS, scale, 8.0), key=KEY)
 
 
 def constant(model, drift, raw):
@@ -134,7 +134,7 @@ def test_by_default_it_has_as_many_parameters_as_the_flow():
     config = Config()
 
     def count(settings):
-        model = build_model(settings, DMP, Normaliser(BOUNDS, SCALES[7]), key=KEY)
+        model = build_model(settings, DMP, Normaliser(BOUNDS, SCALES[7], 8.0), key=KEY)
         leaves = jax.tree.leaves(eqx.filter(model.transition, eqx.is_inexact_array))
         return sum(leaf.size for leaf in leaves)
 

@@ -18,9 +18,9 @@ from nsf_pipeline.config import TrainingConfig, load_config
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.model import Normaliser
-from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, train_pusht
+from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, fitting, train_pusht
 from nsf_pipeline.training.checkpoints import Checkpoints
-from nsf_pipeline.training.fitting import clip, make_optimiser
+from nsf_pipeline.training.fitting import batch_consistency, clip, make_optimiser
 
 DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
 KEY = jax.random.key(0)
@@ -62,6 +62,31 @@ def trained(validated=True, **changes):
     config = TrainingConfig(**{**SETTINGS, **changes})
     source = BrownianTransitions()
     return fit(*laws(), source, config, key=KEY, validation=source if validated else None)
+
+
+@pytest.mark.parametrize("time_step", [None, 0.1])
+def test_consistency_is_asked_for_where_a_state_is_markov(monkeypatch, time_step):
+    def times(flow, bridge, x_init, t_init, t_mid, t_final, condition, *, seen, key):
+        return t_mid - t_init, t_final - t_init
+
+    monkeypatch.setattr(fitting, "consistency_losses", times)
+    for steps in (1, 3, 4, 5, 30):
+        end = jnp.full(1, 0.4 + 0.1 * steps)
+        batch = TransitionBatch(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.full(1, 0.4), end, None)
+        found = [
+            batch_consistency(*laws(), batch, None, time_step, key=jax.random.key(seed))
+            for seed in range(40)
+        ]
+        mid, gap = 10.0 * np.array(found).T
+        if time_step and steps < 4:
+            assert not mid.any()
+            assert not gap.any()
+            continue
+        np.testing.assert_allclose(gap, steps, rtol=1e-4)
+        assert ((mid > 0) & (mid < steps)).all()
+        is_whole = np.abs(mid - np.round(mid)) < 1e-3
+        assert is_whole.all() == bool(time_step)
+        assert len(np.unique(np.round(mid, 1))) >= (min(steps - 3, 8) if time_step else 8)
 
 
 def divergence(flow, count=4000):
@@ -289,7 +314,7 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
         report(dict.fromkeys(set(METRICS) - {"seconds"}, 1.0))
         raise TrainingError("the loss stopped being finite")
 
-    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7)
+    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7, 1.0)
     monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
     monkeypatch.setattr("nsf_pipeline.training.pusht.fit", diverge)
     paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
-from nsf_pipeline.model.features import nominal_path
+from nsf_pipeline.model.control import nominal_path
 from nsf_pipeline.timing import CONTROL_DT
 
 CHUNK = 256
@@ -110,7 +110,8 @@ class Kinematic:
         @jax.jit
         @jax.vmap
         def follow(state: Array, s: Array, t: Array, condition: Array) -> Array:
-            path, velocity = nominal_path(state[:2], state[2:4], s, t, condition, PATH_STEPS, dmp)
+            times = jnp.linspace(s, t, PATH_STEPS + 1)
+            path, velocity = nominal_path(state[:2], state[2:4], times, condition, dmp)
             return jnp.concatenate([path[-1], velocity[-1]])
 
         self.name, self._follow = "kinematic", follow

@@ -34,10 +34,15 @@ class ConditionalGaussianTransition(eqx.Module):
     """
 
     head: eqx.nn.Linear
-    min_std: float = eqx.field(static=True)
+    min_std: float | tuple[float, ...] = eqx.field(static=True)
 
     def __init__(
-        self, state_dim: int, context_dim: int, min_std: float = 1e-3, *, key: PRNGKeyArray
+        self,
+        state_dim: int,
+        context_dim: int,
+        min_std: float | tuple[float, ...] = 1e-3,
+        *,
+        key: PRNGKeyArray,
     ):
         self.head = zero_linear(context_dim, 2 * state_dim, key=key)
         self.min_std = min_std
@@ -86,7 +91,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         num_flow_layers: int = 4,
         activation: Activation = jax.nn.silu,
         scale_function: ScaleFunction = "tanh_exp",
-        min_std: float = 1e-3,
+        min_std: float | tuple[float, ...] = 1e-3,
         moved: Sequence[Sequence[bool]] | None = None,
         coupling: CouplingKind = "affine",
         num_bins: int = 8,
@@ -104,7 +109,8 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             num_flow_layers: couplings.
             activation: of the hidden layers.
             scale_function: of the couplings.
-            min_std: least standard deviation of the base, per root of time.
+            min_std: least standard deviation of the base, per root of time, of all components or
+                of each.
             moved: components that the couplings move, cycled through; alternating halves if None.
             coupling: affine or spline.
             num_bins: pieces of a spline.
@@ -195,7 +201,9 @@ def check_condition(condition: Given | None, condition_dim: int) -> Array:
     return jnp.zeros(0) if condition is None else jnp.asarray(condition, jnp.result_type(float))
 
 
-def drift_and_std(raw: Float[Array, " both"], min_std: float) -> tuple[Array, Array]:
+def drift_and_std(
+    raw: Float[Array, " both"], min_std: float | tuple[float, ...]
+) -> tuple[Array, Array]:
     """Split a head's output into a drift and a positive standard deviation."""
     drift, raw_std = jnp.split(raw, 2)
-    return drift, jax.nn.softplus(raw_std) + min_std
+    return drift, jax.nn.softplus(raw_std) + jnp.array(min_std)

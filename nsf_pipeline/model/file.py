@@ -19,7 +19,7 @@ from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model.pusht import Normaliser, PushTModel, build_model
 
 FORMAT = "nsf_pipeline model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ModelFileError(FileError):
@@ -71,15 +71,13 @@ def load_model(path: Path | str) -> PushTModel:
             "train it again or copy it again"
         ) from None
     try:
-        settings = header["config"]["model"]
-        for network in (settings["flow"], settings["bridge"]):
-            network.setdefault("coupling", "affine")  # as all were before there were splines
-        config = ModelConfig.model_validate_json(json.dumps(settings))
+        config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
         dmp = DMPConfig.model_validate_json(json.dumps(header["config"]["dmp"]))
         low, high = header["normaliser"]["block_bounds"]
         normaliser = Normaliser(
             block_bounds=((float(low[0]), float(low[1])), (float(high[0]), float(high[1]))),
             scale=tuple(float(size) for size in header["normaliser"]["scale"]),
+            noise=float(header["normaliser"]["noise"]),
         )
         if len(normaliser.scale) != config.state_dim:
             raise ValueError(f"expected {config.state_dim} scales, got {len(normaliser.scale)}")

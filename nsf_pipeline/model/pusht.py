@@ -23,13 +23,8 @@ from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import Distribution, Given, jittable
 from nsf_pipeline.model.contact import nominal_push, rotate
-from nsf_pipeline.model.features import (
-    PUSH_STEPS,
-    desired_path,
-    features,
-    nominal_path,
-    push_features,
-)
+from nsf_pipeline.model.control import desired_path, noise_factor, nominal_path
+from nsf_pipeline.model.features import PUSH_STEPS, features, push_features, push_times
 
 STATE_NAMES = {
     7: (
@@ -53,6 +48,8 @@ TIME_UNIT = 0.5
 """s; the flow's unit of time, so that gaps are of order one."""
 MIN_STD = 0.02
 """Least noise of the base law, in units of the scale and per root of TIME_UNIT."""
+AGENT_MIN_STD = 0.3
+"""Of the agent, where what noise does to it is known, and in units of that."""
 
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
@@ -65,21 +62,25 @@ class Normaliser(NamedTuple):
     Attributes:
         block_bounds: least and greatest block x and y, px.
         scale: (state_dim) size of the residuals: px, px/s, rad.
+        noise: px, size of what the agent's targets must have been off.
     """
 
     block_bounds: tuple[tuple[float, float], tuple[float, float]]
     scale: tuple[float, ...]
+    noise: float
 
 
 class Seen(NamedTuple):
     """How the networks see a transition.
 
     Attributes:
-        displacements: nominal ones (px, px/s, rad) at even times from s to t.
+        displacements: nominal ones (px, px/s, rad) at times from s to t.
+        times: s, never decreasing.
         features: of order one.
     """
 
     displacements: Float[Array, "knots dim"]
+    times: Float[Array, " knots"]
     features: Float[Array, " features"]
 
 
@@ -101,27 +102,34 @@ class View(eqx.Module):
         duration = condition[0]
         bounds = np.array(self.normaliser.block_bounds, np.float32)
         still, no_push = jnp.zeros((2, self.config.state_dim)), jnp.zeros(0)
+        ends = jnp.stack([t_init, t_final])
         if not self.config.conditional:
             time = jnp.zeros(()) if self.config.autonomous else t_init
             path = agent[None]
-            return Seen(still, features(agent, velocity, block, path, no_push, time, bounds))
+            return Seen(still, ends, features(agent, velocity, block, path, no_push, time, bounds))
         if self.config.autonomous:
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
             path = desired_path(condition, times, self.dmp)
-            return Seen(still, features(agent, velocity, block, path, no_push, duration, bounds))
+            seen = features(agent, velocity, block, path, no_push, duration, bounds)
+            return Seen(still, ends, seen)
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
-        knots, velocities = nominal_path(
-            agent, initial, t_init, t_final, condition, PUSH_STEPS * points, self.dmp
-        )
-        poses, depths = nominal_push(knots, block, (t_final - t_init) / (PUSH_STEPS * points))
+        times = push_times(t_init, t_final, PUSH_STEPS * points)
+        knots, velocities = nominal_path(agent, initial, times, condition, self.dmp)
+        poses, overlaps = nominal_push(knots, initial, block, times)
         parts = [knots, poses] if velocity is None else [knots, velocities, poses]
         path = knots[PUSH_STEPS::PUSH_STEPS]
         # The deepest of each point's steps.
-        push = push_features(block, poses[-1], depths.reshape(points, PUSH_STEPS).max(axis=1))
+        push = push_features(block, poses[-1], overlaps.reshape(points, PUSH_STEPS).max(axis=1))
         seen = features(agent, velocity, block, path, push, duration, bounds)
-        return Seen(jnp.concatenate(parts, axis=1) - x_init, seen)
+        return Seen(jnp.concatenate(parts, axis=1) - x_init, times, seen)
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether what noise does to the agent can be told: its path is known, and its velocity."""
+        config = self.config
+        return config.conditional and not config.autonomous and config.state_dim == 7
 
     @property
     def feature_dim(self) -> int:
@@ -149,26 +157,47 @@ class BlockFrameLaw(eqx.Module):
     origin: State
     angle: Scalar
     scale: tuple[float, ...] = eqx.field(static=True)
+    agent: Float[Array, "2 2"] | None = None
 
     def sample(self, key: PRNGKeyArray) -> State:
         """One state."""
         return self._state(self.residual.sample(key))
 
     def log_prob(self, x: State) -> Scalar:
-        """Log-density in nats; turning the frame leaves volumes as they are."""
-        return self.residual.log_prob(self.residual_of(x)) - np.log(self.scale).sum()
+        """Log-density in nats."""
+        return self.residual.log_prob(self.residual_of(x)) - self._log_volume()
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
         """One state and its log-density."""
         residual, log_prob = self.residual.sample_and_log_prob(key)
-        return self._state(residual), log_prob - np.log(self.scale).sum()
+        return self._state(residual), log_prob - self._log_volume()
 
     def residual_of(self, x: State) -> State:
         """e of a state."""
-        return turn(x - self.origin, -self.angle) / jnp.array(self.scale)
+        moved = turn(x - self.origin, -self.angle)
+        if self.agent is not None:
+            (along, _), (shared, own) = self.agent
+            position = moved[:2] / along
+            velocity = (moved[2:4] - shared * position) / own
+            moved = jnp.concatenate([position, velocity, moved[4:]])
+        return moved / jnp.array(self.scale)
 
     def _state(self, residual: State) -> State:
-        return self.origin + turn(jnp.array(self.scale) * residual, self.angle)
+        moved = jnp.array(self.scale) * residual
+        if self.agent is not None:
+            position, velocity = moved[:2], moved[2:4]
+            (along, _), (shared, own) = self.agent
+            moved = jnp.concatenate(
+                [along * position, shared * position + own * velocity, moved[4:]]
+            )
+        return self.origin + turn(moved, self.angle)
+
+    def _log_volume(self) -> Scalar:
+        # Turning the frame leaves volumes as they are.
+        volume = jnp.asarray(np.log(self.scale).sum(), jnp.float32)
+        if self.agent is None:
+            return volume
+        return volume + 2.0 * jnp.log(jnp.diag(self.agent)).sum()
 
 
 class PushTLaw(eqx.Module):
@@ -197,10 +226,16 @@ class PushTTransition(PushTLaw):
         self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition | Seen
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
-        displacements, seen = self.view(x_init, t_init, t_final, condition)
-        residual = self.flow(jnp.zeros_like(x_init), 0.0, (t_final - t_init) / TIME_UNIT, seen)
-        scale = self.view.normaliser.scale
-        return BlockFrameLaw(residual, x_init + displacements[-1], x_init[-1], scale)
+        displacements, _, seen = self.view(x_init, t_init, t_final, condition)
+        delta = (t_final - t_init) / TIME_UNIT
+        residual = self.flow(jnp.zeros_like(x_init), 0.0, delta, seen)
+        scale, agent = self.view.normaliser.scale, None
+        if self.view.knows_noise:
+            scale = (self.view.normaliser.noise,) * 4 + scale[4:]
+            # Without time there is neither noise nor residual: any factor will do.
+            some = jnp.where(delta > 0, delta, 1.0)
+            agent = noise_factor(TIME_UNIT * some) / jnp.sqrt(some)
+        return BlockFrameLaw(residual, x_init + displacements[-1], x_init[-1], scale, agent)
 
 
 class PushTBridge(eqx.Module):
@@ -219,9 +254,8 @@ class PushTBridge(eqx.Module):
         condition: Condition | Seen,
     ) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
-        displacements, seen = self.view(x_init, t_init, t_final, condition)
-        share = (t_mid - t_init) / (t_final - t_init)
-        to_mid = interpolate(displacements, share)
+        displacements, times, seen = self.view(x_init, t_init, t_final, condition)
+        to_mid = interpolate(displacements, times, t_mid)
         scale = jnp.array(self.view.normaliser.scale)
         end = turn(x_final - x_init - displacements[-1], -x_init[-1]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
@@ -331,18 +365,21 @@ def build_model(
     view = View(config, dmp, normaliser)
     flow_key, bridge_key = jax.random.split(key)
     agent_dim = config.state_dim - 3
+    # Block position given the rest, block angle given the rest, agent given the block: its law is
+    # a Gaussian where it is known how noise moves it, for nothing pushes back.
+    moved = [
+        [False] * agent_dim + [True, True, False],
+        [False] * agent_dim + [False, False, True],
+        [True] * agent_dim + [False, False, False],
+    ][: 2 if view.knows_noise else 3]
+    least = AGENT_MIN_STD if view.knows_noise else MIN_STD
     flow = ConditionalNeuralStochasticFlow(
         config.state_dim,
         view.feature_dim,
         autonomous=True,  # the features tell s, where the law may know it
-        min_std=MIN_STD,
+        min_std=(least,) * agent_dim + (MIN_STD,) * 3,
         **_network(config.flow),
-        # Block position given the rest, block angle given the rest, agent given the block.
-        moved=[
-            [False] * agent_dim + [True, True, False],
-            [False] * agent_dim + [False, False, True],
-            [True] * agent_dim + [False, False, False],
-        ],
+        moved=moved,
         key=flow_key,
     )
     bridge = ConditionalAuxiliaryFlow(
@@ -373,7 +410,7 @@ def fit_normaliser(
     block = np.asarray(transitions[0], np.float64)[:, -3:-1]
     low = block.min(axis=0).tolist()
     high = np.maximum(block.max(axis=0), block.min(axis=0) + 1.0).tolist()
-    unit = Normaliser(((low[0], low[1]), (high[0], high[1])), (1.0,) * config.state_dim)
+    unit = Normaliser(((low[0], low[1]), (high[0], high[1])), (1.0,) * config.state_dim, 1.0)
     view = View(config, dmp, unit)
 
     @jax.jit
@@ -382,20 +419,22 @@ def fit_normaliser(
         return end - start - view(start, s, t, condition).displacements[-1]
 
     residuals = np.asarray(residual(*transitions))
+    gaps = transitions[3] - transitions[2]
+    along = np.asarray(jax.jit(jax.vmap(noise_factor))(gaps))[:, :1, 0]
+    noise = float(np.sqrt(np.mean((residuals[:, :2] / along).astype(np.float64) ** 2)))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
     # The frame turns, so both coordinates of a plane share one size.
     for plane in range((config.state_dim - 1) // 2):
         size[2 * plane : 2 * plane + 2] = np.sqrt(np.mean(size[2 * plane : 2 * plane + 2] ** 2))
-    return unit._replace(scale=tuple(float(max(s, 1e-3)) for s in size))
+    scale = tuple(float(max(s, 1e-3)) for s in size)
+    return unit._replace(scale=scale, noise=max(noise, 1e-3))
 
 
-def interpolate(knots: Float[Array, "knots dim"], share: Scalar) -> State:
-    """Values between knots, linearly; the first at share 0 and the last at share 1."""
-    last = knots.shape[0] - 1
-    place = share * last
-    lower = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last - 1)
-    weight = place - lower
-    return (1.0 - weight) * knots[lower] + weight * knots[lower + 1]
+def interpolate(
+    knots: Float[Array, "knots dim"], times: Float[Array, " knots"], time: Scalar
+) -> State:
+    """Values between knots, linearly."""
+    return jax.vmap(lambda values: jnp.interp(time, times, values), 1)(knots)
 
 
 def turn(state: State, angle: Scalar) -> State:

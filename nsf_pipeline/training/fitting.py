@@ -33,6 +33,8 @@ BridgeT = TypeVar("BridgeT", bound=Bridge | None)
 Row = dict[str, int | float]
 MID_RANGE = (0.1, 0.9)
 """Where between s and t the consistency losses look, as shares of the gap."""
+MID_STEPS = 2
+"""And at least how many time steps from either: one may leave a law without a density."""
 BLOCK_SECONDS = 1.0
 """How long a block of steps takes, about: so prompt are progress, checkpoints and stopping."""
 CHUNK_STEPS, CHUNK_ROWS = 128, 1 << 16
@@ -99,6 +101,7 @@ def fit(
     config: TrainingConfig,
     *,
     key: PRNGKeyArray,
+    time_step: float | None = None,
     validation: TransitionSource | None = None,
     report: Callable[[Row], None] | None = None,
     checkpoints: Checkpoints | None = None,
@@ -118,6 +121,8 @@ def fit(
         transitions: what to train on.
         config: optimisation settings.
         key: for batches and losses.
+        time_step: where it is given, states are Markov only at whole multiples of it after a
+            start, and one step and two are made to agree there alone, two or more from the ends.
         validation: what to choose the best parameters on; without it the last are returned.
         report: called with each row of the history as it is made or restored.
         checkpoints: where to go on from, and to leave what it takes to go on.
@@ -149,7 +154,7 @@ def fit(
         trainable: PyTree, batch: TransitionBatch, seen: PyTree, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Array, Array]]:
         flow, bridge = eqx.combine(trainable, fixed)
-        pair = batch_consistency(flow, bridge, batch, seen, key=key)
+        pair = batch_consistency(flow, bridge, batch, seen, time_step, key=key)
         return weights[0] * pair[0] + weights[1] * pair[1], pair
 
     @partial(jax.jit, donate_argnums=0)
@@ -424,13 +429,29 @@ def batch_likelihood(flow: Transition, batch: TransitionBatch, seen: PyTree) -> 
 
 
 def batch_consistency(
-    flow: Transition, bridge: Bridge, batch: TransitionBatch, seen: PyTree, *, key: PRNGKeyArray
+    flow: Transition,
+    bridge: Bridge,
+    batch: TransitionBatch,
+    seen: PyTree,
+    time_step: float | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The 1->2 and 2->1 losses, means over a batch."""
-    count = len(batch.t_init)
+    """The 1->2 and 2->1 losses, means over a batch.
+
+    With a time step, the time between is a whole number of such steps after the start, and two or
+    more from either end; shorter examples have no such time, and no loss.
+    """
+    count, gap = len(batch.t_init), batch.t_final - batch.t_init
     mid_key, key = jax.random.split(key)
     share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
-    t_mid = batch.t_init + share * (batch.t_final - batch.t_init)
+    counts = jnp.ones(count, bool)
+    if time_step is not None:
+        steps = jnp.round(gap / time_step)
+        counts = steps >= 2 * MID_STEPS
+        mid = jnp.clip(jnp.round(share * steps), MID_STEPS, steps - MID_STEPS)
+        share = jnp.where(counts, mid / steps, share)
+    t_mid = batch.t_init + share * gap
 
     def one(
         batch: TransitionBatch, t_mid: Array, seen: PyTree, key: PRNGKeyArray
@@ -440,5 +461,6 @@ def batch_consistency(
             flow, bridge, batch.x_init, *times, batch.condition, seen=seen, key=key
         )
 
-    one_to_two, two_to_one = jax.vmap(one)(batch, t_mid, seen, jax.random.split(key, count))
-    return jnp.mean(one_to_two), jnp.mean(two_to_one)
+    losses = jax.vmap(one)(batch, t_mid, seen, jax.random.split(key, count))
+    one_to_two, two_to_one = (jnp.mean(jnp.where(counts, loss, 0.0)) for loss in losses)
+    return one_to_two, two_to_one

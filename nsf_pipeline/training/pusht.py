@@ -16,6 +16,7 @@ from nsf_pipeline.data.transitions import Transitions, rows_of, trajectories_of
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
 from nsf_pipeline.provenance import record, stage_fingerprint
+from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.curves import draw
@@ -104,6 +105,7 @@ def train_pusht(
                 training,
                 config.training,
                 key=fit_key,
+                time_step=CONTROL_DT,
                 validation=held_out,
                 report=report,
                 checkpoints=checkpoints,
