@@ -156,11 +156,11 @@ class BridgeConfig(NetworkConfig):
     """The networks of the bridge: smaller."""
 
     hidden_size: Width = 64
-    """As for the flow."""
+    """Units per hidden layer."""
     num_flow_layers: int = Field(default=2, ge=0, le=64)
-    """As for the flow."""
+    """Couplings; 0 leaves a Gaussian."""
     coupling: Coupling = "affine"
-    """As for the flow."""
+    """spline: couplings of any monotone shape. affine: the paper's, cheaper one by one."""
 
 
 class ModelConfig(Section):

@@ -120,8 +120,8 @@ def consistency_losses(
     def between(x_final: State) -> Distribution:
         return bridge(x_init, x_final, t_init, t_mid, t_final, seen)
 
-    # What does not wait for one another goes through the networks together. Without primes are the
-    # samples of 1->2, with primes those of 2->1.
+    # What does not wait for one another goes through the networks together. Names that end in _ are
+    # of the samples of 2->1, the others of those of 1->2.
     key, *keys = jax.random.split(key, 4)
     seen_first = see(flow, x_init, t_init, t_mid, condition)
     (x_final, x_mid_), (log_one_step, log_first) = jax.vmap(draw, (None, None, 0, 0, 0))(
