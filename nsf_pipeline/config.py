@@ -276,7 +276,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "state5": {"model": {"state_dim": 5}},
     "neural_sde": {
         # As many parameters as the flow has.
-        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 259}},
+        "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 254}},
         "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
     },
 }

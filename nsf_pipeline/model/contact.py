@@ -1,23 +1,21 @@
 """Contact: how far the agent is from the T, and where its nominal path would push it.
 
 Every substep PushT's block starts at rest (the space damps all motion), nothing rubs, and neither
-the agent nor the walls give way. So Chipmunk's substep comes down to this: the block moves with the
-velocity that the last one found; where it then overlaps the agent or a wall, impulses j along the
-contacts' normals n, at arms r from the centre of mass, give it a new velocity,
+the agent nor the walls give way. So where one of these overlaps the block by d in the direction u
+that would part them, with the lever arm l = r x u about the centre of mass, the block yields by
 
-    n . (v + w x r) >= n . u + (1 - decay) overlap / h    at each contact,    j >= 0,
+    j = d / (1 / m + l^2 / I),    moving by j u / m and turning by j l / I.
 
-with u the velocity of the agent (of a wall: 0) and h the substep. They are found by sweeping over
-the contacts. Carried along the agent's noiseless path, this is the push to expect.
+Carried along the agent's noiseless path, this is the push to expect; noise is left to the flow.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from nsf_pipeline.model.control import SUBSTEP
 from nsf_pipeline.pusht.geometry import (
     AGENT_RADIUS,
     OVERLAP_DECAY,
@@ -34,19 +32,15 @@ Pose = Float[Array, "3"]
 Scalar = Float[Array, "..."]
 Pair = tuple[Any, Any]
 
-WALL_RADIUS = 2.0
-"""px; half of a wall's thickness. Walls are segments, with room on both sides."""
-OVERLAP_ALLOWED = 0.1
-"""px; overlap that Chipmunk leaves as it is: a space's default collision slop."""
-SWEEPS = 4
-"""Times that the contacts of one step are resolved, in turn; Chipmunk does it ten times."""
+SWEEPS = 2
+"""Times that the contacts of one step are resolved, in turn."""
 
 # As plain numbers.
 _CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
 _HALF_SIZES = [(x, y) for x, y in ((T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2).tolist()]
 _MASS_X, _MASS_Y = T_CENTRE.tolist()
-_MIDDLES = WALLS[0] - WALL_RADIUS, WALLS[1] + WALL_RADIUS
-_HALFWAY = sum(WALLS) / 2
+# The rectangles' low and high corners, from the centre of mass.
+_ENDS = (T_RECTANGLES - np.tile(T_CENTRE, 2)).reshape(2, 2, 2).tolist()
 
 
 class Body(NamedTuple):
@@ -92,195 +86,114 @@ def clearance(pose: Pose, agent: Float[Array, "2"]) -> Float[Array, ""]:
     return distance_and_normal(seen_from(pose, agent))[0] - AGENT_RADIUS
 
 
-class Contact(NamedTuple):
-    """Where something touches the block.
-
-    Attributes:
-        overlap: px; there is no contact unless it is above 0.
-        lever: px, of the normal about the centre of mass.
-        normal: where to the block is pushed; a 0.0 where it never is.
-        speed: px/s, of what touches, along the normal.
-    """
-
-    overlap: Scalar
-    lever: Scalar
-    normal: Pair
-    speed: Any
-
-
-class Motion(NamedTuple):
-    """Velocity of the centre of mass in px/s, and rad/s."""
-
-    x: Any
-    y: Any
-    turn: Any
-
-    def pushed(self, impulse: Scalar, contact: Contact) -> "Motion":
-        """After an impulse at a contact (per mass, px/s)."""
-        normal_x, normal_y = contact.normal
-        return Motion(
-            self.x if _is_zero(normal_x) else self.x + impulse * normal_x,
-            self.y if _is_zero(normal_y) else self.y + impulse * normal_y,
-            self.turn + impulse * contact.lever * (1.0 / T_INERTIA),
-        )
-
-    def along(self, contact: Contact) -> Scalar:
-        """px/s, of the block where it is touched, along the contact's normal."""
-        speed = contact.lever * self.turn
-        for normal, velocity in zip(contact.normal, self[:2], strict=True):
-            speed = speed if _is_zero(normal) else speed + normal * velocity
-        return speed
-
-
 def nominal_push(
-    path: Float[Array, "knots 2"],
-    velocity: Float[Array, "2"],
-    pose: Pose,
-    times: Float[Array, " knots"],
+    path: Float[Array, "knots 2"], pose: Pose, step: Float[Array, ""]
 ) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"]]:
     """Where the block goes as the agent follows a path.
 
-    The simulator's own, but for rounding, where knots are its substeps and no more than a few
-    contacts wedge the block; of longer steps, what one such substep would do.
+    What overlaps at first is parted slowly, as Chipmunk does: where no time passes, nothing moves.
 
     Args:
         path: (knots, 2) px, the agent's positions.
-        velocity: (2) px/s, the agent's at the path's start; what it touches there moves already.
         pose: px, px, rad; of the block at the path's start.
-        times: (knots) s, never decreasing; where no time passes, nothing moves.
+        step: s, from knot to knot.
 
     Returns:
-        Poses (knots, 3), and how far the agent overlaps the block after each step, px (knots - 1);
-        negative where it does not touch.
+        Poses (knots, 3), and how deep each step took the agent before the block yielded, px
+        (knots - 1); negative where it did not touch.
     """
+    agents = path[:, 0], path[:, 1]
     frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
     offset_x, offset_y = frame.turned((_MASS_X, _MASS_Y))
     body = frame._replace(x=frame.x + offset_x, y=frame.y + offset_y)
-    step = times[1:] - times[:-1]
-    passes = step > 0
-    per_step = jnp.where(passes, 1.0, 0.0) / jnp.where(passes, step, 1.0)
-    velocities = (path[1:] - path[:-1]) * per_step[:, None]
-    # Of an overlap, the speed that makes it as small as Chipmunk would.
-    parting = (1.0 - OVERLAP_DECAY**step) * per_step
-    still = jnp.zeros_like(body.x)
-    rest = Motion(still, still, still), (still,) * 10
+    ends = [(axis, end) for axis in range(2) for end in range(2)]
+    tolerated = [
+        jnp.maximum(depth, 0.0)
+        for depth in (
+            _agent_overlap(body, (agents[0][0], agents[1][0]))[0],
+            *(_wall_depth(body, axis, end, _outermost(body, axis, end)) for axis, end in ends),
+        )
+    ]
 
-    def advance(state: tuple[Body, Any], now: Any) -> tuple[Any, tuple[Body, Scalar]]:
-        body, (motion, impulses) = state
-        step, agent, moves, parting = now
-        body = _moved(body, *(step * speed for speed in motion))
-        touching = _wall_contacts(body) + _agent_contacts(body, agent, moves)
-        overlap = jnp.maximum(touching[-2].overlap, touching[-1].overlap)
-        return (body, _resolved(touching, impulses, parting)), (body, overlap)
+    def advance(body: Body, now: tuple[Pair, Scalar]) -> tuple[Body, tuple[Body, Scalar]]:
+        agent, decay = now
+        overlap, arm, direction = _agent_overlap(body, agent)
+        depth = overlap - decay * tolerated[0]
+        body = _part(body, depth, arm, direction)
+        for axis in range(2):
+            corners = [_outermost(body, axis, end) for end in range(2)]
+            low, high = (
+                _wall_depth(body, axis, end, corners[end]) - decay * tolerated[1 + 2 * axis + end]
+                for end in range(2)
+            )
+            is_low = low > high
+            arm = body.turned(_where(is_low, *corners))
+            inward = jnp.where(is_low, 1.0, -1.0)
+            still = jnp.zeros_like(inward)
+            direction = (inward, still) if axis == 0 else (still, inward)
+            body = _part(body, jnp.maximum(low, high), arm, direction)
+        return body, (body, depth)
 
-    # What the agent touches at the start has been pushed in the substep before.
-    before = jnp.full_like(still, (1.0 - OVERLAP_DECAY**SUBSTEP) / SUBSTEP)
-    first = still, (path[0, 0], path[0, 1]), (velocity[0], velocity[1]), before
-    (_, moving), _ = advance((body, rest), first)
-    steps = step, (path[1:, 0], path[1:, 1]), (velocities[:, 0], velocities[:, 1]), parting
-    _, (bodies, overlaps) = jax.lax.scan(jax.checkpoint(advance), (body, moving), steps)
+    decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
+    sweeps = (agents[0][1:], agents[1][1:]), decay
+    sweeps = jax.tree.map(lambda values: jnp.repeat(values, SWEEPS, axis=0), sweeps)
+    _, (bodies, depths) = jax.lax.scan(jax.checkpoint(advance), body, sweeps)
+    bodies = jax.tree.map(lambda values: values[SWEEPS - 1 :: SWEEPS], bodies)
+    depths = depths[::SWEEPS]
     offset_x, offset_y = bodies.turned((_MASS_X, _MASS_Y))
     poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
     # Untouched, the block keeps its pose to the last bit.
     untouched = (bodies.x == body.x) & (bodies.y == body.y) & (bodies.angle == body.angle)
     poses = jnp.where(untouched[:, None], pose, poses)
-    return jnp.concatenate([pose[None], poses]), overlaps
+    return jnp.concatenate([pose[None], poses]), depths
 
 
-def _agent_contacts(body: Body, agent: Pair, velocity: Pair) -> list[Contact]:
-    """Of the agent with bar and stem."""
+def _agent_overlap(body: Body, agent: Pair) -> tuple[Scalar, Pair, Pair]:
+    """Depth (px), arm from the centre of mass to the contact, and where to the block yields."""
     seen_x, seen_y = body.seen((agent[0] - body.x, agent[1] - body.y))
-    found = []
-    for centre, half in zip(_CENTRES, _HALF_SIZES, strict=True):
-        distance, out = _from_rectangle((seen_x + _MASS_X, seen_y + _MASS_Y), centre, half)
-        arm_x, arm_y = body.turned((seen_x - out[0] * distance, seen_y - out[1] * distance))
-        away_x, away_y = body.turned(out)
-        lever = arm_y * away_x - arm_x * away_y
-        speed = -(away_x * velocity[0] + away_y * velocity[1])
-        found.append(Contact(AGENT_RADIUS - distance, lever, (-away_x, -away_y), speed))
-    return found
+    distance, normal = _distance_and_normal((seen_x + _MASS_X, seen_y + _MASS_Y))
+    arm = body.turned((seen_x - normal[0] * distance, seen_y - normal[1] * distance))
+    away_x, away_y = body.turned(normal)
+    return AGENT_RADIUS - distance, arm, (-away_x, -away_y)
 
 
-def _wall_contacts(body: Body) -> list[Contact]:
-    """Of the nearer wall of either axis with bar and stem, each by the two corners furthest out."""
-    found = []
-    for axis in range(2):
-        for (centre_x, centre_y), (half_x, half_y) in zip(_CENTRES, _HALF_SIZES, strict=True):
-            centre_x, centre_y = centre_x - _MASS_X, centre_y - _MASS_Y
-            at = body[axis] + body.turned((centre_x, centre_y))[axis]
-            reach_x = half_x * (body.sin if axis else body.cos)
-            reach_y = half_y * (body.cos if axis else -body.sin)
-            past = at - jnp.where(at < _HALFWAY, *_MIDDLES)
-            # A rectangle is pushed to where its centre is: of a wall driven through it, outwards.
-            normal = jnp.where(past > 0, 1.0, -1.0)
-            size_x, size_y = jnp.abs(reach_x), jnp.abs(reach_y)
-            overlap = WALL_RADIUS + size_x + size_y - jnp.abs(past)
-            side_x = jnp.where(reach_x * normal > 0, -half_x, half_x)
-            side_y = jnp.where(reach_y * normal > 0, -half_y, half_y)
-            by_x = jnp.where(size_x < size_y, -1.0, 1.0)
-            next_overlap = overlap - 2.0 * jnp.minimum(size_x, size_y)
-            for depth, x, y in (
-                (overlap, side_x, side_y),
-                (next_overlap, by_x * side_x, -by_x * side_y),
-            ):
-                arm_x, arm_y = body.turned((centre_x + x, centre_y + y))
-                lever = arm_x * normal if axis else -arm_y * normal
-                found.append(Contact(depth, lever, (0.0, normal) if axis else (normal, 0.0), 0.0))
-    return found
+def _outermost(body: Body, axis: int, end: int) -> Pair:
+    """The corner, in the block's frame, that is furthest out at an axis's low or high end."""
+    side = 1.0 if end else -1.0
+    # The way out, as the block's frame sees it.
+    out_x, out_y = body.seen((side, 0.0) if axis == 0 else (0.0, side))
+    bar, stem = (
+        (jnp.where(out_x > 0, high_x, low_x), jnp.where(out_y > 0, high_y, low_y))
+        for (low_x, low_y), (high_x, high_y) in _ENDS
+    )
+    is_bar = out_x * bar[0] + out_y * bar[1] >= out_x * stem[0] + out_y * stem[1]
+    return _where(jax.lax.stop_gradient(is_bar), bar, stem)
 
 
-def _resolved(
-    contacts: list[Contact], impulses: tuple[Scalar, ...], parting: Scalar
-) -> tuple[Motion, tuple[Scalar, ...]]:
-    """The motion that contacts give the block, and their impulses; earlier ones are where to begin.
-
-    In Chipmunk's order the agent, which has a body that moves, comes last.
-    """
-    still = jnp.zeros_like(parting)
-    motion, found = Motion(still, still, still), []
-    for contact, impulse in zip(contacts, impulses, strict=True):
-        kept = jnp.where(contact.overlap > 0, impulse, 0.0)
-        motion = motion.pushed(kept, contact)
-        found.append(kept)
-    wanted = [
-        contact.speed + parting * jnp.maximum(contact.overlap - OVERLAP_ALLOWED, 0.0)
-        for contact in contacts
-    ]
-    ease = [1.0 / (1.0 + contact.lever**2 * (1.0 / T_INERTIA)) for contact in contacts]
-
-    def sweep(state: tuple[Motion, tuple[Scalar, ...]], _: None) -> tuple[Any, None]:
-        motion, impulses = state
-        found = []
-        for contact, old, speed, yields in zip(contacts, impulses, wanted, ease, strict=True):
-            new = jnp.maximum(old + yields * (speed - motion.along(contact)), 0.0)
-            new = jnp.where(contact.overlap > 0, new, 0.0)
-            motion = motion.pushed(new - old, contact)
-            found.append(new)
-        return (motion, tuple(found)), None
-
-    resolved, _ = jax.lax.scan(sweep, (motion, tuple(found)), length=SWEEPS)
-    return resolved
+def _wall_depth(body: Body, axis: int, end: int, corner: Pair) -> Scalar:
+    """How far (px) a corner is beyond the wall at an axis's low or high end."""
+    at = body[axis] + body.turned(corner)[axis]
+    return at - WALLS[1] if end else WALLS[0] - at
 
 
-def _moved(body: Body, x: Scalar, y: Scalar, angle: Scalar) -> Body:
-    """The body after a small displacement; itself, bit for bit, where there is none."""
+def _part(body: Body, depth: Scalar, arm: Pair, direction: Pair) -> Body:
+    """The body after yielding to one overlap; itself, bit for bit, where there is none."""
+    lever = arm[0] * direction[1] - arm[1] * direction[0]
+    # Nothing, exactly, where nothing overlaps.
+    impulse = jnp.where(depth > 0, depth, 0.0) / (1.0 + lever**2 * (1.0 / T_INERTIA))
+    angle = impulse * lever * (1.0 / T_INERTIA)
     # Cosine and sine of a small angle, by its half's tangent: a processor's own cost more than all
     # the rest of a step.
     tangent = angle / 2 + angle**3 / 24
     scale = 1.0 / (1.0 + tangent**2)
     cos, sin = scale * (1.0 - tangent**2), scale * 2.0 * tangent
     return Body(
-        body.x + x,
-        body.y + y,
+        body.x + impulse * direction[0],
+        body.y + impulse * direction[1],
         body.angle + angle,
         body.cos * cos - body.sin * sin,
         body.sin * cos + body.cos * sin,
     )
-
-
-def _is_zero(value: Any) -> bool:
-    """Whether a number is left out of what is computed."""
-    return isinstance(value, float) and value == 0.0
 
 
 def _distance_and_normal(point: Pair) -> tuple[Scalar, Pair]:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nsf_pipeline.model.contact import clearance, rotate, seen_from
-from nsf_pipeline.model.control import SUBSTEP
 
 PUSH_STEPS = 4
 """Steps of the nominal push from one point of the path to the next."""
@@ -57,22 +56,10 @@ def features(
     return jnp.concatenate(parts)
 
 
-def push_times(
-    t_init: Float[Array, ""], t_final: Float[Array, ""], steps: int
-) -> Float[Array, " knots"]:
-    """(steps + 1) s: the simulator's substeps from t_init to t_final, and t_final from there on.
-
-    Where there are more substeps than steps, the steps are longer.
-    """
-    gap = t_final - t_init
-    count = jnp.clip(jnp.ceil(gap / SUBSTEP - 1e-2), 1, steps)
-    return t_init + gap * jnp.minimum(jnp.arange(steps + 1) / count, 1.0)
-
-
 def push_features(
-    block: Float[Array, "3"], end: Float[Array, "3"], overlaps: Float[Array, " points"]
+    block: Float[Array, "3"], end: Float[Array, "3"], depths: Float[Array, " points"]
 ) -> Float[Array, " push"]:
     """The nominal push as the networks see it: where to, and how narrowly, step by step."""
     moved = jnp.append(rotate(end[:2] - block[:2], -block[2]) / 50.0, end[2] - block[2])
-    deepest = jnp.max(overlaps)[None]
-    return jnp.concatenate([moved, jnp.tanh(overlaps / 10.0), jnp.tanh(deepest / 3.0)])
+    deepest = jnp.max(depths)[None]
+    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(deepest / 3.0)])

@@ -60,7 +60,7 @@ class EulerStep(PushTLaw):
         self, x: State, t: Scalar, condition: Condition
     ) -> tuple[State, Float[Array, " dim"], Float[Array, "dim dim"]]:
         """Nominal displacement of the next control step; mu and L, of the residual."""
-        displacements, _, seen = self.view(x, t, t + CONTROL_DT, condition)
+        displacements, seen = self.view(x, t, t + CONTROL_DT, condition)
         diagonal, below = jnp.split(self.diffusion(seen), [len(x)])
         # A product with ones and zeros, for scattering is slow.
         places = np.zeros((len(below), len(x), len(x)), np.float32)

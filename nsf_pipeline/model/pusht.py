@@ -24,7 +24,7 @@ from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochas
 from nsf_pipeline.flow.distributions import Distribution, Given, jittable
 from nsf_pipeline.model.contact import nominal_push, rotate
 from nsf_pipeline.model.control import desired_path, noise_factor, nominal_path
-from nsf_pipeline.model.features import PUSH_STEPS, features, push_features, push_times
+from nsf_pipeline.model.features import PUSH_STEPS, features, push_features
 
 STATE_NAMES = {
     7: (
@@ -74,13 +74,11 @@ class Seen(NamedTuple):
     """How the networks see a transition.
 
     Attributes:
-        displacements: nominal ones (px, px/s, rad) at times from s to t.
-        times: s, never decreasing.
+        displacements: nominal ones (px, px/s, rad) at even times from s to t.
         features: of order one.
     """
 
     displacements: Float[Array, "knots dim"]
-    times: Float[Array, " knots"]
     features: Float[Array, " features"]
 
 
@@ -102,28 +100,28 @@ class View(eqx.Module):
         duration = condition[0]
         bounds = np.array(self.normaliser.block_bounds, np.float32)
         still, no_push = jnp.zeros((2, self.config.state_dim)), jnp.zeros(0)
-        ends = jnp.stack([t_init, t_final])
         if not self.config.conditional:
             time = jnp.zeros(()) if self.config.autonomous else t_init
             path = agent[None]
-            return Seen(still, ends, features(agent, velocity, block, path, no_push, time, bounds))
+            return Seen(still, features(agent, velocity, block, path, no_push, time, bounds))
         if self.config.autonomous:
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
             path = desired_path(condition, times, self.dmp)
             seen = features(agent, velocity, block, path, no_push, duration, bounds)
-            return Seen(still, ends, seen)
+            return Seen(still, seen)
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
-        times = push_times(t_init, t_final, PUSH_STEPS * points)
+        step = (t_final - t_init) / (PUSH_STEPS * points)
+        times = t_init + step * jnp.arange(PUSH_STEPS * points + 1)
         knots, velocities = nominal_path(agent, initial, times, condition, self.dmp)
-        poses, overlaps = nominal_push(knots, initial, block, times)
+        poses, depths = nominal_push(knots, block, step)
         parts = [knots, poses] if velocity is None else [knots, velocities, poses]
         path = knots[PUSH_STEPS::PUSH_STEPS]
         # The deepest of each point's steps.
-        push = push_features(block, poses[-1], overlaps.reshape(points, PUSH_STEPS).max(axis=1))
+        push = push_features(block, poses[-1], depths.reshape(points, PUSH_STEPS).max(axis=1))
         seen = features(agent, velocity, block, path, push, duration, bounds)
-        return Seen(jnp.concatenate(parts, axis=1) - x_init, times, seen)
+        return Seen(jnp.concatenate(parts, axis=1) - x_init, seen)
 
     @property
     def knows_noise(self) -> bool:
@@ -226,7 +224,7 @@ class PushTTransition(PushTLaw):
         self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition | Seen
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
-        displacements, _, seen = self.view(x_init, t_init, t_final, condition)
+        displacements, seen = self.view(x_init, t_init, t_final, condition)
         delta = (t_final - t_init) / TIME_UNIT
         residual = self.flow(jnp.zeros_like(x_init), 0.0, delta, seen)
         scale, agent = self.view.normaliser.scale, None
@@ -254,8 +252,9 @@ class PushTBridge(eqx.Module):
         condition: Condition | Seen,
     ) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
-        displacements, times, seen = self.view(x_init, t_init, t_final, condition)
-        to_mid = interpolate(displacements, times, t_mid)
+        displacements, seen = self.view(x_init, t_init, t_final, condition)
+        share = (t_mid - t_init) / (t_final - t_init)
+        to_mid = interpolate(displacements, share)
         scale = jnp.array(self.view.normaliser.scale)
         end = turn(x_final - x_init - displacements[-1], -x_init[-1]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
@@ -430,11 +429,13 @@ def fit_normaliser(
     return unit._replace(scale=scale, noise=max(noise, 1e-3))
 
 
-def interpolate(
-    knots: Float[Array, "knots dim"], times: Float[Array, " knots"], time: Scalar
-) -> State:
-    """Values between knots, linearly."""
-    return jax.vmap(lambda values: jnp.interp(time, times, values), 1)(knots)
+def interpolate(knots: Float[Array, "knots dim"], share: Scalar) -> State:
+    """Values between knots, linearly; the first at share 0 and the last at share 1."""
+    last = knots.shape[0] - 1
+    place = share * last
+    lower = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last - 1)
+    weight = place - lower
+    return (1.0 - weight) * knots[lower] + weight * knots[lower + 1]
 
 
 def turn(state: State, angle: Scalar) -> State:
