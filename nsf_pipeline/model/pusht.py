@@ -418,7 +418,7 @@ def fit_normaliser(
         return end - start - view(start, s, t, condition).displacements[-1]
 
     residuals = np.asarray(residual(*transitions))
-    gaps = transitions[3] - transitions[2]
+    gaps = np.asarray(transitions[3]) - np.asarray(transitions[2])
     along = np.asarray(jax.jit(jax.vmap(noise_factor))(gaps))[:, :1, 0]
     noise = float(np.sqrt(np.mean((residuals[:, :2] / along).astype(np.float64) ** 2)))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
