@@ -122,16 +122,16 @@ def main() -> None:
             )
             seconds = time.monotonic() - started
             predict = OnePass("flow", PushTModel(flow, bridge))
-            scores, surprises = [], []
+            scores, densities = [], []
             for horizon in HORIZONS:
                 states, weight = found[horizon].states, found[horizon].weight
-                found_here = predict(states, 64, key=jax.random.key(0))
-                error = crps(found_here.draws, states.x_final, GROUPS["block_position"])
+                predicted = predict(states, 64, key=jax.random.key(0))
+                error = crps(predicted.draws, states.x_final, GROUPS["block_position"])
                 scores.append(np.average(error, weights=weight))
-                surprises.append(-np.average(found_here.log_density, weights=weight))
+                densities.append(np.average(predicted.log_density, weights=weight))
             best = min(row["validation_nll"] for row in history)
             cells = " | ".join(f"{value:.2f}" for value in scores)
-            row = [name, seed, f"{best:.2f}", f"{surprises[0]:.2f}", cells, f"{seconds:.0f}"]
+            row = [name, seed, f"{best:.2f}", f"{-densities[0]:.2f}", cells, f"{seconds:.0f}"]
             print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 

@@ -124,8 +124,12 @@ def _held(
     target: Float[Array, "steps 2"], kept: Float[Array, "steps 2 2"]
 ) -> Float[Array, "steps 2 2"]:
     """What a held target adds to position and velocity."""
-    answer = jnp.array([1.0, 0.0]) - kept[..., 0]
-    return answer[..., None] * target[..., None, :]
+    return _answer(kept)[..., None] * target[..., None, :]
+
+
+def _answer(kept: Float[Array, "*steps 2 2"]) -> Float[Array, "*steps 2"]:
+    """What each px of a held target adds to position (px) and velocity (px/s)."""
+    return jnp.array([1.0, 0.0]) - kept[..., 0]
 
 
 def noise_factor(gap: Float[Array, ""]) -> Float[Array, "2 2"]:
@@ -138,7 +142,7 @@ def noise_factor(gap: Float[Array, ""]) -> Float[Array, "2 2"]:
     steps = jnp.floor(gap / CONTROL_DT + TOLERANCE)
     kept = propagator(jnp.maximum(gap - CONTROL_DT * steps, 0.0))
     whole = jnp.asarray(_COVARIANCES, jnp.float32)[jnp.minimum(steps, MOST_STEPS).astype(int)]
-    answer = jnp.array([1.0, 0.0]) - kept[:, 0]
+    answer = _answer(kept)
     covariance = kept @ whole @ kept.T + jnp.outer(answer, answer)
     position = jnp.sqrt(covariance[0, 0])
     shared = covariance[1, 0] / position

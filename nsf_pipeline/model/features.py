@@ -61,5 +61,4 @@ def push_features(
 ) -> Float[Array, " push"]:
     """The nominal push as the networks see it: where to, and how narrowly, step by step."""
     moved = jnp.append(rotate(end[:2] - block[:2], -block[2]) / 50.0, end[2] - block[2])
-    deepest = jnp.max(depths)[None]
-    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(deepest / 3.0)])
+    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(jnp.max(depths)[None] / 3.0)])

@@ -108,8 +108,7 @@ class View(eqx.Module):
             # Without s, all of the policy's path, and no guess at where on it the agent is.
             times = duration * jnp.arange(1, points + 1) / points
             path = desired_path(condition, times, self.dmp)
-            seen = features(agent, velocity, block, path, no_push, duration, bounds)
-            return Seen(still, seen)
+            return Seen(still, features(agent, velocity, block, path, no_push, duration, bounds))
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
         step = (t_final - t_init) / (PUSH_STEPS * points)
@@ -149,6 +148,8 @@ class BlockFrameLaw(eqx.Module):
         origin: x_s plus the nominal displacement.
         angle: of the block at s, rad.
         scale: sizes of the residuals.
+        agent: lower triangular; what it makes of the agent's scaled residuals, position and
+            velocity, is theirs. None: they are as they are.
     """
 
     residual: Distribution

@@ -445,12 +445,12 @@ def batch_consistency(
     count, gap = len(batch.t_init), batch.t_final - batch.t_init
     mid_key, key = jax.random.split(key)
     share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
-    counts = jnp.ones(count, bool)
+    has_mid = jnp.ones(count, bool)
     if time_step is not None:
         steps = jnp.round(gap / time_step)
-        counts = steps >= 2 * MID_STEPS
+        has_mid = steps >= 2 * MID_STEPS
         mid = jnp.clip(jnp.round(share * steps), MID_STEPS, steps - MID_STEPS)
-        share = jnp.where(counts, mid / steps, share)
+        share = jnp.where(has_mid, mid / steps, share)
     t_mid = batch.t_init + share * gap
 
     def one(
@@ -462,5 +462,5 @@ def batch_consistency(
         )
 
     losses = jax.vmap(one)(batch, t_mid, seen, jax.random.split(key, count))
-    one_to_two, two_to_one = (jnp.mean(jnp.where(counts, loss, 0.0)) for loss in losses)
+    one_to_two, two_to_one = (jnp.mean(jnp.where(has_mid, loss, 0.0)) for loss in losses)
     return one_to_two, two_to_one
