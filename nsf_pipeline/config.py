@@ -210,9 +210,9 @@ class TrainingConfig(Section):
     """Steps of linear warm-up."""
     clip_norm: float = Field(default=1.0, gt=0.0)
     """The likelihood's gradient is clipped to this global norm, the others' to their share."""
-    one_to_two_weight: float = Field(default=0.1, ge=0.0)
+    one_to_two_weight: float = Field(default=0.03, ge=0.0)
     """Weight of the 1->2 flow-consistency loss."""
-    two_to_one_weight: float = Field(default=0.1, ge=0.0)
+    two_to_one_weight: float = Field(default=0.03, ge=0.0)
     """Weight of the 2->1 flow-consistency loss."""
     consistency_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.03125
     """Share of each batch that the consistency losses are estimated on."""

@@ -48,13 +48,15 @@ def _modes() -> tuple[np.ndarray, np.ndarray]:
 _RATES, _PROJECTIONS = _modes()
 
 
+_STEP = np.tensordot(np.exp(_RATES * CONTROL_DT), _PROJECTIONS, 1)
+_ANSWER = (np.eye(2) - _STEP)[:, 0]
+
+
 def _covariances() -> np.ndarray:
     """(MOST_STEPS + 1, 2, 2) of position and velocity after whole steps with noise of 1 px."""
-    step = np.tensordot(np.exp(_RATES * CONTROL_DT), _PROJECTIONS, 1)
-    answer = (np.eye(2) - step)[:, 0]
     found = [np.zeros((2, 2))]
     for _ in range(MOST_STEPS):
-        found.append(step @ found[-1] @ step.T + np.outer(answer, answer))
+        found.append(_STEP @ found[-1] @ _STEP.T + np.outer(_ANSWER, _ANSWER))
     return np.array(found)
 
 
@@ -132,20 +134,56 @@ def _answer(kept: Float[Array, "*steps 2 2"]) -> Float[Array, "*steps 2"]:
     return jnp.array([1.0, 0.0]) - kept[..., 0]
 
 
-def noise_factor(gap: Float[Array, ""]) -> Float[Array, "2 2"]:
-    """The Cholesky factor of position and velocity, of noise of 1 px on each target held.
+def at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
+    """t_final (s), or a control step after t_init where that is later."""
+    is_part = t_final - t_init < CONTROL_DT * (1.0 - TOLERANCE)
+    return jnp.where(is_part, t_init + CONTROL_DT, t_final)
 
-    Lower triangular; a row of px and one of px/s. The gap (s) is one from a control step's start.
-    One target moves both alike: so that there is a density, the second column is not less than a
-    hundredth of the velocity's noise.
+
+def noise_share(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
+    """How much of a target's noise comes in between; 1 from a control step on.
+
+    A target is held, so its noise is there from the start of its control step on. No state tells
+    it, though, so no law that knows the state alone can have it so. Here it comes little by little,
+    such that the velocity's variance since the control step's start is the simulator's own.
     """
-    steps = jnp.floor(gap / CONTROL_DT + TOLERANCE)
-    kept = propagator(jnp.maximum(gap - CONTROL_DT * steps, 0.0))
-    whole = jnp.asarray(_COVARIANCES, jnp.float32)[jnp.minimum(steps, MOST_STEPS).astype(int)]
-    answer = _answer(kept)
-    covariance = kept @ whole @ kept.T + jnp.outer(answer, answer)
+    start = jnp.floor(t_init / CONTROL_DT)
+    begin, end = t_init / CONTROL_DT - start, t_final / CONTROL_DT - start
+    share = (
+        _arrived(jnp.minimum(end, 1.0)) - _arrived(begin) + _arrived(jnp.maximum(end - 1.0, 0.0))
+    )
+    return jnp.where(t_final < at_least_a_step(t_init, t_final), share, 1.0)
+
+
+def _arrived(phase: Float[Array, ""]) -> Float[Array, ""]:
+    """Share of a target's noise that has come when this share of its control step is over."""
+    time = CONTROL_DT * phase
+    now = propagator(time - CONTROL_DT) @ jnp.asarray(_ANSWER, jnp.float32)
+    return (_answer(propagator(time))[1] / now[1]) ** 2
+
+
+def noise_factor(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, "2 2"]:
+    """L of the covariance L L^T of position and velocity, of noise of 1 px on each target held.
+
+    A row of px and one of px/s. One target moves both alike: so that there is a density, what the
+    position leaves unknown of the velocity is held to a hundredth of its noise, or more. Between
+    control steps noise comes as `noise_share` says, so that the law stays consistent: that of one
+    step is that of several.
+    """
+    last = jnp.ceil(t_final / CONTROL_DT - TOLERANCE)
+    covariance = _since(last - t_init / CONTROL_DT) - _since(last - t_final / CONTROL_DT)
     position = jnp.sqrt(covariance[0, 0])
     shared = covariance[1, 0] / position
     least = LEAST_SHARE**2 * covariance[1, 1]
     own = jnp.sqrt(jnp.maximum(covariance[1, 1] - shared**2, least))
-    return jnp.array([[position, 0.0], [shared, own]])
+    # At the end of the control step, and back from there to t_final.
+    return propagator(t_final - CONTROL_DT * last) @ jnp.array([[position, 0.0], [shared, own]])
+
+
+def _since(steps: Float[Array, ""]) -> Float[Array, "2 2"]:
+    """Covariance at a control step's end, of what noise came since so many steps before it."""
+    whole = jnp.floor(jnp.clip(steps, 0.0, MOST_STEPS - 1.0))
+    covariances = jnp.asarray(_COVARIANCES, jnp.float32)
+    before, after = (covariances[(whole + i).astype(int)] for i in (0, 1))
+    part = jnp.clip(steps - whole, 0.0, 1.0)
+    return before + (1.0 - _arrived(1.0 - part)) * (after - before)

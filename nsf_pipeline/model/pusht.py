@@ -22,8 +22,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import Distribution, Given, jittable
+from nsf_pipeline.model.between import PartOfStep
 from nsf_pipeline.model.contact import nominal_push, rotate
-from nsf_pipeline.model.control import desired_path, noise_factor, nominal_path
+from nsf_pipeline.model.control import (
+    at_least_a_step,
+    desired_path,
+    noise_factor,
+    noise_share,
+    nominal_path,
+)
 from nsf_pipeline.model.features import PUSH_STEPS, features, push_features
 
 STATE_NAMES = {
@@ -48,6 +55,8 @@ TIME_UNIT = 0.5
 """s; the flow's unit of time, so that gaps are of order one."""
 MIN_STD = 0.02
 """Least noise of the base law, in units of the scale and per root of TIME_UNIT."""
+SHORTEST = 1e-3
+"""s; a gap below which noise is shaped as in this one."""
 AGENT_MIN_STD = 0.3
 """Of the agent, where what noise does to it is known, and in units of that."""
 
@@ -74,7 +83,8 @@ class Seen(NamedTuple):
     """How the networks see a transition.
 
     Attributes:
-        displacements: nominal ones (px, px/s, rad) at even times from s to t.
+        displacements: nominal ones (px, px/s, rad) at even times from s to t, or of a control step
+            where that is longer.
         features: of order one.
     """
 
@@ -111,7 +121,7 @@ class View(eqx.Module):
             return Seen(still, features(agent, velocity, block, path, no_push, duration, bounds))
         # Where the state hides the velocity, rest is the guess.
         initial = jnp.zeros(2) if velocity is None else velocity
-        step = (t_final - t_init) / (PUSH_STEPS * points)
+        step = (at_least_a_step(t_init, t_final) - t_init) / (PUSH_STEPS * points)
         times = t_init + step * jnp.arange(PUSH_STEPS * points + 1)
         knots, velocities = nominal_path(agent, initial, times, condition, self.dmp)
         poses, depths = nominal_push(knots, block, step)
@@ -148,8 +158,8 @@ class BlockFrameLaw(eqx.Module):
         origin: x_s plus the nominal displacement.
         angle: of the block at s, rad.
         scale: sizes of the residuals.
-        agent: lower triangular; what it makes of the agent's scaled residuals, position and
-            velocity, is theirs. None: they are as they are.
+        agent: what it makes of the agent's scaled residuals, in pairs, is position and velocity;
+            its determinant is positive. None: they are as they are.
     """
 
     residual: Distribution
@@ -175,20 +185,19 @@ class BlockFrameLaw(eqx.Module):
         """e of a state."""
         moved = turn(x - self.origin, -self.angle)
         if self.agent is not None:
-            (along, _), (shared, own) = self.agent
-            position = moved[:2] / along
-            velocity = (moved[2:4] - shared * position) / own
-            moved = jnp.concatenate([position, velocity, moved[4:]])
+            (a, b), (c, d) = self.agent
+            position, velocity = moved[:2], moved[2:4]
+            first = (d * position - b * velocity) / (a * d - b * c)
+            second = (a * velocity - c * position) / (a * d - b * c)
+            moved = jnp.concatenate([first, second, moved[4:]])
         return moved / jnp.array(self.scale)
 
     def _state(self, residual: State) -> State:
         moved = jnp.array(self.scale) * residual
         if self.agent is not None:
-            position, velocity = moved[:2], moved[2:4]
-            (along, _), (shared, own) = self.agent
-            moved = jnp.concatenate(
-                [along * position, shared * position + own * velocity, moved[4:]]
-            )
+            first, second = moved[:2], moved[2:4]
+            (a, b), (c, d) = self.agent
+            moved = jnp.concatenate([a * first + b * second, c * first + d * second, moved[4:]])
         return self.origin + turn(moved, self.angle)
 
     def _log_volume(self) -> Scalar:
@@ -196,7 +205,8 @@ class BlockFrameLaw(eqx.Module):
         volume = jnp.asarray(np.log(self.scale).sum(), jnp.float32)
         if self.agent is None:
             return volume
-        return volume + 2.0 * jnp.log(jnp.diag(self.agent)).sum()
+        (a, b), (c, d) = self.agent
+        return volume + 2.0 * jnp.log(a * d - b * c)
 
 
 class PushTLaw(eqx.Module):
@@ -226,15 +236,20 @@ class PushTTransition(PushTLaw):
     ) -> BlockFrameLaw:
         """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
         displacements, seen = self.view(x_init, t_init, t_final, condition)
-        delta = (t_final - t_init) / TIME_UNIT
-        residual = self.flow(jnp.zeros_like(x_init), 0.0, delta, seen)
-        scale, agent = self.view.normaliser.scale, None
+        gap, step = t_final - t_init, at_least_a_step(t_init, t_final) - t_init
+        delta = step / TIME_UNIT
+        whole = self.flow(jnp.zeros_like(x_init), 0.0, delta, seen)
+        share = noise = gap / step
+        scale, agent, moved = self.view.normaliser.scale, None, share * displacements[-1]
         if self.view.knows_noise:
+            moved = interpolate(displacements, share)
             scale = (self.view.normaliser.noise,) * 4 + scale[4:]
+            noise = noise_share(t_init, t_final)
             # Without time there is neither noise nor residual: any factor will do.
-            some = jnp.where(delta > 0, delta, 1.0)
-            agent = noise_factor(TIME_UNIT * some) / jnp.sqrt(some)
-        return BlockFrameLaw(residual, x_init + displacements[-1], x_init[-1], scale, agent)
+            later = t_init + jnp.maximum(gap, SHORTEST)
+            agent = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
+        residual = PartOfStep.of(whole, share, noise)
+        return BlockFrameLaw(residual, x_init + moved, x_init[-1], scale, agent)
 
 
 class PushTBridge(eqx.Module):
@@ -254,10 +269,11 @@ class PushTBridge(eqx.Module):
     ) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
         displacements, seen = self.view(x_init, t_init, t_final, condition)
-        share = (t_mid - t_init) / (t_final - t_init)
-        to_mid = interpolate(displacements, share)
+        step = at_least_a_step(t_init, t_final) - t_init
+        to_mid = interpolate(displacements, (t_mid - t_init) / step)
+        to_final = interpolate(displacements, (t_final - t_init) / step)
         scale = jnp.array(self.view.normaliser.scale)
-        end = turn(x_final - x_init - displacements[-1], -x_init[-1]) / scale
+        end = turn(x_final - x_init - to_final, -x_init[-1]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         residual = self.flow(jnp.zeros_like(x_init), end, 0.0, mid, final, seen)
         return BlockFrameLaw(residual, x_init + to_mid, x_init[-1], self.view.normaliser.scale)
@@ -419,8 +435,7 @@ def fit_normaliser(
         return end - start - view(start, s, t, condition).displacements[-1]
 
     residuals = np.asarray(residual(*transitions))
-    gaps = np.asarray(transitions[3]) - np.asarray(transitions[2])
-    along = np.asarray(jax.jit(jax.vmap(noise_factor))(gaps))[:, :1, 0]
+    along = np.asarray(jax.jit(jax.vmap(noise_factor))(*transitions[2:4]))[:, :1, 0]
     noise = float(np.sqrt(np.mean((residuals[:, :2] / along).astype(np.float64) ** 2)))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
     # The frame turns, so both coordinates of a plane share one size.
