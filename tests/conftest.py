@@ -64,6 +64,13 @@ def merged(settings, changes):
     return both
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory):
+    """A folder for what JAX compiles in processes that tests start: it takes them longest."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")

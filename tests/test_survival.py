@@ -41,8 +41,8 @@ PROMPT = 10.0
 class Training:
     """The verb `train`, in a folder of its own, on a data set that all share."""
 
-    def __init__(self, folder, dataset, cache, **changes):
-        self.folder, self.dataset, self.cache = folder, dataset, cache
+    def __init__(self, folder, dataset, **changes):
+        self.folder, self.dataset = folder, dataset
         self.settings = folder / "settings.yaml"
         defaults = yaml.safe_load((ROOT / "config.yaml").read_text())
         settings = merged(merged(defaults, SETTINGS), changes)
@@ -50,18 +50,14 @@ class Training:
         self.model = folder / "results/model.eqx"
         self.metrics = folder / "results/training/metrics.csv"
 
-    def start(self, *options):
+    def start(self, *options, **environment):
         command = [sys.executable, "-m", "nsf_pipeline", "train", "--config", self.settings]
         command += ["--dataset", self.dataset, *options]
-        # Compiled code is kept between runs: compiling takes longer than the training.
-        cache = {
-            "JAX_COMPILATION_CACHE_DIR": str(self.cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+        environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
             [str(part) for part in command],
             cwd=self.folder,
-            env={**os.environ, **cache, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -93,9 +89,9 @@ class Training:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """A folder with a data set, and one for compiled code."""
+    """A folder with a data set."""
     folder = tmp_path_factory.mktemp("survival")
-    training = Training(folder, folder / "results/dataset.h5", folder / "cache")
+    training = Training(folder, folder / "results/dataset.h5")
     done = run_verb("generate-data", "--config", training.settings, "--output", folder / "results")
     assert done.returncode == 0, done.stderr
     return folder
@@ -103,14 +99,14 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(shared):
-    training = Training(shared, shared / "results/dataset.h5", shared / "cache")
+    training = Training(shared, shared / "results/dataset.h5")
     training.printed = training.finish()
     return training
 
 
 @pytest.fixture
 def training(undisturbed, tmp_path):
-    return Training(tmp_path, undisturbed.dataset, undisturbed.cache)
+    return Training(tmp_path, undisturbed.dataset)
 
 
 def history(training):
@@ -178,9 +174,9 @@ def test_sigterm_while_compiling_is_obeyed_in_time(training):
     path = training.settings
     settings = merged(yaml.safe_load(path.read_text()), {"model": {"autonomous": False}})
     path.write_text(yaml.safe_dump(settings))
-    other = Training(training.folder, training.dataset, training.folder / "cache")
+    other = Training(training.folder, training.dataset)
     path.write_text(yaml.safe_dump(settings))
-    process = other.start()
+    process = other.start(JAX_ENABLE_COMPILATION_CACHE="false")
     assert "starts, in memory" in process.stdout.readline()
     time.sleep(1.0)
     asked = time.monotonic()
@@ -224,7 +220,7 @@ def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training)
 
 def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
     changes = {"training": {"learning_rate": 0.003}}
-    training = Training(tmp_path, undisturbed.dataset, undisturbed.cache, **changes)
+    training = Training(tmp_path, undisturbed.dataset, **changes)
     shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
     process = training.start()
     assert "starts, in memory" in process.stdout.readline()
@@ -244,7 +240,7 @@ def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
 def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undisturbed, tmp_path):
     wild = {"learning_rate": 1.0, "clip_norm": 1e30, "warmup_steps": 0, "validate_every": 20}
     wild |= {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0}  # compiles sooner
-    training = Training(tmp_path, undisturbed.dataset, tmp_path, training=wild)
+    training = Training(tmp_path, undisturbed.dataset, training=wild)
     process = training.start()
     printed, _ = process.communicate()
     assert process.returncode == 1
@@ -265,8 +261,7 @@ def test_a_full_disk_loses_a_checkpoint_and_no_more(undisturbed, training):
     command += f"--config {training.settings} --dataset {training.dataset} "
     command += f"--output {training.model} --metrics {training.metrics} "
     command += f"--curves {os.devnull}x/curves.png"
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(training.cache)}
-    done = run("bash", "-c", command, **cache)
+    done = run("bash", "-c", command)
     assert "training goes on without this checkpoint" in done.stdout
     assert "nll" in done.stdout
     assert training.checkpoints() == []
