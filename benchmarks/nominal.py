@@ -16,7 +16,7 @@ from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.transitions import join_state
 from nsf_pipeline.model import Normaliser
-from nsf_pipeline.model.pusht import View
+from nsf_pipeline.model.view import View
 
 HORIZONS = (1, 5, 10, 20)
 """Control steps."""

@@ -24,8 +24,8 @@ from nsf_pipeline.model import (
     Normaliser,
     build_model,
     load_model,
-    pusht,
     save_model,
+    view,
 )
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.control import noise_factor, noise_share, nominal_path, propagator
@@ -106,8 +106,8 @@ def test_an_unconditional_law_hides_the_policy(autonomous):
 def test_what_is_seen_is_computed_once_for_all_losses(monkeypatch):
     model, state, (s, m, t) = model_of(), state_of(7), jnp.array([0.5, 0.6, 0.9])
     flow, pushes = model.transition, []
-    push = pusht.nominal_push
-    monkeypatch.setattr(pusht, "nominal_push", lambda *given: pushes.append(1) or push(*given))
+    push = view.nominal_push
+    monkeypatch.setattr(view, "nominal_push", lambda *given: pushes.append(1) or push(*given))
 
     @jax.jit
     def losses(state):

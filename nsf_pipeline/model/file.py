@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model.pusht import Normaliser, PushTModel, build_model
+from nsf_pipeline.model.build import build_model
+from nsf_pipeline.model.pusht import PushTModel
+from nsf_pipeline.model.view import Normaliser
 
 FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 2

@@ -21,22 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.flow.distributions import Given, MultivariateNormalTri, jittable
 from nsf_pipeline.model.pusht import (
     ACTIVATIONS,
     MIN_STD,
     TIME_UNIT,
     BlockFrameLaw,
-    Condition,
-    Normaliser,
     PushTLaw,
     PushTModel,
-    Scalar,
-    State,
-    View,
     turn,
 )
+from nsf_pipeline.model.view import Condition, Scalar, State, View
 from nsf_pipeline.timing import CONTROL_DT
 
 STEP = CONTROL_DT
@@ -159,11 +154,9 @@ class PushTSDE(PushTModel):
         return jnp.where(t_final - t_init <= 1.001 * STEP, density, jnp.nan)
 
 
-def build_neural_sde(
-    config: ModelConfig, dmp: DMPConfig, normaliser: Normaliser, *, key: PRNGKeyArray
-) -> PushTSDE:
+def build_neural_sde(view: View, *, key: PRNGKeyArray) -> PushTSDE:
     """An untrained neural SDE."""
-    view, sizes, dim = View(config, dmp, normaliser), config.flow, config.state_dim
+    sizes, dim = view.config.flow, view.config.state_dim
     shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
     drift, diffusion = (
         eqx.nn.MLP(view.feature_dim, outputs, *shape, key=each)
