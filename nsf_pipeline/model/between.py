@@ -1,14 +1,15 @@
 """Times between control steps, of which the data say nothing.
 
-A control step is the shortest gap that the networks ever see. Of a shorter one they are shown the
-control step that lies ahead, and the law is a part of that step's: of its residuals e, with the
-drift d that they start from,
+A control step is the shortest gap that the transition's networks ever see. Of a shorter one they
+are shown the control step that lies ahead, and the law is a part of that step's: of its residuals
+e, with the drift d that they start from,
 
     e' = a d + sqrt(b) (e - d),
 
 where a is the share of the time, and b that of the noise. Drifts and variances of the parts of a
-control step add up to its own, so that several short steps lead to about where one leads. No time
-leaves no residual, exactly.
+control step add up to its own, so that away from contact several short steps lead to about where
+one leads; what couplings add on average counts as noise, and does not add up. No time leaves no
+residual, exactly.
 """
 
 import equinox as eqx

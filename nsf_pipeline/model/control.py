@@ -6,8 +6,9 @@ Each control step holds one target for ten substeps of h = 0.01 s,
     v <- v + h (100 (target - p) - 20 v),    p <- p + h v,
 
 which is linear, with real eigenvalues. So position and velocity are known after any time in closed
-form, and noise on the targets makes them jointly Gaussian, with a covariance that is known too. At
-whole control steps both are the simulator's; between substeps they are interpolated.
+form, and noise on the targets makes them jointly Gaussian, with a covariance that is known too.
+From control step to control step both are the simulator's. Within one, the path is interpolated
+between substeps, and the noise comes otherwise (`noise_share`).
 """
 
 import jax
@@ -23,10 +24,11 @@ from nsf_pipeline.timing import CONTROL_DT
 STIFFNESS = 100.0
 DAMPING = 20.0
 SUBSTEP = 0.01
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Control steps; times that are nearer than this to the start of one are there."""
 LEAST_SHARE = 0.01
-"""Of the velocity's noise that its position leaves unknown: after one control step, none."""
+"""Of the velocity's noise, what is its own: one target moves position and velocity alike, so that
+after one control step there would be no density."""
 MOST_STEPS = 32
 """Control steps after which the noise of the first is forgotten."""
 
@@ -54,9 +56,10 @@ _ANSWER = (np.eye(2) - _STEP)[:, 0]
 
 def _covariances() -> np.ndarray:
     """(MOST_STEPS + 1, 2, 2) of position and velocity after whole steps with noise of 1 px."""
+    of_step = np.outer(_ANSWER, _ANSWER) + np.diag([0.0, (LEAST_SHARE * _ANSWER[1]) ** 2])
     found = [np.zeros((2, 2))]
     for _ in range(MOST_STEPS):
-        found.append(_STEP @ found[-1] @ _STEP.T + np.outer(_ANSWER, _ANSWER))
+        found.append(_STEP @ found[-1] @ _STEP.T + of_step)
     return np.array(found)
 
 
@@ -141,49 +144,68 @@ def at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Floa
 
 
 def noise_share(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
-    """How much of a target's noise comes in between; 1 from a control step on.
+    """How much of a target's noise comes in between; 0, exactly, in no time, 1 from a step on.
 
     A target is held, so its noise is there from the start of its control step on. No state tells
     it, though, so no law that knows the state alone can have it so. Here it comes little by little,
-    such that the velocity's variance since the control step's start is the simulator's own.
+    such that what a target's noise does to the velocity's variance, from its control step's start
+    on, is what it does in the simulator.
     """
-    start = jnp.floor(t_init / CONTROL_DT)
-    begin, end = t_init / CONTROL_DT - start, t_final / CONTROL_DT - start
-    share = (
-        _arrived(jnp.minimum(end, 1.0)) - _arrived(begin) + _arrived(jnp.maximum(end - 1.0, 0.0))
-    )
-    return jnp.where(t_final < at_least_a_step(t_init, t_final), share, 1.0)
-
-
-def _arrived(phase: Float[Array, ""]) -> Float[Array, ""]:
-    """Share of a target's noise that has come when this share of its control step is over."""
-    time = CONTROL_DT * phase
-    now = propagator(time - CONTROL_DT) @ jnp.asarray(_ANSWER, jnp.float32)
-    return (_answer(propagator(time))[1] / now[1]) ** 2
+    first, then, _, _ = _noise_parts(t_init, t_final)
+    return jnp.where(t_final < at_least_a_step(t_init, t_final), first + then, 1.0)
 
 
 def noise_factor(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, "2 2"]:
     """L of the covariance L L^T of position and velocity, of noise of 1 px on each target held.
 
-    A row of px and one of px/s. One target moves both alike: so that there is a density, what the
-    position leaves unknown of the velocity is held to a hundredth of its noise, or more. Between
-    control steps noise comes as `noise_share` says, so that the law stays consistent: that of one
-    step is that of several.
+    A row of px and one of px/s. Between control steps noise comes as `noise_share` says, so that
+    covariances add up: one step's is that of several. From t_init to t_final some time must pass.
     """
-    last = jnp.ceil(t_final / CONTROL_DT - TOLERANCE)
-    covariance = _since(last - t_init / CONTROL_DT) - _since(last - t_final / CONTROL_DT)
+    first, then, start, stop = _noise_parts(t_init, t_final)
+    steps = jnp.minimum(stop - start, MOST_STEPS).astype(int)
+    whole = jnp.asarray(_COVARIANCES, jnp.float32)
+    # At the end of the last control step: of the first, of those between, and of the last.
+    covariance = first * (whole[steps] - whole[steps - 1])
+    covariance += whole[jnp.maximum(steps - 1, 1)] - whole[1] + then * whole[1]
     position = jnp.sqrt(covariance[0, 0])
     shared = covariance[1, 0] / position
-    least = LEAST_SHARE**2 * covariance[1, 1]
-    own = jnp.sqrt(jnp.maximum(covariance[1, 1] - shared**2, least))
-    # At the end of the control step, and back from there to t_final.
-    return propagator(t_final - CONTROL_DT * last) @ jnp.array([[position, 0.0], [shared, own]])
+    own = jnp.sqrt(jnp.maximum(covariance[1, 1] - shared**2, 1e-6 * covariance[1, 1]))
+    # And back from there.
+    return propagator(t_final - CONTROL_DT * stop) @ jnp.array([[position, 0.0], [shared, own]])
 
 
-def _since(steps: Float[Array, ""]) -> Float[Array, "2 2"]:
-    """Covariance at a control step's end, of what noise came since so many steps before it."""
-    whole = jnp.floor(jnp.clip(steps, 0.0, MOST_STEPS - 1.0))
-    covariances = jnp.asarray(_COVARIANCES, jnp.float32)
-    before, after = (covariances[(whole + i).astype(int)] for i in (0, 1))
-    part = jnp.clip(steps - whole, 0.0, 1.0)
-    return before + (1.0 - _arrived(1.0 - part)) * (after - before)
+def _noise_parts(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> tuple[Array, ...]:
+    """Shares of the first target's noise and of the last's, if it is another; and which these are.
+
+    The first is held from the control step `start` on, the last until the control step `stop`.
+    """
+    start = _settled(jnp.floor(t_init / CONTROL_DT + TOLERANCE))
+    stop = _settled(jnp.maximum(jnp.ceil(t_final / CONTROL_DT - TOLERANCE), start + 1.0))
+    is_one = stop - start < 1.5
+    begin = jnp.maximum(t_init - CONTROL_DT * start, 0.0)
+    first = _came(begin, jnp.where(is_one, t_final - t_init, CONTROL_DT - begin))
+    into = jnp.clip(t_final - CONTROL_DT * (stop - 1.0), 0.0, CONTROL_DT)
+    then = jnp.where(is_one, 0.0, _came(jnp.zeros_like(into), into))
+    return first, then, start, stop
+
+
+def _settled(step: Float[Array, ""]) -> Float[Array, ""]:
+    """One number for all: a compiler may compute it twice, and round in two ways."""
+    return jax.lax.optimization_barrier(jax.lax.stop_gradient(step))
+
+
+def _came(begin: Float[Array, ""], time: Float[Array, ""]) -> Float[Array, ""]:
+    """Share of a target's noise that comes in a time (s), from `begin` (s) of its control step on.
+
+    After the time x, 1 px has moved the velocity by v(x) in the simulator. What moves it so at the
+    control step's end must have moved it by e(x) = a exp(r x) + b exp(q x), so a share (v / e)^2
+    has come. With u = exp((q - r) x), v / e = c (u - 1) / (a + b u), of which differences have a
+    form without cancellation.
+    """
+    rate = float(_RATES[1] - _RATES[0])
+    a, b = ((_PROJECTIONS @ _ANSWER)[:, 1] * np.exp(-_RATES * CONTROL_DT)).tolist()
+    c = -float(_PROJECTIONS[1, 1, 0])
+    u, later = jnp.exp(rate * begin), jnp.exp(rate * (begin + time))
+    before = c * jnp.expm1(rate * begin) / (a + b * u)
+    change = c * (a + b) * u * jnp.expm1(rate * time) / ((a + b * u) * (a + b * later))
+    return change * (change + 2.0 * before)
