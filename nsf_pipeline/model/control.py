@@ -34,22 +34,21 @@ MOST_STEPS = 32
 
 
 def _modes() -> tuple[np.ndarray, np.ndarray]:
-    """Rates (2) per s and projections (2, 2, 2): exp(rate t) times projection, summed, is a time's.
+    """Rates (2) per s, and vectors (2, 2), by column, of position (px) and velocity (px/s).
 
-    Of position (px) and velocity (px/s), both relative to the target.
+    Both relative to the target: each vector's share decays at its rate.
     """
     slowed = 1.0 - SUBSTEP * DAMPING
     step = np.array(
         [[1.0 - SUBSTEP**2 * STIFFNESS, SUBSTEP * slowed], [-SUBSTEP * STIFFNESS, slowed]]
     )
     factors, vectors = np.linalg.eig(step)
-    projections = vectors.T[:, :, None] * np.linalg.inv(vectors)[:, None, :]
-    return np.log(factors) / SUBSTEP, projections
+    return np.log(factors) / SUBSTEP, vectors
 
 
-_RATES, _PROJECTIONS = _modes()
-
-
+_RATES, _OUT_OF_MODES = _modes()
+_INTO_MODES = np.linalg.inv(_OUT_OF_MODES)
+_PROJECTIONS = _OUT_OF_MODES.T[:, :, None] * _INTO_MODES[:, None, :]
 _STEP = np.tensordot(np.exp(_RATES * CONTROL_DT), _PROJECTIONS, 1)
 _ANSWER = (np.eye(2) - _STEP)[:, 0]
 
@@ -109,32 +108,27 @@ def nominal_path(
     last = CONTROL_DT * jnp.ceil(end / CONTROL_DT - TOLERANCE)
     change = jnp.clip(last - CONTROL_DT, start, end)
     before = jnp.minimum(change, (start + change + CONTROL_DT) / 2)
-    first, second = jnp.split(desired_path(condition, jnp.concatenate([before, last]), config), 2)
-    kept = propagator(end - change)
-    # (steps, position or velocity, x or y)
-    added = kept @ _held(first, propagator(change - start)) + _held(second, kept)
+    targets = desired_path(condition, jnp.stack([before, last], axis=1).ravel(), config)
+    # In the control's modes, from the first position on. A mode loses nothing, exactly, in no time,
+    # and goes to what the target pulls at by as much as it loses.
+    rates, into = jnp.asarray(_RATES, jnp.float32), jnp.asarray(_INTO_MODES, jnp.float32)
+    lost, lost_then = (-jnp.expm1(time[:, None] * rates) for time in (end - start, end - change))
 
-    def advance(state: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        kept, added = step
-        state = kept @ state + added
-        return state, state
+    def advance(modes: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        (first, second), lost, lost_then = step
+        pulled = (lost - lost_then)[:, None] * (first - position)
+        pulled += lost_then[:, None] * (second - position)
+        modes = modes - lost[:, None] * modes + into[:, :1] * pulled
+        return modes, modes
 
-    initial = jnp.stack([position, velocity])
-    _, states = jax.lax.scan(advance, initial, (propagator(end - start), added))
-    states = jnp.concatenate([initial[None], states])
-    return states[:, 0], states[:, 1]
-
-
-def _held(
-    target: Float[Array, "steps 2"], kept: Float[Array, "steps 2 2"]
-) -> Float[Array, "steps 2 2"]:
-    """What a held target adds to position and velocity."""
-    return _answer(kept)[..., None] * target[..., None, :]
-
-
-def _answer(kept: Float[Array, "*steps 2 2"]) -> Float[Array, "*steps 2"]:
-    """What each px of a held target adds to position (px) and velocity (px/s)."""
-    return jnp.array([1.0, 0.0]) - kept[..., 0]
+    # (modes, x or y)
+    initial = into[:, 1:] * velocity
+    _, modes = jax.lax.scan(advance, initial, (targets.reshape(-1, 2, 2), lost, lost_then))
+    moved = jnp.concatenate([initial[None], modes]) - initial
+    of_position, of_velocity = jnp.asarray(_OUT_OF_MODES, jnp.float32)
+    positions = position + moved[:, 0] * of_position[0] + moved[:, 1] * of_position[1]
+    velocities = velocity + moved[:, 0] * of_velocity[0] + moved[:, 1] * of_velocity[1]
+    return positions, velocities
 
 
 def at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
