@@ -330,6 +330,8 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
 
 def interrupted(printed, *arguments, cwd):
     """A verb that gets Ctrl-C, its processes too, once it is well under way."""
+    # What is started in the background ignores it, and its children would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "nsf_pipeline", *map(str, arguments)],
         cwd=cwd,
