@@ -49,10 +49,12 @@ def main() -> None:
             replayed.append(members_of(simulator, test, row, step, actions))
             seconds += between - started, time.perf_counter() - between
             truth.append(test["states"][row, step + gap])
-        scores = np.array(truth)
+        happened = np.array(truth)
         milliseconds = " | ".join(f"{1e3 * s / len(truth):.1f}" for s in seconds)
         for name, group in GROUPS.items():
-            one, other = (crps(np.array(draws), scores, group) for draws in (entered, replayed))
+            one, other = (
+                crps(group.of(np.array(draws)), group.of(happened)) for draws in (entered, replayed)
+            )
             lost, error = one - other, (one - other).std() / np.sqrt(len(one))
             print(
                 f"| {horizon:g} s | {name.replace('_', ' ')} ({group.unit}) | {one.mean():.3f} | "

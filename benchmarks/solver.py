@@ -48,7 +48,7 @@ def main() -> None:
             draws = OnePass("neural_sde", model)(states, 64, key=jax.random.key(0)).draws
             shown = []
             for name, group in GROUPS.items():
-                scores = crps(draws, states.x_final, group)
+                scores = crps(group.of(draws), group.of(states.x_final))
                 difference = scores - first.setdefault(name, scores)
                 error = difference.std() / len(scores) ** 0.5
                 shown.append(f"{scores.mean():.3g} ({difference.mean():+.2g} ± {error:.1g})")

@@ -141,7 +141,7 @@ def main() -> None:
             for horizon in HORIZONS:
                 states, weight = found[horizon].states, found[horizon].weight
                 predicted = predict(states, 64, key=jax.random.key(0))
-                error = crps(predicted.draws, states.x_final, GROUPS["block_position"])
+                error = crps(*map(GROUPS["block_position"].of, (predicted.draws, states.x_final)))
                 scores.append(np.average(error, weights=weight))
                 densities.append(np.average(predicted.log_density, weights=weight))
             best = min(row["validation_nll"] for row in history)

@@ -24,7 +24,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import figures, metrics, tables
 from nsf_pipeline.evaluation.comparison import score
 from nsf_pipeline.evaluation.ensembles import simulate_ensembles
-from nsf_pipeline.evaluation.metrics import GROUPS, Group, Resampler, estimate
+from nsf_pipeline.evaluation.metrics import GROUPS, Resampler, estimate
 from nsf_pipeline.evaluation.predictors import (
     Kinematic,
     OnePass,
@@ -37,7 +37,6 @@ from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, ty
 from nsf_pipeline.provenance import record
 from nsf_pipeline.pusht import simulator as pusht
 
-BOTH = Group((0, 1), "px", 1.0)
 HORIZONS = (0.1, 0.3)
 CONFIG = Config(
     num_trajectories=40,
@@ -63,7 +62,7 @@ def test_crps_is_the_gaussians():
     truth = random.normal(0.0, 3.0, (4000, 2))
     draws = random.normal([1.0, -2.0], [2.0, 0.5], (4000, 16, 2))
     expected = gaussian_crps(np.array([1.0, -2.0]), np.array([2.0, 0.5]), truth).mean(axis=1)
-    found = metrics.crps(draws, truth, BOTH)
+    found = metrics.crps(draws, truth)
     # Fair: without bias, although there are only 16 draws.
     assert near(found - expected, 0.0)
     assert (found - expected).std() < 0.5
@@ -79,10 +78,11 @@ def test_groups_pick_their_components_and_units(name, state_dim):
     # A law without spread scores its absolute error.
     draws = np.repeat(guess[:, None], 8, axis=1)
     expected = factor * np.abs(guess - truth)[:, columns].mean(axis=1)
-    np.testing.assert_allclose(metrics.crps(draws, truth, GROUPS[name]), expected)
+    of = GROUPS[name].of
+    np.testing.assert_allclose(metrics.crps(of(draws), of(truth)), expected)
     squared = (factor * (guess - truth)[:, columns]) ** 2
     other = np.repeat(truth[:, None], 5, axis=1)
-    found = metrics.squared_bias(draws, other, GROUPS[name])
+    found = metrics.squared_bias(of(draws), of(other))
     np.testing.assert_allclose(found, squared.mean(axis=1))
 
 
@@ -92,11 +92,11 @@ def test_ranks_of_a_calibrated_law_are_uniform(rest):
     random = np.random.default_rng(0)
     values = random.normal(size=(6000, 21, 2)) * random.uniform(0.1, 10.0, (6000, 1, 1))
     values[random.random((6000, 21, 2)) < rest] = 0.0
-    ranks = metrics.pit(values[:, 1:], values[:, 0], BOTH, random)
+    ranks = metrics.pit(values[:, 1:], values[:, 0], random)
     assert kstest(ranks[:, 0], "uniform").pvalue > 1e-3
     for share in (0.5, 0.9):
         assert metrics.covered(ranks, share).mean() == pytest.approx(share, abs=0.02)
-    too_sure = metrics.pit(0.5 * values[:, 1:], values[:, 0], BOTH, random)
+    too_sure = metrics.pit(0.5 * values[:, 1:], values[:, 0], random)
     assert kstest(too_sure[:, 0], "uniform").pvalue < 1e-6
 
 
@@ -113,7 +113,7 @@ def test_energy_distance_of_equal_laws_is_zero_in_the_mean():
     found = metrics.energy_distance(one, other)
     assert near(found, 0.0)
     assert (found < 0).any()
-    assert near(metrics.squared_bias(one, other, BOTH), 0.0)
+    assert near(metrics.squared_bias(one, other), 0.0)
 
 
 def test_energy_distance_and_bias_of_shifted_gaussians():
@@ -123,8 +123,7 @@ def test_energy_distance_and_bias_of_shifted_gaussians():
     x = np.linspace(-9.0, 11.0, 20001)
     expected = 2.0 * np.sum((norm.cdf(x) - norm.cdf(x - shift)) ** 2) * (x[1] - x[0])
     assert near(metrics.energy_distance(one, other), expected)
-    first = Group((0,), "px", 1.0)
-    assert near(metrics.squared_bias(one, other, first), shift**2)
+    assert near(metrics.squared_bias(one, other), shift**2)
 
 
 def test_distances_do_not_depend_on_how_many_are_in_memory(monkeypatch):

@@ -156,12 +156,14 @@ def score(
     found: dict[str, np.ndarray] = {}
     for group_name, group in GROUPS.items():
         random = np.random.default_rng([seed, ensemble.states.gap])
-        ranks = metrics.pit(draws, truth, group, random)
-        found[f"crps {group_name}"] = metrics.crps(draws, truth, group)
+        ranks = metrics.pit(group.of(draws), group.of(truth), random)
+        found[f"crps {group_name}"] = metrics.crps(group.of(draws), group.of(truth))
         for share in metrics.INTERVALS:
             inside = metrics.covered(ranks, share).mean(axis=-1)
             found[f"coverage_{share:.0%} {group_name}".replace("%", "")] = inside
-        found[f"squared_bias {group_name}"] = metrics.squared_bias(compared, against, group)
+        found[f"squared_bias {group_name}"] = metrics.squared_bias(
+            group.of(compared), group.of(against)
+        )
         bins = np.floor(ranks * tables.BINS).astype(int)
         for number in range(tables.BINS):
             found[f"pit_{number} {group_name}"] = (bins == number).mean(axis=-1)

@@ -34,8 +34,8 @@ class Group(NamedTuple):
     factor: float
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        """The components (..., k) of states (..., state_dim), in the state's unit."""
-        return values[..., list(self.columns)]
+        """The components (..., k) of states (..., state_dim), in the group's unit."""
+        return values[..., list(self.columns)].astype(np.float64) * self.factor
 
 
 POSE = (0, 1, -3, -2, -1)
@@ -49,33 +49,30 @@ GROUPS = {
 
 
 def crps(
-    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n state"], group: Group
+    draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n dim"]
 ) -> Float[np.ndarray, " n"]:
-    """Continuous ranked probability score, in the group's unit, mean over its components.
+    """Continuous ranked probability score, mean over components.
 
     By probability-weighted moments: no table of all pairs of draws. Angles are continuous on both
     sides, so differences need no wrapping.
     """
-    ensemble = group.of(draws).astype(np.float64) * group.factor
-    observed = group.of(truth).astype(np.float64) * group.factor
-    scores = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="pwm")
+    scores = scoringrules.crps_ensemble(truth, draws, m_axis=1, estimator="pwm")
     return np.asarray(scores).mean(axis=-1)
 
 
 def pit(
     draws: Float[np.ndarray, "n draws dim"],
-    truth: Float[np.ndarray, "n state"],
-    group: Group,
+    truth: Float[np.ndarray, "n dim"],
     random: np.random.Generator,
-) -> Float[np.ndarray, "n components"]:
+) -> Float[np.ndarray, "n dim"]:
     """Probability integral transform: the truth's rank among the draws, spread over [0, 1).
 
     Uniform where the truth and the draws follow one law, whatever the number of draws. Draws that
     equal the truth, as a block that rests does, are ranked at random round it (Czado et al. 2009,
     doi:10.1111/j.1541-0420.2009.01191.x).
     """
-    ensemble, observed = group.of(draws), group.of(truth)[:, None]
-    below, equal = ((ensemble < observed).sum(axis=1), (ensemble == observed).sum(axis=1))
+    observed = truth[:, None]
+    below, equal = ((draws < observed).sum(axis=1), (draws == observed).sum(axis=1))
     rank = below + random.integers(0, equal + 1)
     return (rank + random.random(rank.shape)) / (draws.shape[1] + 1)
 
@@ -134,19 +131,18 @@ def energy_distance(
 
 
 def squared_bias(
-    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b state"], group: Group
+    one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"]
 ) -> Float[np.ndarray, " n"]:
-    """Squared difference of two laws' means, in the group's unit, mean over its components.
+    """Squared difference of two laws' means, mean over components.
 
     What the draws' own noise adds to it is taken off, so that it is 0 in the mean for equal laws.
     """
-    (mean, noise), (other_mean, other_noise) = (_mean_and_noise(x, group) for x in (one, other))
+    (mean, noise), (other_mean, other_noise) = map(_mean_and_noise, (one, other))
     return (np.square(mean - other_mean) - noise - other_noise).mean(axis=-1)
 
 
-def _mean_and_noise(draws: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray]:
-    values = group.of(draws).astype(np.float64) * group.factor
-    return values.mean(axis=1), values.var(axis=1, ddof=1) / values.shape[1]
+def _mean_and_noise(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return draws.mean(axis=1), draws.var(axis=1, ddof=1) / draws.shape[1]
 
 
 def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
