@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nsf_pipeline.data.store import SCHEMAS
-from nsf_pipeline.evaluation.tables import HORIZONS
+from nsf_pipeline.evaluation import consistency, tables
 from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +34,23 @@ def test_formats_lists_every_array_with_its_shape_type_and_unit(kind):
     assert section.count("\n| `") == len(SCHEMAS[kind])
 
 
-def test_formats_lists_every_column():
-    for column in (*HORIZONS, *METRICS):
-        assert f"`{column}`" in FORMATS
+@pytest.mark.parametrize(
+    ("file", "columns"),
+    {
+        "training/metrics": METRICS,
+        "evaluation/horizons": (*tables.PLACE, "n_states"),
+        "evaluation/intervals": tables.INTERVALS,
+        "evaluation/distances": (*tables.PLACE, "n_states"),
+        "evaluation/calibration": tables.CALIBRATION,
+        "evaluation/consistency": consistency.COLUMNS,
+    }.items(),
+)
+def test_formats_lists_every_column(file, columns):
+    """But metrics', which `horizons.md` explains."""
+    start = FORMATS.index(f"## `results/{file}.csv`")
+    section = FORMATS[start : FORMATS.index("\n## ", start + 1)]
+    for column in columns:
+        assert f"`{column}`" in section, f"docs/formats.md lacks, under {file}.csv: {column}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -418,7 +418,8 @@ def test_a_perfect_prediction_reaches_the_limit(cells):
 
 def test_intervals_hold_every_score(cells):
     found = tables.intervals(cells)
-    assert {*found["metric"]} == {
+    assert {*found["metric"]} == {metric.name for metric in metrics.METRICS if metric.row}
+    assert {*found["metric"]} >= {
         "crps", "crps_ratio", "skill", "coverage_50", "coverage_90", "bias", "nll"
     }  # fmt: skip
     assert (found["lower"] <= found["value"] + 1e-9).all()
@@ -446,7 +447,10 @@ def test_tables_read_back(cells):
     for table in (tables.horizons(cells), tables.intervals(cells), tables.distances(cells)):
         back = pd.read_csv(io.StringIO(tables.as_csv(table)))
         pd.testing.assert_frame_equal(back, table, check_exact=False, rtol=1e-5, atol=1e-9)
-    assert tuple(tables.horizons(cells).columns) == tables.HORIZONS
+    for table, own in ((tables.horizons(cells), "nll"), (tables.distances(cells), "split_half")):
+        assert tuple(table.columns[:4]) == tables.PLACE
+        assert own in table
+        assert table.columns[-1] == "n_states"
 
 
 def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
@@ -469,6 +473,83 @@ def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
     assert not any("**" in line for line in lines[first + 4 : first + 6])
     assert "| persistence | **0.00** | **0.00** |" in lines
     assert not any("nan" in line for line in lines)
+
+
+def median_error(draws, truth):
+    return np.abs(np.median(draws, axis=1) - truth).mean(axis=-1)
+
+
+def added(monkeypatch, **fields):
+    """Cells, and their table, with one more metric."""
+    known = {"name": "median_error", "unit": None, "meaning": "Absolute error of the median"}
+    metric = metrics.Metric(**known | fields)
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, metric))
+    cells = cells_of(40)
+    return cells, tables.horizons(cells)
+
+
+def test_a_new_metric_is_one_entry(monkeypatch):
+    score = metrics.Score(metrics.Over.GROUPS, ("draws", "truth"), median_error)
+    shown = metrics.Ranking("median error", ".4f")
+    cells, table = added(monkeypatch, score=score, shown=shown)
+    assert list(table.columns[-2:]) == ["median_error", "n_states"]
+    ensemble, predictions = known_law(40)
+    angles = (predictions["flow"].draws[..., -1], ensemble.states.x_final[:, -1])
+    expected = np.degrees(np.abs(np.median(angles[0], axis=1) - angles[1]).mean())
+    place = ["model", "horizon_s", "group", "contact"]
+    where = ("flow", 0.5, "block_angle", "all")
+    assert table.set_index(place).loc[where, "median_error"] == pytest.approx(expected)
+    rows = tables.intervals(cells).set_index(["metric", *place])
+    row = rows.loc[("median_error", *where)]
+    assert row["value"] == pytest.approx(expected)
+    assert row["lower"] < row["value"] < row["upper"]
+    text = tables.as_markdown(table, [])
+    section = text[text.index("| median error of the block angle (degrees) | 0.1 s | 0.5 s |") :]
+    assert f"| flow | **{expected:.4f}** " in section
+    assert "- `median_error` (px or degrees): Absolute error of the median." in text
+    assert tables.distances(cells).columns.str.startswith("median").sum() == 0
+
+
+def test_a_new_metric_may_be_relative_and_of_joint_vectors(monkeypatch):
+    score = metrics.Score(metrics.Over.JOINTS, ("draws", "truth"), median_error)
+    cells, table = added(
+        monkeypatch,
+        score=score,
+        unit="dimensionless",
+        derived=lambda means: metrics.ratio(means.own, means.persistence),
+        columns=("value", "upper"),
+    )
+    assert "median_error" not in table
+    found = tables.distances(cells).set_index(["model", "group"])
+    assert list(found.columns[-3:]) == ["median_error", "median_error_upper", "n_states"]
+    assert (found.loc["persistence", "median_error"] == 1.0).all()
+    assert (found.loc["flow", "median_error"] < 0.5).all()
+    # Of five numbers it is known for the pose alone.
+    assert found.loc[("state5", "state"), "median_error"].isna().all()
+    assert found.loc[("state5", "pose"), "median_error"].notna().all()
+    rows = tables.intervals(cells)
+    assert {*rows[rows["metric"] == "median_error"]["group"]} == {"state", "pose"}
+
+
+def test_every_metric_has_a_name_of_its_own():
+    names = [metric.name for metric in metrics.METRICS]
+    assert len({*names, *tables.PLACE, "n_states"}) == len(names) + 5
+    assert all(metric.meaning for metric in metrics.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("over", "fields"),
+    [
+        ("JOINTS", {}),
+        ("STATE", {}),
+        ("JOINTS", {"unit": "px", "shown": metrics.Ranking("error", ".2f")}),
+        ("GROUPS", {"columns": (), "shown": metrics.ByContact("error", "of", ".2f")}),
+    ],
+)
+def test_a_metric_that_tables_cannot_show_is_refused(over, fields):
+    score = metrics.Score(metrics.Over[over], ("draws", "truth"), median_error)
+    with pytest.raises(ValueError, match=r"^error: "):
+        metrics.Metric(**{"name": "error", "unit": None, "meaning": "", "score": score} | fields)
 
 
 @pytest.mark.parametrize("horizons", [(0.5,), (0.1, 0.5)])

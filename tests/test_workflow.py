@@ -143,11 +143,12 @@ def test_metrics_are_a_row_per_validation(smoke):
 
 def test_horizons_table_is_whole_and_sane(smoke):
     table = pd.read_csv(smoke.results / "evaluation/horizons.csv")
-    columns = (
-        "model,horizon_s,group,contact,crps,crps_lower,crps_upper,crps_simulator,crps_ratio,skill,"
-        "coverage_50,coverage_90,nll,n_states"
-    )
-    assert ",".join(table.columns) == columns
+    columns = [
+        *("model", "horizon_s", "group", "contact", "crps", "crps_lower", "crps_upper"),
+        *("crps_simulator", "crps_ratio", "skill", "coverage_50", "coverage_90", "nll", "n_states"),
+    ]
+    # Other metrics may stand between them.
+    assert [column for column in table.columns if column in columns] == columns
     table = table.set_index(["model", "horizon_s", "group", "contact"]).sort_index()
     assert set(table.index) == {
         (model, horizon, group, contact)

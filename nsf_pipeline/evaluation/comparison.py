@@ -12,7 +12,7 @@ import numpy as np
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.store import reading
 from nsf_pipeline.evaluation import consistency, figures, metrics, tables
-from nsf_pipeline.evaluation.metrics import GROUPS, POSE, Resampler
+from nsf_pipeline.evaluation.metrics import GROUPS, JOINTS, Need, Resampler, Score
 from nsf_pipeline.evaluation.predictors import (
     Kinematic,
     OnePass,
@@ -134,7 +134,7 @@ def evaluate_pusht(
 
 def score(
     name: str, prediction: Prediction, ensemble: Ensembles, change: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
+) -> dict[tuple[Score, str], np.ndarray]:
     """All scores of one prediction, each (n), to be averaged over states.
 
     Args:
@@ -145,48 +145,51 @@ def score(
         seed: breaks ties in ranks.
 
     Returns:
-        By name: `crps`, `coverage_50`, `coverage_90`, `squared_bias` and `pit_<bin>` of each
-        group, as "crps agent"; `energy_score`, `energy_distance` and `split_half` of "state" (all
-        seven numbers; NaN where a model has five) and of "pose"; and `nll`, NaN where it is unknown
-        or of five numbers.
+        By score and what it is of; NaN where the prediction lacks what the score needs.
     """
+    given = _given(name, prediction, ensemble, change, seed)
+    found = {}
+    for scored in metrics.all_scores():
+        for of in scored.over.value:
+            needed = [given[of][need] for need in scored.needs]
+            known = all(values is not None for values in needed)
+            found[scored, of] = (
+                scored.function(*needed) if known else np.full(len(ensemble.states), np.nan)
+            )
+    return found
+
+
+def _given(
+    name: str, prediction: Prediction, ensemble: Ensembles, change: np.ndarray, seed: int
+) -> dict[str, dict[Need, np.ndarray | None]]:
+    """By group, what scores may need; None where the prediction lacks it."""
     draws, truth, members = prediction.draws, ensemble.states.x_final, ensemble.members
     halves = np.array_split(members, 2, axis=1)
     compared, against = halves if name == SIMULATOR else (draws, members)
-    found: dict[str, np.ndarray] = {}
+    values: dict[Need, np.ndarray] = {
+        "draws": draws,
+        "truth": truth,
+        "compared": compared,
+        "against": against,
+        "half": halves[0],
+        "other_half": halves[1],
+    }
+    given: dict[str, dict[Need, np.ndarray | None]] = {}
     for group_name, group in GROUPS.items():
+        of = {need: group.of(x) for need, x in values.items()}
         random = np.random.default_rng([seed, ensemble.states.gap])
-        ranks = metrics.pit(group.of(draws), group.of(truth), random)
-        found[f"crps {group_name}"] = metrics.crps(group.of(draws), group.of(truth))
-        for share in metrics.INTERVALS:
-            inside = metrics.covered(ranks, share).mean(axis=-1)
-            found[f"coverage_{share:.0%} {group_name}".replace("%", "")] = inside
-        found[f"squared_bias {group_name}"] = metrics.squared_bias(
-            group.of(compared), group.of(against)
-        )
-        bins = np.floor(ranks * tables.BINS).astype(int)
-        for number in range(tables.BINS):
-            found[f"pit_{number} {group_name}"] = (bins == number).mean(axis=-1)
-    for joint, columns in {"state": tuple(range(7)), "pose": POSE}.items():
+        given[group_name] = {**of, "ranks": metrics.pit(of["draws"], of["truth"], random)}
+    for joint, columns in JOINTS.items():
         unit = change[list(columns)]
-
-        def of(values: np.ndarray) -> np.ndarray:
-            return values[..., list(columns)] / unit  # noqa: B023
-
-        known = joint == "pose" or draws.shape[-1] == 7
-        nothing = np.full(len(truth), np.nan)
-        found[f"energy_score {joint}"] = (
-            metrics.energy_score(of(draws), of(truth)) if known else nothing
-        )
-        found[f"energy_distance {joint}"] = (
-            metrics.energy_distance(of(compared), of(against)) if known else nothing
-        )
-        found[f"split_half {joint}"] = metrics.energy_distance(*map(of, halves))
-    density = prediction.log_density
-    # Of five numbers it would be another quantity.
-    known = density is not None and draws.shape[-1] == 7
-    found["nll"] = -np.asarray(density if known else np.nan * truth[:, 0], np.float64)
-    return found
+        given[joint] = {
+            # Of the velocity, five numbers say nothing.
+            need: x[..., list(columns)] / unit if joint == "pose" or x.shape[-1] == 7 else None
+            for need, x in values.items()
+        }
+    # The density of five numbers would be another quantity.
+    density = prediction.log_density if draws.shape[-1] == 7 else None
+    given["state"]["log_density"] = None if density is None else density.astype(np.float64)
+    return given
 
 
 def _load(paths: Mapping[str, Path], config: Config, dataset: Path) -> dict[str, PushTModel]:
@@ -227,17 +230,10 @@ def _notes(
         "horizon: 0, up to the noise, where they give the same law."
     )
     return [
-        f"CRPS: continuous ranked probability score, fair estimate from {draws} draws per state "
+        f"Scores are fair estimates from {draws} draws per state "
         f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
-        f"at a time, {members} of the simulator); the smaller, the better. In brackets, how many "
-        "times the simulator's own score, which no prediction beats in the long run. Bold: the "
-        "best.",
-        "Negative log-likelihood: of the whole state, agent and block together, with densities per "
-        "px, px/s and rad. Persistence is a Gaussian round the present state with the train "
-        "split's root mean square change. Test states are as simulated, while training and "
-        "validation blur the block (training.block_blur): their figures are another quantity.",
-        "A calibrated law has 50 % and 90 % of the truths within. A block that rests is a point "
-        "that continuous laws straddle, so theirs hold it too often.",
+        f"at a time, {members} of the simulator). In brackets, how many times the simulator's own "
+        "score. Bold: the best.",
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
         f"nor model selection sees, and weighted to stand for all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",

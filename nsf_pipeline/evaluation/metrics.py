@@ -1,11 +1,17 @@
 """Scores of predicted laws, given by draws, against what happened and against the true law.
 
+A new metric is one entry of `METRICS`: all tables and their notes follow from the entries.
+
 All estimators are fair: their expectation is the score of the law itself, whatever the number of
 draws, so that laws known by few draws and by many can be held against each other. A law without
 spread is its one value drawn again and again.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import scoringrules
@@ -18,6 +24,8 @@ CHUNK = 256
 """States in memory at once, at most."""
 PAIRS = CHUNK * 128 * 128
 """Pairs of draws in memory at once: those of fewer states where each has many."""
+BINS = 20
+"""Of PIT histograms."""
 
 
 class Group(NamedTuple):
@@ -46,6 +54,8 @@ GROUPS = {
     "block_position": Group((-3, -2), "px", 1.0),
     "block_angle": Group((-1,), "degrees", 180.0 / np.pi),
 }
+JOINTS = {"state": tuple(range(7)), "pose": POSE}
+"""Columns that are scored as one vector, in units of their typical change over the horizon."""
 
 
 def crps(
@@ -221,3 +231,247 @@ def estimate(resampled: Float[np.ndarray, " resamples"]) -> Estimate:
     tail = (1.0 - CONFIDENCE) / 2.0
     lower, upper = np.quantile(again, [tail, 1.0 - tail])
     return Estimate(float(value), float(lower), float(upper))
+
+
+class Over(Enum):
+    """What a score is of; the values are the groups' names in tables."""
+
+    GROUPS = tuple(GROUPS)
+    JOINTS = tuple(JOINTS)
+    STATE = ("state",)
+
+
+Need = Literal[
+    "draws", "truth", "compared", "against", "half", "other_half", "ranks", "log_density"
+]
+"""What a score is computed from, for n states, in the components that it is of and their unit.
+
+- `draws` (n, draws, k) and `truth` (n, k).
+- `compared` (n, a, k), `against` (n, b, k): the draws and the simulator's ensemble; of the
+  simulator itself, the halves of its ensemble.
+- `half` (n, a, k), `other_half` (n, b, k): of the ensemble.
+- `ranks` (n, k): `pit` of the truth among the draws; of `Over.GROUPS` alone.
+- `log_density` (n) nats, of what happened; of `Over.STATE` alone.
+"""
+
+
+class Score(NamedTuple):
+    """A number for each state, whose mean over states is reported.
+
+    Attributes:
+        over: what it is of.
+        needs: the function's arguments. Where a prediction lacks one, its score is NaN.
+        function: gives (n) for n states.
+    """
+
+    over: Over
+    needs: tuple[Need, ...]
+    function: Callable[..., np.ndarray]
+
+
+class Means(NamedTuple):
+    """Means of one score over the same states, and after each those of its resamples.
+
+    Attributes:
+        own: of the prediction.
+        simulator: of the simulator's own ensemble.
+        persistence: of persistence.
+    """
+
+    own: Float[np.ndarray, " resamples"]
+    simulator: Float[np.ndarray, " resamples"]
+    persistence: Float[np.ndarray, " resamples"]
+
+
+class Ranking(NamedTuple):
+    """Shown for people in a table of all models, the smallest number first.
+
+    Attributes:
+        title: of the table, before group and unit.
+        number: format.
+    """
+
+    title: str
+    number: str
+
+
+class ByContact(NamedTuple):
+    """Shown for people in a table of the flow by group and contact, one for all of a title.
+
+    Attributes:
+        title: of the table.
+        part: title of this number.
+        number: format.
+    """
+
+    title: str
+    part: str
+    number: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What is reported of a score.
+
+    Attributes:
+        name: in tables.
+        unit: None for the group's.
+        meaning: for readers of the tables.
+        score: whose means it is made of.
+        derived: from the means.
+        columns: fields of `Estimate` with a column in `horizons.csv` (`distances.csv` where the
+            score is of `Over.JOINTS`): `name`, `name_lower`, `name_upper`.
+        row: whether `intervals.csv` has it.
+        shown: how `horizons.md` has what is in the column `name` of `horizons.csv`.
+    """
+
+    name: str
+    unit: str | None
+    meaning: str
+    score: Score
+    derived: Callable[[Means], np.ndarray] = lambda means: means.own
+    columns: tuple[str, ...] = ("value",)
+    row: bool = True
+    shown: Ranking | ByContact | None = None
+
+    def __post_init__(self) -> None:
+        over = self.score.over
+        if self.unit is None and over is not Over.GROUPS:
+            raise ValueError(f"{self.name}: it is not of a group, whose unit it could have")
+        if self.shown and (over is Over.JOINTS or "value" not in self.columns):
+            raise ValueError(f"{self.name}: what is shown needs a column in horizons.csv")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups in whose rows tables have it: a score of the state is in every group's."""
+        return tuple(JOINTS if self.score.over is Over.JOINTS else GROUPS)
+
+    def of(self, group: str) -> str:
+        """What the score in a group's row is of."""
+        return group if group in self.score.over.value else "state"
+
+
+def ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """NaN where there is nothing to divide by: fair scores of next to nothing may be negative."""
+    positive = other > 0.0
+    return np.where(positive, one / np.where(positive, other, 1.0), np.nan)
+
+
+def _coverage(share: float) -> Metric:
+    return Metric(
+        name=f"coverage_{100 * share:.0f}",
+        unit="dimensionless",
+        meaning=(
+            f"share of truths within the central {100 * share:.0f} % of the draws; {share:g} if "
+            "calibrated, more where a block rests, a point that continuous laws straddle"
+        ),
+        score=Score(Over.GROUPS, ("ranks",), lambda ranks: covered(ranks, share).mean(axis=-1)),
+        shown=ByContact("truths within the central", f"{100 * share:.0f} %", ".0%"),
+    )
+
+
+CRPS = Score(Over.GROUPS, ("draws", "truth"), crps)
+METRICS = (
+    Metric(
+        name="crps",
+        unit=None,
+        meaning="continuous ranked probability score, mean over components; smaller is better",
+        score=CRPS,
+        columns=Estimate._fields,
+        shown=Ranking("CRPS", ".3g"),
+    ),
+    Metric(
+        name="crps_simulator",
+        unit=None,
+        meaning="the simulator's own `crps`, which no prediction beats in the long run",
+        score=CRPS,
+        derived=lambda means: means.simulator,
+        row=False,
+    ),
+    Metric(
+        name="crps_ratio",
+        unit="dimensionless",
+        meaning="`crps` / `crps_simulator`",
+        score=CRPS,
+        derived=lambda means: ratio(means.own, means.simulator),
+    ),
+    Metric(
+        name="skill",
+        unit="dimensionless",
+        meaning="1 - `crps` / that of persistence: 1 is perfect, 0 no better than persistence",
+        score=CRPS,
+        derived=lambda means: 1.0 - ratio(means.own, means.persistence),
+    ),
+    *map(_coverage, INTERVALS),
+    Metric(
+        name="bias",
+        unit=None,
+        meaning=(
+            "root mean square difference of the law's mean from the ensemble's; the simulator's "
+            "is half against half"
+        ),
+        score=Score(Over.GROUPS, ("compared", "against"), squared_bias),
+        derived=lambda means: np.sqrt(np.maximum(means.own, 0.0)),
+        columns=(),
+    ),
+    Metric(
+        name="nll",
+        unit="nats",
+        meaning=(
+            "negative log-likelihood of the whole state, agent and block together, so the same in "
+            "all groups' rows; densities are per px, px/s and rad. Persistence is a Gaussian round "
+            "the present state with the train split's root mean square change. Test states are as "
+            "simulated, while training and validation blur the block (training.block_blur): their "
+            "figures are another quantity"
+        ),
+        score=Score(Over.STATE, ("log_density",), np.negative),
+        shown=Ranking("negative log-likelihood", ".2f"),
+    ),
+    Metric(
+        name="energy_score",
+        unit="dimensionless",
+        meaning=(
+            "E|X - y| - E|X - X'| / 2, of draws X and the truth y; coordinates, here and below, in "
+            "units of the train split's root mean square change over the horizon"
+        ),
+        score=Score(Over.JOINTS, ("draws", "truth"), energy_score),
+        columns=Estimate._fields,
+        row=False,
+    ),
+    Metric(
+        name="energy_distance",
+        unit="dimensionless",
+        meaning=(
+            "2 E|X - Y| - E|X - X'| - E|Y - Y'|, of draws X and the ensemble Y: 0 in the mean for "
+            "equal laws; the simulator's is half against half"
+        ),
+        score=Score(Over.JOINTS, ("compared", "against"), energy_distance),
+        columns=Estimate._fields,
+        row=False,
+    ),
+    Metric(
+        name="split_half",
+        unit="dimensionless",
+        meaning="that of one half of the ensemble to the other, which is noise alone",
+        score=Score(Over.JOINTS, ("half", "other_half"), energy_distance),
+        columns=Estimate._fields,
+        row=False,
+    ),
+)
+"""In the order of the tables."""
+
+
+def _in_bin(number: int, ranks: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+    return (np.floor(ranks * BINS).astype(int) == number).mean(axis=-1)
+
+
+HISTOGRAM = tuple(
+    Score(Over.GROUPS, ("ranks",), partial(_in_bin, number)) for number in range(BINS)
+)
+"""The shares of truths in the bins of the PIT histogram."""
+
+
+def all_scores() -> tuple[Score, ...]:
+    """What is averaged over states, each once."""
+    return tuple(dict.fromkeys((*(metric.score for metric in METRICS), *HISTOGRAM)))
