@@ -481,7 +481,7 @@ def median_error(draws, truth):
 
 def added(monkeypatch, **fields):
     """Cells, and their table, with one more metric."""
-    known = {"name": "median_error", "unit": None, "meaning": "Absolute error of the median"}
+    known = {"name": "added", "unit": None, "meaning": "Absolute error of the median"}
     metric = metrics.Metric(**known | fields)
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, metric))
     cells = cells_of(40)
@@ -492,22 +492,22 @@ def test_a_new_metric_is_one_entry(monkeypatch):
     score = metrics.Score(metrics.Over.GROUPS, ("draws", "truth"), median_error)
     shown = metrics.Ranking("median error", ".4f")
     cells, table = added(monkeypatch, score=score, shown=shown)
-    assert list(table.columns[-2:]) == ["median_error", "n_states"]
+    assert list(table.columns[-2:]) == ["added", "n_states"]
     ensemble, predictions = known_law(40)
     angles = (predictions["flow"].draws[..., -1], ensemble.states.x_final[:, -1])
     expected = np.degrees(np.abs(np.median(angles[0], axis=1) - angles[1]).mean())
     place = ["model", "horizon_s", "group", "contact"]
     where = ("flow", 0.5, "block_angle", "all")
-    assert table.set_index(place).loc[where, "median_error"] == pytest.approx(expected)
+    assert table.set_index(place).loc[where, "added"] == pytest.approx(expected)
     rows = tables.intervals(cells).set_index(["metric", *place])
-    row = rows.loc[("median_error", *where)]
+    row = rows.loc[("added", *where)]
     assert row["value"] == pytest.approx(expected)
     assert row["lower"] < row["value"] < row["upper"]
     text = tables.as_markdown(table, [])
     section = text[text.index("| median error of the block angle (degrees) | 0.1 s | 0.5 s |") :]
     assert f"| flow | **{expected:.4f}** " in section
-    assert "- `median_error` (px or degrees): Absolute error of the median." in text
-    assert tables.distances(cells).columns.str.startswith("median").sum() == 0
+    assert "- `added` (px or degrees): Absolute error of the median." in text
+    assert tables.distances(cells).columns.str.startswith("added").sum() == 0
 
 
 def test_a_new_metric_may_be_relative_and_of_joint_vectors(monkeypatch):
@@ -519,16 +519,16 @@ def test_a_new_metric_may_be_relative_and_of_joint_vectors(monkeypatch):
         derived=lambda means: metrics.ratio(means.own, means.persistence),
         columns=("value", "upper"),
     )
-    assert "median_error" not in table
+    assert "added" not in table
     found = tables.distances(cells).set_index(["model", "group"])
-    assert list(found.columns[-3:]) == ["median_error", "median_error_upper", "n_states"]
-    assert (found.loc["persistence", "median_error"] == 1.0).all()
-    assert (found.loc["flow", "median_error"] < 0.5).all()
+    assert list(found.columns[-3:]) == ["added", "added_upper", "n_states"]
+    assert (found.loc["persistence", "added"] == 1.0).all()
+    assert (found.loc["flow", "added"] < 0.5).all()
     # Of five numbers it is known for the pose alone.
-    assert found.loc[("state5", "state"), "median_error"].isna().all()
-    assert found.loc[("state5", "pose"), "median_error"].notna().all()
+    assert found.loc[("state5", "state"), "added"].isna().all()
+    assert found.loc[("state5", "pose"), "added"].notna().all()
     rows = tables.intervals(cells)
-    assert {*rows[rows["metric"] == "median_error"]["group"]} == {"state", "pose"}
+    assert {*rows[rows["metric"] == "added"]["group"]} == {"state", "pose"}
 
 
 def test_every_metric_has_a_name_of_its_own():
