@@ -7,7 +7,7 @@ CORES ?= all
 EXTRA ?=
 
 # What pymunk could change: these tests run on pymunk 7 too.
-SIMULATION_TESTS := $(addprefix tests/test_,simulator.py geometry.py starts.py rollouts.py video.py)
+SIMULATION_TESTS := $(addprefix tests/unit/test_,simulator.py geometry.py starts.py rollouts.py video.py)
 
 # The rules' own commands find the environment too.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -1,24 +1,18 @@
 """Training: a law that is known is recovered, repeats are exact, and failures are named."""
 
 import contextlib
-import csv
 import functools
-import json
-import os
-import sys
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT, run
 
-from nsf_pipeline.config import TrainingConfig, load_config
+from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
-from nsf_pipeline.model import Normaliser
-from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, fitting, train_pusht
+from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, fitting
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.fitting import batch_consistency, clip, make_optimiser
 
@@ -239,39 +233,6 @@ def test_interruptions_change_no_bit(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-DEVICES = """
-import json, sys
-import jax
-from test_training import KEY, SETTINGS, BrownianTransitions, TrainingConfig, fit, laws
-config = TrainingConfig(**SETTINGS | {"batch_size": int(sys.argv[1]), "steps": 100,
-    "validate_every": 25})
-source = BrownianTransitions()
-history = fit(*laws(), source, config, key=KEY, validation=source)[2]
-print(json.dumps([jax.device_count(), history]))
-"""
-
-
-def on_devices(count, batch_size=128):
-    flags = f"--xla_force_host_platform_device_count={count}"
-    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-    return run(sys.executable, "-c", DEVICES, batch_size, XLA_FLAGS=flags, PYTHONPATH=path)
-
-
-def test_two_devices_train_as_one_does():
-    (one, alone), (two, together) = (json.loads(on_devices(count).stdout) for count in (1, 2))
-    assert (one, two) == (1, 2)
-    for row, other in zip(alone, together, strict=True):
-        assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
-
-
-def test_a_batch_that_does_not_divide_is_one_line():
-    done = on_devices(2, batch_size=127)
-    assert done.stderr.splitlines()[-1].endswith(
-        "training.batch_size = 127 does not divide among 2 devices; make it a multiple of 2, or "
-        "hide some (CUDA_VISIBLE_DEVICES)"
-    )
-
-
 @pytest.mark.parametrize("warmup", [0, 50])
 def test_rate_warms_up_and_decays(warmup):
     config = TrainingConfig(
@@ -304,25 +265,3 @@ def test_gradients_are_shortened_to_the_limit(norm, expected):
     assert float(before) == pytest.approx(norm)
     assert float(clipped["a"][0]) == pytest.approx(0.6 * expected)
     assert float(clipped["b"][0, 0]) == pytest.approx(0.8 * expected)
-
-
-def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
-    config = load_config(smoke.settings)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-
-    def diverge(*_, report, **__):
-        report(dict.fromkeys(set(METRICS) - {"seconds"}, 1.0))
-        raise TrainingError("the loss stopped being finite")
-
-    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7, 1.0)
-    monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
-    monkeypatch.setattr("nsf_pipeline.training.pusht.fit", diverge)
-    paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))
-    with pytest.raises(TrainingError):
-        train_pusht(config, smoke.results / "dataset.h5", *paths)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
-
-
-def test_metrics_have_their_columns(smoke):
-    with (smoke.results / "training/metrics.csv").open(newline="") as file:
-        assert tuple(next(csv.reader(file))) == METRICS

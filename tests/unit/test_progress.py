@@ -3,10 +3,6 @@
 import os
 import re
 
-import pandas as pd
-
-from nsf_pipeline import label
-from nsf_pipeline.training.curves import draw
 from nsf_pipeline.training.progress import Display
 
 ROW = {
@@ -79,15 +75,3 @@ def test_whoever_watched_may_be_gone():
         os.dup2(before, 1)
         os.close(before)
         os.close(write)
-
-
-def test_curves_are_the_same_bytes_and_say_what_made_them(smoke, tmp_path):
-    rows = pd.read_csv(smoke.results / "training/metrics.csv").to_dict("records")
-    drawn = (smoke.results / "training/curves.png").read_bytes()
-    made = label.find(drawn)
-    assert made.keys() == {"fingerprint", "modules"}
-    draw(rows, tmp_path / "again.png", made)
-    assert (tmp_path / "again.png").read_bytes() == drawn
-    rows[0]["validation_nll"] += 1.0
-    draw(rows, tmp_path / "other.png", made)
-    assert (tmp_path / "other.png").read_bytes() != drawn

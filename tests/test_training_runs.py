@@ -1,0 +1,82 @@
+"""Training in processes of its own, and what it left of the smoke run."""
+
+import csv
+import json
+import os
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT, run
+
+from nsf_pipeline import label
+from nsf_pipeline.config import load_config
+from nsf_pipeline.model import Normaliser
+from nsf_pipeline.training import METRICS, TrainingError, train_pusht
+from nsf_pipeline.training.curves import draw
+
+DEVICES = """
+import json, sys
+import jax
+from test_training import KEY, SETTINGS, BrownianTransitions, TrainingConfig, fit, laws
+config = TrainingConfig(**SETTINGS | {"batch_size": int(sys.argv[1]), "steps": 100,
+    "validate_every": 25})
+source = BrownianTransitions()
+history = fit(*laws(), source, config, key=KEY, validation=source)[2]
+print(json.dumps([jax.device_count(), history]))
+"""
+
+
+def on_devices(count, batch_size=128):
+    flags = f"--xla_force_host_platform_device_count={count}"
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests/unit'}"
+    return run(sys.executable, "-c", DEVICES, batch_size, XLA_FLAGS=flags, PYTHONPATH=path)
+
+
+def test_two_devices_train_as_one_does():
+    (one, alone), (two, together) = (json.loads(on_devices(count).stdout) for count in (1, 2))
+    assert (one, two) == (1, 2)
+    for row, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
+
+
+def test_a_batch_that_does_not_divide_is_one_line():
+    done = on_devices(2, batch_size=127)
+    assert done.stderr.splitlines()[-1].endswith(
+        "training.batch_size = 127 does not divide among 2 devices; make it a multiple of 2, or "
+        "hide some (CUDA_VISIBLE_DEVICES)"
+    )
+
+
+def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
+    config = load_config(smoke.settings)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def diverge(*_, report, **__):
+        report(dict.fromkeys(set(METRICS) - {"seconds"}, 1.0))
+        raise TrainingError("the loss stopped being finite")
+
+    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7, 1.0)
+    monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
+    monkeypatch.setattr("nsf_pipeline.training.pusht.fit", diverge)
+    paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))
+    with pytest.raises(TrainingError):
+        train_pusht(config, smoke.results / "dataset.h5", *paths)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_metrics_have_their_columns(smoke):
+    with (smoke.results / "training/metrics.csv").open(newline="") as file:
+        assert tuple(next(csv.reader(file))) == METRICS
+
+
+def test_curves_are_the_same_bytes_and_say_what_made_them(smoke, tmp_path):
+    rows = pd.read_csv(smoke.results / "training/metrics.csv").to_dict("records")
+    drawn = (smoke.results / "training/curves.png").read_bytes()
+    made = label.find(drawn)
+    assert made.keys() == {"fingerprint", "modules"}
+    draw(rows, tmp_path / "again.png", made)
+    assert (tmp_path / "again.png").read_bytes() == drawn
+    rows[0]["validation_nll"] += 1.0
+    draw(rows, tmp_path / "other.png", made)
+    assert (tmp_path / "other.png").read_bytes() != drawn
