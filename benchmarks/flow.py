@@ -8,6 +8,7 @@ the body of a loop; the flow's networks have no loops, the features' nominal mot
 """
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -38,7 +39,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 def flops(function: Callable[..., object], *arguments: object) -> float:
     """Floating-point operations of a function's compiled program."""
-    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+    analysis = jax.jit(function).lower(*arguments).compile().cost_analysis()
+    assert analysis is not None
+    return analysis["flops"]
 
 
 def data(config: Config, count: int) -> tuple[Transitions, dict[str, np.ndarray]]:
@@ -86,7 +89,7 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
     taken: dict[int | str, list[float]] = {name: [] for name in (*SIZES, "simulator")}
     for _ in range(rounds):
         for size, function in compiled.items():
-            taken[size].append(seconds(lambda f=function: f(key, state, condition)) / size)
+            taken[size].append(seconds(functools.partial(function, key, state, condition)) / size)
         taken["simulator"].append(
             seconds(lambda: simulator.ensemble(initial, targets)) / len(targets)
         )
@@ -102,7 +105,7 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
 def work_of_products(model: PushTModel, settings: TrainingConfig) -> float:
     """Operations of one training step's products of networks' matrices, there and twice back."""
 
-    def weights_of(part: eqx.Module) -> int:
+    def weights_of(part: eqx.Module | None) -> int:
         leaves = jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))
         return sum(leaf.size for leaf in leaves if leaf.ndim == 2)
 

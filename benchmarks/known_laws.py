@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,6 +24,7 @@ from benchmarks.laws import GAPS, LAWS, TRAINED_GAPS, Law
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.bijectors import CouplingKind
+from nsf_pipeline.flow.losses import Transition
 from nsf_pipeline.training import fit
 
 DRAWS = 100_000
@@ -58,7 +60,7 @@ SETTINGS = {
 def train(law: Law, settings: Settings, seed: int = 0) -> ConditionalNeuralStochasticFlow:
     """A flow trained on a law."""
     flow_key, bridge_key, key = jax.random.split(jax.random.key(seed), 3)
-    options = {
+    options: dict[str, Any] = {
         "hidden_size": settings.hidden_size,
         "num_flow_layers": settings.num_flow_layers,
         "coupling": settings.coupling,
@@ -88,7 +90,7 @@ def train(law: Law, settings: Settings, seed: int = 0) -> ConditionalNeuralStoch
 
 @eqx.filter_jit
 def log_ratios(
-    flow: ConditionalNeuralStochasticFlow, law: Law, gaps: Float[Array, " n"], key: PRNGKeyArray
+    flow: Transition, law: Law, gaps: Float[Array, " n"], key: PRNGKeyArray
 ) -> Float[Array, " n"]:
     """log p - log q of draws of the truth p, over each gap."""
 
@@ -101,7 +103,7 @@ def log_ratios(
 
 
 def divergence(
-    flow: ConditionalNeuralStochasticFlow, law: Law, gap: float, seed: int = 1, draws: int = DRAWS
+    flow: Transition, law: Law, gap: float, seed: int = 1, draws: int = DRAWS
 ) -> tuple[float, float]:
     """KL(truth || flow) over a gap, nats per dimension, and its standard error.
 

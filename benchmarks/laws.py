@@ -3,6 +3,8 @@
 Starts are drawn as in training. Times are in the laws' own units, of order one.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -153,10 +155,10 @@ class DoubleWell(Law):
     its eigenvectors: exact but for the cells' size, 0.005.
     """
 
-    paths: Float[Array, "n gaps"]
-    cells: Float[Array, " cells"]
-    log_density: Float[Array, "gaps cells cells"]
-    cumulative: Float[Array, "gaps cells edges"]
+    paths: Float[Array, "n gaps"] = eqx.field(init=False)
+    cells: Float[Array, " cells"] = eqx.field(init=False)
+    log_density: Float[Array, "gaps cells cells"] = eqx.field(init=False)
+    cumulative: Float[Array, "gaps cells edges"] = eqx.field(init=False)
 
     def __init__(self, num_paths: int = 2**17, cell: float = 0.005):
         self.dim, self.condition_dim = 1, 0
@@ -242,7 +244,7 @@ def _double_well_paths(count: int, dt: float = 0.001) -> Float[Array, "n gaps"]:
     return all_steps(start)
 
 
-LAWS = {
+LAWS: dict[str, Callable[[], Law]] = {
     "Ornstein-Uhlenbeck": OrnsteinUhlenbeck,
     "Brownian motion with drift": Brownian,
     "correlated linear, 2-D": lambda: Spiral(dim=2),

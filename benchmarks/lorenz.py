@@ -145,7 +145,7 @@ def kernel_divergence(p: np.ndarray, q: np.ndarray, trimmed: float = 0.0) -> flo
     return float(np.mean(ratios[cut : len(ratios) - cut]))
 
 
-DIVERGENCES = {
+DIVERGENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "5 neighbours": neighbour_divergence,
     "kernel densities": kernel_divergence,
     "kernel densities, less the outermost 1 %": functools.partial(kernel_divergence, trimmed=0.01),
@@ -157,6 +157,7 @@ def kiloflops(flow: ConditionalNeuralStochasticFlow) -> float:
     draw = jax.jit(lambda x, t, key: flow(x, 0.0, t).sample(key))
     compiled = draw.lower(jnp.zeros(3), jnp.ones(()), jax.random.key(0)).compile()
     analysis = compiled.cost_analysis()
+    assert analysis is not None
     return (analysis["flops"] + analysis.get("transcendentals", 0.0)) / 1000.0
 
 
@@ -190,11 +191,11 @@ def print_table(found: Readings, floor: Readings, cost: float) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
     for name in DIVERGENCES:
         for row, values in ("here", found), ("the law against itself", floor):
-            cells = [
+            means = [
                 f"{np.mean(values[name, t]):.2f} ± {np.std(values[name, t]):.2f}" for t in TIMES
             ]
-            cells.append(f"{cost:.0f}" if values is found else "")
-            print(f"| {row}: {name} | " + " | ".join(cells) + " |")
+            means.append(f"{cost:.0f}" if values is found else "")
+            print(f"| {row}: {name} | " + " | ".join(means) + " |")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-SETTINGS = {"num_trajectories": 1000, "shard_size": 500}
+SETTINGS: dict[str, Any] = {"num_trajectories": 1000, "shard_size": 500}
 MODES = {"in memory": 1 << 20, "streamed": 0}
 """By name, the data memory in MiB."""
 SKIPPED = 3

@@ -143,6 +143,7 @@ def main() -> None:
                 predicted = predict(states, 64, key=jax.random.key(0))
                 error = crps(*map(GROUPS["block_position"].of, (predicted.draws, states.x_final)))
                 scores.append(np.average(error, weights=weight))
+                assert predicted.log_density is not None
                 densities.append(np.average(predicted.log_density, weights=weight))
             best = min(row["validation_nll"] for row in history)
             cells = " | ".join(f"{value:.2f}" for value in scores)

@@ -64,6 +64,16 @@ def merged(settings, changes):
     return both
 
 
+def pytest_configure(config):
+    """A folder for what JAX compiles in this process, kept until `--cache-clear`.
+
+    JAX writes to a file in its place, so workers do not share a folder.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir(f"jax-{worker}"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory):
     """A folder for what JAX compiles in processes that tests start: it takes them longest."""

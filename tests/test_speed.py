@@ -112,7 +112,7 @@ def test_the_figure_has_a_row_per_model_and_the_same_bytes(tmp_path):
         figure = speed.accuracy_against_cost(table(), crps, 2.0)
         save(figure, tmp_path / name)
     (axes,) = figure.axes
-    assert [float(line.get_ydata()[0]) for line in axes.lines] == [3.0, 1.0]
+    assert [float(np.asarray(line.get_ydata())[0]) for line in axes.lines] == [3.0, 1.0]
     assert [line.get_color() for line in axes.lines] == [STYLES[name][0] for name in crps]
     intervals = [c for c in axes.collections if isinstance(c, LineCollection)]
     assert [lines.get_segments()[0][:, 1].tolist() for lines in intervals] == [

@@ -71,7 +71,8 @@ def test_metrics_have_their_columns(smoke):
 
 
 def test_curves_are_the_same_bytes_and_say_what_made_them(smoke, tmp_path):
-    rows = pd.read_csv(smoke.results / "training/metrics.csv").to_dict("records")
+    table = pd.read_csv(smoke.results / "training/metrics.csv")
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     drawn = (smoke.results / "training/curves.png").read_bytes()
     made = label.find(drawn)
     assert made.keys() == {"fingerprint", "modules"}

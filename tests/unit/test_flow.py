@@ -1,5 +1,7 @@
 """The flow on networks whose every parameter is random: exact where it claims to be."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -38,8 +40,8 @@ CASES = [
     (3, "exp", "spline"),
     (2, "softplus", "spline"),
 ]
-SMALL = {"hidden_size": 8, "depth": 2}
-SPLINES = {"coupling": "spline", "num_flow_layers": 2}
+SMALL: dict[str, Any] = {"hidden_size": 8, "depth": 2}
+SPLINES: dict[str, Any] = {"coupling": "spline", "num_flow_layers": 2}
 S, M, T = 0.25, 0.5, 1.0
 KEY = jax.random.key(0)
 
@@ -356,13 +358,13 @@ def test_only_layers_are_trained_and_masks_stay(kind):
     masks = [coupling.moved for coupling in flow.couplings]
     first, second = (True, True, False, False, False), (False, False, True, True, True)
     assert masks == [second, first, second]
+    ends = numbers(1, 5), numbers(2, 5)
 
     @eqx.filter_jit
     def slopes(flow):
         loss = lambda flow: negative_log_likelihood(flow, *ends, jnp.zeros(()), jnp.ones(()))  # noqa: E731
         return eqx.filter_grad(loss)(flow)
 
-    ends = numbers(1, 5), numbers(2, 5)
     trained = eqx.apply_updates(flow, slopes(flow))
     assert [coupling.moved for coupling in trained.couplings] == masks
     same = jax.tree.map(
@@ -509,7 +511,7 @@ class BrownianBridge(eqx.Module):
 
 
 X = jnp.array([0.3, -2.0])
-TIMES = tuple(map(jnp.asarray, (S, M, T)))
+TIMES = jnp.asarray(S), jnp.asarray(M), jnp.asarray(T)
 
 
 def losses_of(flow, bridge, count=4000):

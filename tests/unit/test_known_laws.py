@@ -110,7 +110,9 @@ def test_the_double_wells_density_is_that_of_its_paths():
         drawn = np.concatenate([starts[here], again[here]], axis=1)
         assert energy_test(paths, drawn, permutations=199) > 0.01
     points = jnp.linspace(-3.0, 3.0, 3001)[:, None]
-    density = jnp.exp(jax.vmap(lambda y: law.log_prob(y, jnp.array([0.3]), 0.4, None))(points))
+    density = jnp.exp(
+        jax.vmap(lambda y: law.log_prob(y, jnp.array([0.3]), jnp.array(0.4), None))(points)
+    )
     assert float(density.sum() * 0.002) == pytest.approx(1.0, abs=1e-3)
     # Two wells.
     peaks = (np.diff(np.sign(np.diff(np.asarray(density)))) < 0).sum()

@@ -1,5 +1,7 @@
 """The neural SDE: its solver against exact laws, its density, its fit, and its file."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -107,7 +109,11 @@ class Driven(eqx.Module):
 
 def test_a_fit_recovers_correlated_noise():
     model = built()
-    settings = {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0, "clip_norm": 100.0}
+    settings: dict[str, Any] = {
+        "one_to_two_weight": 0.0,
+        "two_to_one_weight": 0.0,
+        "clip_norm": 100.0,
+    }
     config = TrainingConfig(
         steps=400,
         batch_size=256,

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, run, simulated
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Polygon, StepPatch
 
@@ -74,9 +75,9 @@ def test_the_summary_is_of_all_steps(path, rollouts, summary):
         np.testing.assert_array_equal(summary.moved[kind], moved[kind])
         assert 0 < moved[kind].sum() < taken[kind].sum()
     metadata = json.loads(path.with_name("dataset.meta.json").read_text())
-    steps = sum(sum(taken.values()))
+    steps = sum(steps.sum() for steps in taken.values())
     assert metadata["num_steps"] == steps
-    assert metadata["contact_fraction"] == sum(sum(moved.values())) / steps
+    assert metadata["contact_fraction"] == sum(steps.sum() for steps in moved.values()) / steps
     assert metadata["coverage_mean"] == pytest.approx(summary.coverage.mean())
 
 
@@ -116,8 +117,9 @@ def test_contact_is_coloured_apart(summary):
     assert 0 < sum(touched) < COUNT
     colours = [line.get_color() for line in agent.lines]
     assert colours == [CONTACT if contact else APART for contact in touched]
-    pushes = sum(len(drawn.get_segments()) for drawn in agent.collections)
-    assert pushes == sum(map(sum, summary.sample.moved))
+    pushes = [drawn for drawn in agent.collections if isinstance(drawn, LineCollection)]
+    moving = sum(moved.sum() for moved in summary.sample.moved)
+    assert sum(len(drawn.get_segments()) for drawn in pushes) == moving
 
 
 def test_starts_are_outlines_in_the_colour_of_their_kind(summary):
@@ -147,11 +149,14 @@ def test_the_histogram_counts_every_trajectory(summary):
 def test_shares_of_contact_are_by_time_and_kind(summary):
     *_, axis = picture(summary).axes
     steps = [patch for patch in axis.patches if isinstance(patch, StepPatch)]
-    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    legend = axis.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
     for kind, drawn, label in zip((True, False), steps, labels, strict=True):
         taken, moved = summary.taken[kind], summary.moved[kind]
         some = taken > 0
-        np.testing.assert_array_equal(drawn.get_data().values[some], moved[some] / taken[some])
+        shares, _, _ = drawn.get_data()
+        np.testing.assert_array_equal(shares[some], moved[some] / taken[some])
         assert f"{moved.sum() / taken.sum():.1%} over all time" in label
 
 

@@ -23,7 +23,10 @@ def some_arrays(kind, seed=0):
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, field in SCHEMAS[kind].items():
-        shape = (SIZES["n"], *(SIZES.get(axis, axis) for axis in field.axes))
+        shape = (
+            SIZES["n"],
+            *(SIZES[axis] if isinstance(axis, str) else axis for axis in field.axes),
+        )
         values = rng.integers(0, 2, shape) if field.dtype == "bool" else rng.normal(0, 99, shape)
         arrays[name] = values.astype(np.int8 if "int" in field.dtype else float).astype(field.dtype)
     return arrays

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,11 +15,11 @@ from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.training import METRICS, Stopped, TrainingError, fit, fitting
 from nsf_pipeline.training.checkpoints import Checkpoints
-from nsf_pipeline.training.fitting import batch_consistency, clip, make_optimiser
+from nsf_pipeline.training.fitting import Row, batch_consistency, clip, make_optimiser
 
 DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
 KEY = jax.random.key(0)
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "steps": 400,
     "batch_size": 128,
     "warmup_steps": 20,
@@ -43,8 +44,8 @@ class BrownianTransitions(eqx.Module):
         return TransitionBatch(start, end, jnp.zeros(batch_size), gap, None)
 
 
-def laws():
-    settings = {"hidden_size": 8, "depth": 1, "num_flow_layers": 1}
+def laws() -> tuple[ConditionalNeuralStochasticFlow, ConditionalAuxiliaryFlow]:
+    settings: dict[str, Any] = {"hidden_size": 8, "depth": 1, "num_flow_layers": 1}
     return (
         ConditionalNeuralStochasticFlow(2, **settings, key=KEY),
         ConditionalAuxiliaryFlow(2, **settings, key=KEY),
@@ -130,7 +131,7 @@ def test_the_same_key_gives_the_same_bits():
 def test_the_best_on_validation_is_returned():
     """Trained on one law and validated on another: the first parameters are the best."""
     source, other = BrownianTransitions(), BrownianTransitions(spoiled=-1.0)
-    reported = []
+    reported: list[Row] = []
     settings = {**SETTINGS, "steps": 100, "validate_every": 10}
     config = TrainingConfig(**settings, one_to_two_weight=0.0, two_to_one_weight=0.0)
     flow, _, history = fit(
@@ -175,7 +176,8 @@ def test_a_loss_that_is_not_finite_stops_and_its_step_is_named():
     config = TrainingConfig(
         **{**SETTINGS, "steps": 150, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
     )
-    source, reported = Spoiled(), []
+    reported: list[Row] = []
+    source = Spoiled()
     batch_key, _ = jax.random.split(KEY)
     keys = (jax.random.split(jax.random.fold_in(batch_key, step))[0] for step in range(100))
     first = next(step for step, key in enumerate(keys, 1) if source.spoils(key))
@@ -198,7 +200,7 @@ class Leaving(BrownianTransitions):
 
 def test_a_divergence_that_stays_finite_stops_too():
     config = TrainingConfig(**{**SETTINGS, "steps": 2000, "learning_rate": 1e-6})
-    reported = []
+    reported: list[Row] = []
     with pytest.raises(TrainingError, match=r"^step \d+: nll diverged: a mean of ") as caught:
         fit(*laws(), Leaving(), config, key=KEY, report=reported.append)
     assert f"step {reported[-1]['step']}: " in str(caught.value)

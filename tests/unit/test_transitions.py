@@ -44,6 +44,7 @@ def drawn(max_gap=2.0, seed=0, dim=7, **options):
     """A large batch with its trajectories, steps and gaps, all integers."""
     transitions = Transitions.build(ladder(dim), max_gap, DT, **options)
     batch = transitions.sample(jax.random.key(seed), BATCH)
+    assert batch.condition is not None
     row = np.asarray(batch.condition[:, 0]).astype(int)
     first = np.round(np.asarray(batch.t_init) / DT).astype(int)
     last = np.round(np.asarray(batch.t_final) / DT).astype(int)
@@ -102,7 +103,8 @@ def test_draws_follow_from_the_key_and_compile():
     sample = jax.jit(lambda source, key: source.sample(key, BATCH))
     first, again, other = (sample(transitions, jax.random.key(seed)) for seed in (0, 0, 1))
     plain = transitions.sample(jax.random.key(0), BATCH)
-    for one, two, three in zip(first, again, plain, strict=True):
+    batches = map(jax.tree.leaves, (first, again, plain))
+    for one, two, three in zip(*batches, strict=True):
         np.testing.assert_array_equal(one, two)
         np.testing.assert_allclose(one, three, rtol=1e-6)
     assert (first.x_init != other.x_init).any()
@@ -183,7 +185,7 @@ def test_transitions_of_a_data_set_are_finite_and_in_its_splits(made):
     batch = Transitions.build(train, 1.0).sample(jax.random.key(0), BATCH)
     known = {state.tobytes() for states in train.states for state in states}
     assert all(state.tobytes() in known for state in np.asarray(batch.x_final))
-    assert all(jnp.isfinite(values).all() for values in batch)
+    assert all(jnp.isfinite(values).all() for values in jax.tree.leaves(batch))
 
 
 def opened(path, split, *, streamed, state_dim=7):

@@ -244,7 +244,7 @@ def rollouts(folder):
 @pytest.mark.parametrize("from_reset", [True, False])
 def test_shard_and_data_set_give_the_same_video(folder, rollouts, tmp_path, from_reset):
     trajectory = int(np.flatnonzero(rollouts["from_reset"] == from_reset)[0])
-    videos = []
+    videos: list[bytes] = []
     for name in ("00000.h5", "dataset.h5", "dataset.h5"):
         path = tmp_path / f"{len(videos)}.mp4"
         assert record_trajectory(folder / name, trajectory, path) == trajectory
