@@ -22,8 +22,8 @@ GAPS = tuple(sorted(TRAINED_GAPS + GAPS_BETWEEN))
 class Law(eqx.Module):
     """A Markov process whose transitions can be drawn and have a known density."""
 
-    dim: int = eqx.field(static=True, default=1)
-    condition_dim: int = eqx.field(static=True, default=0)
+    dim: int = eqx.field(static=True, default=1, kw_only=True)
+    condition_dim: int = eqx.field(static=True, default=0, kw_only=True)
 
     def start(self, key: PRNGKeyArray) -> tuple[Array, Array | None]:
         """A start, and a condition where there is one."""
@@ -155,10 +155,10 @@ class DoubleWell(Law):
     its eigenvectors: exact but for the cells' size, 0.005.
     """
 
-    paths: Float[Array, "n gaps"] = eqx.field(init=False)
-    cells: Float[Array, " cells"] = eqx.field(init=False)
-    log_density: Float[Array, "gaps cells cells"] = eqx.field(init=False)
-    cumulative: Float[Array, "gaps cells edges"] = eqx.field(init=False)
+    paths: Float[Array, "n gaps"]
+    cells: Float[Array, " cells"]
+    log_density: Float[Array, "gaps cells cells"]
+    cumulative: Float[Array, "gaps cells edges"]
 
     def __init__(self, num_paths: int = 2**17, cell: float = 0.005):
         self.dim, self.condition_dim = 1, 0

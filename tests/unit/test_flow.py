@@ -294,11 +294,13 @@ def test_law_depends_on_s_unless_autonomous(autonomous, kind):
     x, y, z = numbers(1, 3), numbers(2, 3), numbers(3, 3)
     settings = {"autonomous": autonomous, "coupling": kind}
     flow, between = transition(3, **settings), bridge(3, **settings)
-    now, later = ((s, s + 0.25, s + 0.75) for s in (1.0, 3.0))
-    for one, other in [
-        (flow(x, now[0], now[2]).log_prob(y), flow(x, later[0], later[2]).log_prob(y)),
-        (between(x, z, *now).log_prob(y), between(x, z, *later).log_prob(y)),
-    ]:
+
+    @jax.jit
+    def densities(s, m, t):
+        return flow(x, s, t).log_prob(y), between(x, z, s, m, t).log_prob(y)
+
+    now, later = (densities(s, s + 0.25, s + 0.75) for s in (1.0, 3.0))
+    for one, other in zip(now, later, strict=True):
         assert (one == other) == autonomous
 
 
@@ -418,19 +420,20 @@ def test_times_that_are_python_numbers_compile_once():
 @pytest.mark.parametrize("kind", COUPLINGS)
 def test_a_laws_methods_can_be_jitted_mapped_and_differentiated_as_they_are(kind):
     flow = transition(2, coupling=kind, num_flow_layers=1)
-    law = flow(numbers(1, 2), S, T)
+    law = eqx.filter_jit(flow)(numbers(1, 2), S, T)
     keys, points = jax.random.split(KEY, 3), numbers(2, 3, 2)
     for each in (law, law.base):
         drawn, density = jax.jit(each.sample_and_log_prob)(KEY)
         np.testing.assert_allclose(drawn, jax.jit(each.sample)(KEY), rtol=1e-5)
         np.testing.assert_allclose(density, jax.jit(each.log_prob)(drawn), rtol=1e-3, atol=1e-3)
-        assert jax.vmap(each.sample)(keys).shape == (3, 2)
+        assert jax.jit(jax.vmap(each.sample))(keys).shape == (3, 2)
         assert jax.jit(jax.vmap(each.log_prob))(points).shape == (3,)
         assert jnp.isfinite(jax.jit(jax.grad(each.log_prob))(points[0])).all()
     # A batch of laws is a law of batches.
-    laws = jax.vmap(flow, in_axes=(0, None, None))(points, S, T)
-    one = jax.vmap(lambda law, y: law.log_prob(y))(laws, points)[1]
-    np.testing.assert_allclose(one, flow(points[1], S, T).log_prob(points[1]), rtol=1e-4)
+    laws = jax.jit(jax.vmap(flow, in_axes=(0, None, None)))(points, S, T)
+    one = jax.jit(jax.vmap(lambda law, y: law.log_prob(y)))(laws, points)[1]
+    alone = jax.jit(lambda x, y: flow(x, S, T).log_prob(y))(points[1], points[1])
+    np.testing.assert_allclose(one, alone, rtol=1e-4)
 
 
 def test_numpy_arrays_are_taken_as_they_are():
@@ -516,7 +519,7 @@ TIMES = jnp.asarray(S), jnp.asarray(M), jnp.asarray(T)
 
 def losses_of(flow, bridge, count=4000):
     one = lambda key: consistency_losses(flow, bridge, X, *TIMES, key=key)  # noqa: E731
-    return [np.asarray(loss) for loss in jax.vmap(one)(jax.random.split(KEY, count))]
+    return [np.asarray(loss) for loss in jax.jit(jax.vmap(one))(jax.random.split(KEY, count))]
 
 
 def test_consistency_losses_vanish_for_a_consistent_pair():

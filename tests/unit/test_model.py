@@ -97,9 +97,13 @@ def test_an_unconditional_law_hides_the_policy(autonomous):
     hidden = model_of(7, autonomous, conditional=False).transition.view
     told = model_of(7, autonomous).transition.view
 
+    @eqx.filter_jit
+    def seen_at(view, s, t, condition):
+        moved, features = view(jnp.asarray(STATE), s, t, condition)
+        return jnp.concatenate([moved[-1], features])
+
     def seen(view, s, condition):
-        moved, features = view(jnp.asarray(STATE), jnp.float32(s), jnp.float32(s + 0.4), condition)
-        return np.concatenate([moved[-1], features])
+        return seen_at(view, jnp.float32(s), jnp.float32(s + 0.4), condition)
 
     other = CONDITION.at[3:5].set(100.0).at[0].set(3.0)
     assert (seen(told, 0.5, CONDITION) != seen(told, 0.5, other)).any()
@@ -458,7 +462,8 @@ def test_constants_are_the_environments(sim):
 def test_distance_is_shapelys():
     rectangles = [box(*rectangle) for rectangle in geometry.T_RECTANGLES]
     points = np.random.default_rng(0).uniform([-150, -90], [150, 210], (400, 2))
-    distances, normals = jax.jit(jax.vmap(distance_and_normal))(jnp.asarray(points, jnp.float32))
+    nearest = jax.jit(jax.vmap(distance_and_normal))
+    distances, normals = nearest(jnp.asarray(points, jnp.float32))
     for point, distance in zip(points, distances, strict=True):
         place = Point(*point)
         depths = [part.exterior.distance(place) for part in rectangles if part.contains(place)]
@@ -466,7 +471,7 @@ def test_distance_is_shapelys():
         assert float(distance) == pytest.approx(expected, abs=1e-3)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, rtol=1e-5)
     beyond = jnp.asarray(points - np.asarray(distances)[:, None] * np.asarray(normals))
-    on_outline, _ = jax.vmap(distance_and_normal)(beyond.astype(jnp.float32))
+    on_outline, _ = nearest(beyond.astype(jnp.float32))
     assert np.quantile(np.abs(on_outline), 0.9) < 1e-2
 
 
@@ -591,7 +596,9 @@ def test_noise_of_the_velocity_within_a_control_step_is_the_simulators():
         times = np.array([[0.7], [0.7 + 0.01 * substep]])
         assert covariance_of(*times)[0, 1, 1] == pytest.approx(velocity**2, rel=2e-3)
     times = np.linspace(0.7, 0.8, 41, dtype=np.float32)
-    shares = np.asarray(jax.vmap(noise_share)(jnp.asarray(times[:-1]), jnp.asarray(times[1:])))
+    shares = np.asarray(
+        jax.jit(jax.vmap(noise_share))(jnp.asarray(times[:-1]), jnp.asarray(times[1:]))
+    )
     assert (shares > 0).all()
     assert shares.sum() == pytest.approx(1.0, abs=1e-4)
     assert float(noise_share(jnp.float32(0.75), jnp.float32(0.85))) == 1.0

@@ -65,14 +65,17 @@ def test_consistency_is_asked_for_where_a_state_is_markov(monkeypatch, time_step
         return t_mid - t_init, t_final - t_init
 
     monkeypatch.setattr(fitting, "consistency_losses", times)
+    flow, bridge = laws()
+
+    @jax.jit
+    def drawn(batch, keys):
+        one = lambda key: batch_consistency(flow, bridge, batch, None, time_step, key=key)  # noqa: E731
+        return jax.vmap(one)(keys)
+
     for steps in (1, 3, 4, 5, 30):
         end = jnp.full(1, 0.4 + 0.1 * steps)
         batch = TransitionBatch(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.full(1, 0.4), end, None)
-        found = [
-            batch_consistency(*laws(), batch, None, time_step, key=jax.random.key(seed))
-            for seed in range(40)
-        ]
-        mid, gap = 10.0 * np.array(found).T
+        mid, gap = 10.0 * np.array(drawn(batch, jax.vmap(jax.random.key)(jnp.arange(40))))
         if time_step and steps < 4:
             assert not mid.any()
             assert not gap.any()
