@@ -65,12 +65,12 @@ def merged(settings, changes):
 
 
 def pytest_configure(config):
-    """A folder for what JAX compiles in this process, kept until `--cache-clear`.
+    """A folder for what JAX compiles in the tests' processes, kept until `--cache-clear`.
 
-    JAX writes to a file in its place, so workers do not share a folder.
+    Workers share it. JAX writes files in their place, but compresses them: one that is read before
+    it is whole does not decompress, and JAX compiles itself, with a warning.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir(f"jax-{worker}"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
