@@ -11,8 +11,8 @@ min_version("9.20")
 # Jobs run `python -m nsf_pipeline` with this interpreter and this checkout, wherever they run.
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
-paths = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
-for name, path in paths.items():
+search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
+for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
 
@@ -20,18 +20,12 @@ configfile: ROOT / "config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/recovery.smk"
-include: "workflow/rules/policies.smk"
-include: "workflow/rules/rollouts.smk"
-include: "workflow/rules/dataset.smk"
-include: "workflow/rules/picture.smk"
+include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
-include: "workflow/rules/predictions.smk"
-include: "workflow/rules/pages.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/report.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -40,11 +34,16 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
+        # Shards too, so that one that was lost is made again.
+        policies=expand(rules.policies.output, shard=SHARDS),
+        rollouts=expand(rules.rollouts.output, shard=SHARDS),
         dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,
         ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),
         evaluation=rules.evaluate.output,
-        videos=VIDEOS + PREDICTIONS,
+        videos=expand(rules.videos.output, trajectory=VIDEOS),
+        predictions=expand(rules.predictions.output, place=PREDICTIONS),
         pages=[rules.table_page.output, rules.settings_page.output],
         video_page=rules.video_page.output if VIDEOS + PREDICTIONS else [],
+        upload=rules.upload.output if SETTINGS.wandb.mode != "disabled" else [],

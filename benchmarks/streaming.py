@@ -88,6 +88,7 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
     import jax
 
     from nsf_pipeline.config import Config, RuntimeConfig, TrainingConfig
+    from nsf_pipeline.data import store
     from nsf_pipeline.training.pusht import sources
 
     config = Config(
@@ -98,7 +99,8 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
     key = jax.random.key(0)
     jax.block_until_ready(jax.random.split(key))
     rest = resident()
-    source, _ = sources(config, dataset)
+    with store.reading(dataset, "dataset") as file:
+        source, _ = sources(config, dataset, file)
     held = resident() - rest
     most = [0.0]
     ended = threading.Event()

@@ -25,6 +25,8 @@ from pydantic import (
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
+STAMP = ".stamp.json"
+"""End of the name of a file with the settings of one stage, as the workflow gives them."""
 MAX_SHARDS = 100_000
 """What five digits can name."""
 MAX_SHARD_SIZE = 100_000
@@ -442,6 +444,18 @@ class Config(Section):
         }
         return self.model_copy(update=changed)
 
+    def only(self, *names: str) -> "Config":
+        """These settings without the sections that are not named: reading those is an error."""
+        view = self.model_copy()
+        for name in view.held - set(names):
+            del view.__dict__[name]
+        return view
+
+    @property
+    def held(self) -> set[str]:
+        """The sections, and single settings, that are here: all but in a view of some."""
+        return type(self).model_fields.keys() & self.__dict__.keys()
+
     def shard_range(self, shard: int) -> tuple[int, int]:
         """First trajectory of a shard, and one past its last."""
         first = shard * self.shard_size
@@ -470,7 +484,7 @@ def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
 
 
 def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Config:
-    """Some settings, each checked for itself: what one stage reads, the others being left out.
+    """Some settings, each checked for itself: what shapes one stage, the others being left out.
 
     Raises:
         ConfigError: one line, naming the setting, what was expected and what came.
@@ -488,25 +502,28 @@ def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Confi
 
 
 def load_config(source: str | Path) -> Config:
-    """Settings from a YAML file, or from the JSON text that the workflow's commands carry.
+    """Settings from a file in YAML or JSON, from a stamp, or from JSON text.
 
-    The JSON text holds what one stage reads, and is checked as `parse_settings` does.
+    A stamp is the workflow's and has what shapes one stage: without the others, reading which is an
+    error. Of JSON text, the settings are checked one by one alone.
 
     Raises:
         ConfigError: one line, naming the file or setting, what was expected and what came.
     """
-    text, name = str(source), str(source)
-    read: Callable[[str], Any] = yaml.safe_load
-    parse = parse_config
-    if text.lstrip().startswith("{"):
-        # YAML would read JSON's 1e-05 as text.
-        name, read, parse = "--config", json.loads, parse_settings
+    text = name = str(source)
+    is_text, is_stamp = text.lstrip().startswith("{"), text.endswith(STAMP)
+    if is_text:
+        name = "--config"
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a text file"
             raise ConfigError(f"{name}: cannot read the settings: {reason}") from None
+    # YAML would read JSON's 1e-05 as text.
+    is_json = is_text or name.endswith(".json")
+    read: Callable[[str], Any] = json.loads if is_json else yaml.safe_load
+    parse = parse_settings if is_text or is_stamp else parse_config
     try:
         settings = read(text)
     except (yaml.YAMLError, json.JSONDecodeError) as error:
@@ -517,7 +534,9 @@ def load_config(source: str | Path) -> Config:
         settings = {}
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}: expected settings by name, got {type(settings).__name__}")
-    return parse(settings, name)
+    config = parse(settings, name)
+    # How training runs, and where it is logged to, are no part of what shapes a stage.
+    return config.only(*settings, "runtime", "wandb") if is_stamp else config
 
 
 def _unnamed(settings: Any) -> Iterator[str]:

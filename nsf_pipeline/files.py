@@ -5,12 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 from nsf_pipeline.errors import UserError
 
 
 class FileError(UserError):
     """A file is missing, damaged, cannot be written, or is not what was expected there."""
+
+
+def again(path: Path | str) -> str:
+    """How to mend a file that cannot be used, as the end of a message."""
+    return (
+        f"if the workflow made it, snakemake --cores 1 --force {quote(str(path))} with your other "
+        "options makes it again"
+    )
 
 
 @contextmanager
@@ -36,3 +46,20 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error
+
+
+def write_figure(figure: Any, path: Path, *, dpi: int = 110, comment: str | None = None) -> None:
+    """Write a matplotlib figure as PNG: the same figure gives the same bytes.
+
+    Args:
+        figure: the figure.
+        path: where.
+        dpi: dots per inch of its size.
+        comment: kept in the file.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    metadata = {"Software": None, "Comment": comment}
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=dpi, metadata=metadata)

@@ -1,8 +1,9 @@
-"""What made a file: the settings that its stage read and the code that ran.
+"""What made a file: the settings and the code behind it.
 
-A stage's fingerprint is the hash of both, and of the fingerprints of the stages before it.
-Snakemake sees it as a parameter of each job, and every file carries it, so that either alone can
-tell a stale file. Settings count by value and code by content: a new mtime changes nothing.
+Every file carries a record of the settings that shaped it and of a digest of each module that ran,
+its sources' included. Held against today's settings and modules, the record alone tells whether
+the file is current; no list of stages or jobs is needed. Settings count by value and code by its
+syntax tree: a new time, a comment or a docstring changes nothing.
 """
 
 import ast
@@ -10,24 +11,27 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nsf_pipeline import label
 from nsf_pipeline.config import Config
+from nsf_pipeline.files import FileError, again
 
 PACKAGE = Path(__file__).parent
 # Settings count by value; these modules check them, hash, log, keep and word errors, and shape no
-# model: its curves are not worth training again for.
+# result: a model's curves are not worth training it again for.
 NOT_HASHED = frozenset(
     f"nsf_pipeline.{name}"
     for name in (
         "config",
         "errors",
-        "evaluation.tracked",
+        "paths",
         "provenance",
+        "stages",
         "tracking",
         "training.checkpoints",
         "training.curves",
@@ -35,111 +39,175 @@ NOT_HASHED = frozenset(
         "training.stopping",
     )
 )
+SHAPE_NOTHING = ("runtime", "wandb")
+"""Settings that any stage may read, for they change no result."""
+NAMED = 3
+"""Changes that a message names, at most."""
+
+
+class Stage(NamedTuple):
+    """One kind of job.
+
+    Attributes:
+        name: of the stage.
+        module: of this package, in which its code starts.
+        reads: the sections, or single settings, of the config that shape its files.
+    """
+
+    name: str
+    module: str
+    reads: tuple[str, ...]
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """What it reads of some settings, by name, as plain JSON values."""
+        return config.model_dump(mode="json", include=set(self.reads))
+
+    def view(self, config: Config) -> Config:
+        """Settings without what the stage does not declare: reading that is an error."""
+        return config.only(*self.reads, *SHAPE_NOTHING)
+
+    def modules(self) -> dict[str, str]:
+        """Digest of every module that its code imports from this package."""
+        return modules_from(self.module)
+
+    def digest(self, config: Config, **more: Any) -> str:
+        """Hash of its settings and its own code, and of what else shapes a file."""
+        return _digest([self.name, self.settings(config), self.modules(), more])
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of the chain.
+class Record:
+    """What made a file.
 
     Attributes:
-        modules: where its code starts; their imports within the package count too.
-        settings: the sections, or single settings, of the config that it reads.
-        after: the stages whose files it reads.
+        stage: name of the stage.
+        settings: those that shaped it, its sources' too, by name, as plain JSON values.
+        modules: digest by module, its sources' too.
+        fingerprint: sixteen digits that change with either.
+        variant: of the model, whose settings these are; empty for the default one.
     """
 
-    modules: tuple[str, ...]
-    settings: tuple[str, ...]
-    after: tuple[str, ...] = ()
+    stage: str
+    settings: dict[str, Any]
+    modules: dict[str, str]
+    fingerprint: str
+    variant: str = ""
+
+    @classmethod
+    def new(
+        cls, stage: Stage, config: Config | None, *sources: "Record", variant: str = ""
+    ) -> "Record":
+        """Of a file that a stage is about to make.
+
+        Args:
+            stage: the stage.
+            config: today's settings, a variant's with its changes; without, its sources' count.
+            sources: records of the files that it is made from.
+            variant: of the model.
+        """
+        settings: dict[str, Any] = {}
+        modules: dict[str, str] = {}
+        for source in sources:
+            settings |= source.settings
+            modules |= source.modules
+        if config:
+            settings |= stage.settings(config)
+        modules |= stage.modules()
+        return cls(stage.name, settings, modules, fingerprint_of(settings, modules), variant)
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> "Record":
+        """From a file's attributes, its header or its comment, mappings being JSON or plain.
+
+        Raises:
+            LabelError: they are neither.
+        """
+        settings = fields.get("settings", fields.get("config", {}))
+        try:
+            return cls(
+                stage=str(fields.get("stage", "")),
+                settings=_plain(settings),
+                modules=_plain(fields.get("modules", {})),
+                fingerprint=str(fields.get("fingerprint")),
+                variant=str(fields.get("variant", "")),
+            )
+        except (TypeError, ValueError):
+            raise label.LabelError("what it says of its making cannot be read") from None
+
+    def fields(self) -> dict[str, Any]:
+        """As files hold it: `stage`, `fingerprint`, `config`, `modules` and `versions`."""
+        found = {
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "config": self.settings,
+            "modules": self.modules,
+            "versions": versions(),
+        }
+        return found | ({"variant": self.variant} if self.variant else {})
+
+    def changes(self, config: Config) -> list[str]:
+        """What today's settings and code have otherwise, in words; nothing if it is current.
+
+        Args:
+            config: today's settings, a variant's with its changes; of a view, what it holds counts.
+        """
+        shared = config.held & self.settings.keys()
+        before = dict(_leaves({name: self.settings[name] for name in shared}))
+        now = dict(_leaves(config.model_dump(mode="json", include=shared)))
+        modules = {name: digest for name in self.modules if (digest := _module_digest(name))}
+        found = [
+            f"{name} was {before.get(name, 'not there')}, is {now.get(name, 'not there')}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        for name in sorted(self.modules):
+            if self.modules[name] != modules.get(name):
+                found.append(f"{name} {'changed' if name in modules else 'is gone'}")
+        own = fingerprint_of(self.settings, self.modules)
+        if not found and self.fingerprint != own:
+            found = [f"made by other settings or code (fingerprint {self.fingerprint}, now {own})"]
+        return found
 
 
-STAGES = {
-    "policies": Stage(
-        ("nsf_pipeline.data.policies", "nsf_pipeline.data.store"), ("seed", "dmp", "policies")
-    ),
-    "rollouts": Stage(
-        ("nsf_pipeline.data.rollouts", "nsf_pipeline.data.store"),
-        ("simulation",),
-        after=("policies",),
-    ),
-    "dataset": Stage(
-        ("nsf_pipeline.data.merge",),
-        ("num_trajectories", "shard_size", "dataset"),
-        after=("rollouts",),
-    ),
-    "picture": Stage(("nsf_pipeline.data.picture",), (), after=("dataset",)),
-    "train": Stage(("nsf_pipeline.training",), ("model", "training"), after=("dataset",)),
-    "ensembles": Stage(("nsf_pipeline.evaluation.ensembles",), ("ensembles",), after=("dataset",)),
-    "evaluate": Stage(
-        ("nsf_pipeline.evaluation.comparison",), ("evaluation",), after=("train", "ensembles")
-    ),
-    "compare": Stage(
-        ("nsf_pipeline.evaluation.comparison",),
-        ("evaluation", "variants"),
-        after=("train", "ensembles"),
-    ),
-    "speed": Stage(("nsf_pipeline.evaluation.speed",), ("speed",), after=("compare",)),
-    # Settings choose which videos there are, not what is in one; some come from the data set.
-    "videos": Stage(("nsf_pipeline.data.recording",), (), after=("rollouts",)),
-    "predictions": Stage(("nsf_pipeline.prediction",), (), after=("train",)),
-    # Pages of the report. The videos' page comes after whatever videos there are.
-    "table_page": Stage(("nsf_pipeline.pages",), (), after=("evaluate",)),
-    "ablation_page": Stage(("nsf_pipeline.pages",), (), after=("speed",)),
-    "video_page": Stage(("nsf_pipeline.pages",), ()),
-    "settings_page": Stage(("nsf_pipeline.pages",), tuple(Config.model_fields)),
-}
-
-
-def stage_settings(stage: str, config: Config) -> dict[str, Any]:
-    """The settings that a stage and those before it read, by name, as plain JSON values."""
-    return config.model_dump(mode="json", include=set(_settings_of(stage)))
-
-
-def stage_fingerprint(stage: str, config: Config) -> str:
-    """Sixteen hexadecimal digits that change when the stage's settings or code do."""
-    # The number of trajectories and of shards decides which files there are, not what is in one.
-    before = [stage_fingerprint(earlier, config) for earlier in STAGES[stage].after]
-    own = config.model_dump(mode="json", include=set(STAGES[stage].settings))
-    return _fingerprint(stage, before, own)
-
-
-def fingerprint_after(stage: str, source: str) -> str:
-    """Fingerprint of what a stage without settings makes from a file, or from several.
+def require_current(path: Path | str, made: Record, config: Config | None) -> Record:
+    """The record of a file that is about to be read, if today's settings and code would make it.
 
     Args:
-        stage: the stage.
-        source: the file's own fingerprint; of several, each in turn, with blanks between.
+        path: the file's.
+        made: its record.
+        config: today's settings; without, any file will do.
+
+    Raises:
+        FileError: they would not; it says what changed, and what makes the file again.
     """
-    return _fingerprint(stage, [source], {})
+    changes = made.changes(config) if config else []
+    if changes:
+        more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
+        raise FileError(f"{path}: {'; '.join(changes[:NAMED])}{more}; {again(path)}")
+    return made
 
 
-def record_after(stage: str, source: str) -> dict[str, Any]:
-    """What a file of a stage without settings says of its making; see `fingerprint_after`."""
-    return {"fingerprint": fingerprint_after(stage, source), "modules": stage_modules(stage)}
+def fingerprint_of(settings: Mapping[str, Any], modules: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits that stand for settings and modules."""
+    return _digest({"settings": settings, "modules": modules})
 
 
-def record(stage: str, config: Config) -> dict[str, Any]:
-    """What every file of a stage says of its making, as plain JSON values.
-
-    Returns:
-        `fingerprint`; `config`, the settings that the stage and those before it read; `modules`,
-        the digest of each module that the stage runs; `versions`.
-    """
-    return {
-        "fingerprint": stage_fingerprint(stage, config),
-        "config": stage_settings(stage, config),
-        "modules": stage_modules(stage),
-        "versions": versions(),
-    }
-
-
-def stage_modules(stage: str) -> dict[str, str]:
-    """Digest of the source of every module that a stage's code imports from this package."""
-    return {name: _file_digest(path) for name, path in sorted(_reachable(STAGES[stage].modules))}
-
-
-def source_digest(stage: str) -> str:
-    """Hash of all the source that a stage runs."""
-    return _digest(stage_modules(stage))
+@cache
+def modules_from(module: str) -> dict[str, str]:
+    """Digest of a module and of every other that it imports from this package, near or far."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in NOT_HASHED:
+            continue
+        digest = _module_digest(name)
+        if digest is None:  # a name inside a module, or the package itself
+            continue
+        found[name] = digest
+        waiting.append(name.rpartition(".")[0])  # importing it runs its package first
+        waiting.extend(_imports(name))
+    return dict(sorted(found.items()))
 
 
 def versions() -> dict[str, str]:
@@ -157,58 +225,77 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _fingerprint(stage: str, before: list[str], settings: Any) -> str:
-    return _digest({"before": before, "settings": settings, "code": source_digest(stage)})
-
-
-def _settings_of(stage: str) -> Iterator[str]:
-    yield from STAGES[stage].settings
-    for before in STAGES[stage].after:
-        yield from _settings_of(before)
-
-
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+def _plain(value: Any) -> dict[str, Any]:
+    """A mapping, which HDF5's attributes hold as JSON."""
+    return dict(json.loads(value) if isinstance(value, str) else value)
+
+
+def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Each setting's path and its value as JSON."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", json.dumps(value)
 
 
 @cache
-def _reachable(start: tuple[str, ...]) -> frozenset[tuple[str, Path]]:
-    found: dict[str, Path] = {}
-    waiting = list(start)
-    while waiting:
-        name = waiting.pop()
-        if name in found or name in NOT_HASHED:
-            continue
-        path = _module_path(name)
-        if path is None:  # a name inside a module, or the package itself
-            continue
-        found[name] = path
-        waiting.append(name.rpartition(".")[0])  # importing it runs its package first
-        waiting.extend(_imports(path))
-    return frozenset(found.items())
-
-
-def _module_path(name: str) -> Path | None:
-    parts = name.split(".")
-    if parts[0] != PACKAGE.name or len(parts) == 1:
+def _tree(name: str) -> ast.Module | None:
+    """The syntax tree of a module of this package; None if there is none of that name."""
+    package, *parts = name.split(".")
+    if package != PACKAGE.name or not parts:
         return None
-    base = PACKAGE.joinpath(*parts[1:])
+    base = PACKAGE.joinpath(*parts)
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
-            return path
+            return ast.parse(path.read_bytes(), str(path))
     return None
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def _module_digest(name: str) -> str | None:
+    """Hash of what a module of this package does; None if there is none of that name."""
+    tree = _tree(name)
+    if tree is None:
+        return None
+    return hashlib.sha256("\0".join(_syntax(tree)).encode()).hexdigest()[:16]
+
+
+@cache
+def _imports(name: str) -> frozenset[str]:
+    """Names that a module of this package imports from it, some of them of no module."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(name) or ast.Module([], [])):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in found if name.startswith(f"{PACKAGE.name}."))
+
+
+def _syntax(node: ast.AST) -> Iterator[str]:
+    """What a tree says, without positions, docstrings and what Python's versions leave empty."""
+    yield type(node).__name__
+    for name, value in ast.iter_fields(node):
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, ast.AST):
+                if not _is_docstring(each):
+                    yield name
+                    yield from _syntax(each)
+            elif each is not None:
+                yield f"{name}={each!r}"
+    yield ")"
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    """Text that stands alone does nothing: of a module, a class, a function or an attribute."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

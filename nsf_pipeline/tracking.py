@@ -39,6 +39,7 @@ class WandbRun:
 
     Attributes:
         mode: offline, online or disabled.
+        id: of the run; empty where there is none.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class WandbRun:
         """
         self._guest: subprocess.Popen[bytes] | None = None
         self._lines: threading.Thread | None = None
+        self.id = ""
         wanted = os.environ.get("WANDB_MODE")
         self.mode: Mode = config.mode
         if wanted in get_args(Mode):
@@ -65,7 +67,8 @@ class WandbRun:
         project = os.environ.get("WANDB_PROJECT") or config.project
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._start(project, folder, _run_id(checkpoints), settings)
+            self.id = _run_id(checkpoints)
+            self._start(project, folder, settings)
         except OSError as error:
             _say(f"switched off: {error}")
 
@@ -115,8 +118,8 @@ class WandbRun:
         if lines:
             lines.join(1.0)
 
-    def _start(self, project: str, folder: Path, run: str, settings: Mapping[str, Any]) -> None:
-        about = {"project": project, "mode": self.mode, "dir": str(folder), "id": run}
+    def _start(self, project: str, folder: Path, settings: Mapping[str, Any]) -> None:
+        about = {"project": project, "mode": self.mode, "dir": str(folder), "id": self.id}
         about["config"] = json.dumps(settings)
         self._guest = subprocess.Popen(
             [sys.executable, "-m", "nsf_pipeline.tracking", json.dumps(about), str(os.getpid())],

@@ -1,9 +1,11 @@
 """Runs of the workflow, each made once for all tests that read what it makes."""
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ import yaml
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
 EIGHT = {"num_trajectories": 30, "shard_size": 4, "training": {"batch_size": 64}}
+# What the default target asks for, up to the data set.
+EIGHT_TARGETS = [
+    f"results/{kind}/{n:05d}.h5" for kind in ("policies", "rollouts") for n in range(8)
+]
+EIGHT_TARGETS.append("results/dataset.h5")
 
 
 class SmokeRun:
@@ -74,46 +81,62 @@ def pytest_configure(config):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory):
-    """A folder for what JAX compiles in processes that tests start: it takes them longest."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+@contextmanager
+def shared(tmp_path_factory, name):
+    """A folder of all workers, and whether this one is the first to come: others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder, not folder.exists()
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("smoke")
-    done = run_snakemake(folder, "--configfile", SMOKE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    defaults, changes = (yaml.safe_load(path.read_text()) for path in (ROOT / "config.yaml", SMOKE))
-    settings = folder / "settings.yaml"
-    settings.write_text(yaml.safe_dump(merged(defaults, changes)))
-    return SmokeRun(folder, settings, done.stdout)
+    """A finished run of the whole chain; not to be changed."""
+    with shared(tmp_path_factory, "smoke") as (folder, is_first):
+        settings, printed = folder / "settings.yaml", folder / "printed"
+        if is_first:
+            done = run_snakemake(folder, "--configfile", SMOKE)
+            assert done.returncode == 0, done.stdout + done.stderr
+            texts = ((ROOT / "config.yaml").read_text(), SMOKE.read_text())
+            settings.write_text(yaml.safe_dump(merged(*map(yaml.safe_load, texts))))
+            printed.write_text(done.stdout)
+    return SmokeRun(folder, settings, printed.read_text())
 
 
-def run_eight(folder, *arguments, **changes):
+def run_eight(folder, *arguments, targets=EIGHT_TARGETS, **changes):
     """A run of eight shards, in a folder, up to the data set."""
     file = folder / "eight.yaml"
     file.write_text(yaml.safe_dump(EIGHT | changes))
-    return run_snakemake(folder, *arguments, "results/dataset.h5", "--configfile", file)
+    return run_snakemake(folder, *arguments, *targets, "--configfile", file)
+
+
+def flip(path):
+    """Alter one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def contents(folder):
-    """Bytes of all files that a run made; logs and times aside."""
+    """Bytes of all files that a run made; logs, times and stamps aside."""
+    aside = {"logs", "benchmarks", "stamps"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not {"logs", "benchmarks"} & {*path.parts}
+        if path.is_file() and not aside & {*path.parts}
     }
 
 
 @pytest.fixture(scope="session")
 def eight(tmp_path_factory):
     """A folder with an undisturbed run of eight shards; not to be changed."""
-    folder = tmp_path_factory.mktemp("eight")
-    done = run_eight(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with shared(tmp_path_factory, "eight") as (folder, is_first):
+        if is_first:
+            folder.mkdir()
+            done = run_eight(folder)
+            assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
@@ -123,14 +146,15 @@ def simulated(folder, policies, config):
     from nsf_pipeline.data import store
     from nsf_pipeline.data.merge import merge
     from nsf_pipeline.data.rollouts import simulate
+    from nsf_pipeline.provenance import Record
+    from nsf_pipeline.stages import STAGES
 
-    attributes = {"fingerprint": "0" * 16}
+    attributes = Record.new(STAGES["rollouts"], config).fields()
     store.write(folder / "00000.h5", "rollouts", simulate(config, policies), attributes)
     merge(
         [folder / "00000.h5"],
         config,
-        rollouts_fingerprint="0" * 16,
-        attributes=attributes,
+        STAGES["dataset"],
         output=folder / "dataset.h5",
         metadata_output=folder / "dataset.meta.json",
     )

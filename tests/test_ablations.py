@@ -1,13 +1,14 @@
 """The ablations: one variant, as cheap as can be, trained, compared and timed by the workflow."""
 
 import shutil
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import SMOKE, SmokeRun
 
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "variants": {
         "unconditional": None,
         "neural_sde": {

@@ -1,5 +1,6 @@
 """The verbs: what they refuse and how, and that by hand they do what the workflow does."""
 
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 
 import h5py
 import pandas as pd
@@ -14,7 +16,10 @@ import pytest
 import yaml
 from conftest import ROOT, merged, run, run_verb
 
+from nsf_pipeline import label
 from nsf_pipeline.cli import main
+from nsf_pipeline.config import json_schema
+from nsf_pipeline.provenance import Record, fingerprint_of
 
 CHOICES = {
     "missing settings": (["--config", "none.yaml"], "none.yaml: cannot read the settings: No such"),
@@ -41,6 +46,8 @@ PROMPT = 20.0
 """s within which Ctrl-C must have ended a verb."""
 PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
 EVALUATE = ("evaluate", *CONFIGURED["evaluate"])
+VIDEO = ("video", "--source", "shard.h5", "--trajectory", "0")
+PAGE = ("table-page", "list.yaml", "--output", "out.html")
 FILES = {
     "rollouts of nothing": (
         ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
@@ -194,6 +201,38 @@ FILES = {
         ["settings-page", "--output", "shard.h5/out.html"],
         "shard.h5/out.html: cannot write it: ",
     ),
+    "video of other settings' rollouts": (
+        [*VIDEO, "--output", "out.mp4", "--config", '{"simulation": {"action_noise_std": 4.0}}'],
+        "shard.h5: shard_size was 60, is 2500; simulation.action_noise_std was 8.0, is 4.0; if the",
+    ),
+    "picture of other settings' data": (
+        ["picture", "--dataset", "dataset.h5", "--output", "out.png", "--config", '{"seed": 1}'],
+        "dataset.h5: num_trajectories was 240, is 50000; seed was 0, is 1; shard_size was 60, is ",
+    ),
+    "page of other settings' tables": (
+        [*PAGE, "--provenance", "provenance.json", "--config", '{"seed": 1}'],
+        "provenance.json: ensembles.num_members was 16, is 64; ",
+    ),
+    "page of tables made by nobody knows what": (
+        [*PAGE, "--provenance", "broken.yaml"],
+        "broken.yaml: expected JSON that says what made tables; if the workflow",
+    ),
+    "evaluate a model of other settings": (
+        [*EVALUATE, "--model", "other_model.eqx"],
+        "other_model.eqx: training.steps was 200, is 300; if the workflow made it, snakemake ",
+    ),
+    "evaluate another variant by a variant's name": (
+        [*EVALUATE, "--variant", "neural_sde=model.eqx"],
+        'model.eqx: model.kind was "flow", is "neural_sde"; ',
+    ),
+    "train a variant that is not there": (
+        ["train", "--variant", "none"],
+        "--variant none: no such variant; expected one of unconditional, neural_sde",
+    ),
+    "upload of no model": (
+        ["upload", "--model", "none.eqx", "--output", "out.json"],
+        "none.eqx: cannot read it: No such file",
+    ),
     "video in a file's place": (
         ["video", "--source", "shard.h5", "--trajectory", "0", "--output", "shard.h5/out.mp4"],
         "shard.h5/out.mp4: cannot write it: ",
@@ -215,8 +254,9 @@ def folder(smoke, tmp_path, monkeypatch):
     """A working folder with sound files and damaged ones."""
     shard = smoke.results / "rollouts/00000.h5"
     shutil.copy(shard, tmp_path / "shard.h5")
-    for name in ("dataset.h5", "model.eqx"):
+    for name in ("dataset.h5", "model.eqx", "evaluation/provenance.json"):
         shutil.copy(smoke.results / name, tmp_path)
+    retrained(tmp_path / "model.eqx", tmp_path / "other_model.eqx")
     shutil.copytree(smoke.results / "ensembles", tmp_path / "ensembles")
     policies = (smoke.results / "policies/00000.h5").read_bytes()
     (tmp_path / "policies.h5").write_bytes(policies)
@@ -242,6 +282,20 @@ def refingerprint(source, target):
         for name in file:
             file.copy(name, copy)
         copy.attrs.update(dict(file.attrs) | {"fingerprint": "0" * 16})
+
+
+def retrained(source, target):
+    """A copy that says that it was trained by other settings, and is sound otherwise."""
+    with source.open("rb") as file:
+        fields = label.read(file)
+        assert fields
+        leaves = io.BytesIO(file.read())
+    made = Record.read(fields)
+    made.settings["training"]["steps"] = 200
+    fields["fingerprint"] = fingerprint_of(made.settings, made.modules)
+    fields["settings"] = made.settings
+    sealed = label.seal({n: v for n, v in fields.items() if n not in ("size", "sha256")}, leaves)
+    target.write_bytes(label.line(sealed) + leaves.getvalue())
 
 
 def files_in(folder):
@@ -295,19 +349,39 @@ def test_a_process_says_the_same_without_traceback(tmp_path):
     ids=["unknown verb", "no verb", "no threads", "not a number", "missing argument", "no rank"],
 )
 def test_misused_arguments_show_the_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: python -m nsf_pipeline" in capsys.readouterr().err
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("Usage: nsf ")
+    assert "Error: " in printed
+
+
+def verbs(capsys):
+    assert main(["--help"]) == 0
+    _, found = capsys.readouterr().out.split("Commands:\n")
+    return re.findall(r"^  ([a-z-]+)\b", found, re.MULTILINE)
 
 
 def test_help_names_every_verb(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    text = capsys.readouterr().out
-    for verb in (*CONFIGURED, "video", "picture", "replay", "why", "schema"):
-        assert re.search(rf"^    {verb}\b", text, re.MULTILINE)
+    others = {"video", "predicted-video", "video-page", "picture", "replay", "why", "schema"}
+    others |= {"compare", "speed", "upload"}
+    assert set(verbs(capsys)) == {*CONFIGURED, *others}
+
+
+def test_every_verb_explains_itself_with_an_example(capsys):
+    for verb in verbs(capsys):
+        assert main([verb, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert re.search(rf"^  Example: nsf {verb}( |$)", text, re.MULTILINE), verb
+        options = re.findall(r"^  (--[a-z-]+)( .*)?$", text, re.MULTILINE)
+        assert options
+        # Each is described, on its line or on the next.
+        assert all(re.search(rf"^  {name}\b.*(  |\n {{10,}})\S", text, re.M) for name, _ in options)
+
+
+def test_the_console_command_is_the_module(capsys):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"nsf": "nsf_pipeline.cli:entry"}
+    assert run_verb("schema").stdout == json_schema()
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
@@ -342,6 +416,7 @@ def interrupted(printed, *arguments, cwd):
         start_new_session=True,
     )
     try:
+        assert process.stdout
         assert any(printed in line for line in process.stdout), process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=PROMPT)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_links_lead_somewhere(page):
 def test_readme_example_runs(smoke, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(smoke.folder)
-    names = {}
+    names: dict[str, Any] = {}
     exec(example, names)
     assert names["draws"].shape == (64, 7)
     assert names["log_density"].shape == ()

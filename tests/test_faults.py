@@ -10,9 +10,9 @@ import time
 
 import pytest
 import yaml
-from conftest import EIGHT, ROOT, contents, run, run_eight, run_verb
+from conftest import EIGHT, EIGHT_TARGETS, ROOT, contents, run, run_eight, run_verb
 
-KILLS = 20
+KILLS = 6
 
 
 def started(folder):
@@ -20,7 +20,7 @@ def started(folder):
     settings = folder / "eight.yaml"
     settings.write_text(yaml.safe_dump(EIGHT))
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", folder]
-    command += ["--cores", "2", "results/dataset.h5", "--configfile", settings]
+    command += ["--cores", "2", *EIGHT_TARGETS, "--configfile", settings]
     with (folder / "said").open("wb") as said:
         return subprocess.Popen(
             [str(part) for part in command],
@@ -38,28 +38,49 @@ def wait_for_a_job(folder, process):
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(eight, tmp_path):
-    """SIGKILL to all its processes: nothing of it can tidy up."""
-    moments = random.Random(0)
-    kills = 0
+    """SIGKILL to all its processes: nothing of it can tidy up, and Snakemake's lock stays."""
+    moments = random.Random()  # others each time; a failure prints which
+    kills, told = 0, []
     while kills < KILLS:
+        unlocked(tmp_path)
         process = started(tmp_path)
-        if kills % 5:  # else it may still be starting
+        if kills % 3:  # else it may still be starting
             wait_for_a_job(tmp_path, process)
+        told.append(moments.uniform(0.0, 3.0))
         try:
-            process.wait(moments.uniform(0.0, 3.0))
+            process.wait(told[-1])
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
         else:  # it got to its end: begin again
-            assert process.returncode == 0, (tmp_path / "said").read_text()
-            assert contents(tmp_path) == contents(eight)
+            assert process.returncode == 0, (told, (tmp_path / "said").read_text())
+            assert contents(tmp_path) == contents(eight), told
             shutil.rmtree(tmp_path / "results")
             shutil.rmtree(tmp_path / ".snakemake")
+    unlocked(tmp_path)
     done = run_eight(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert contents(tmp_path) == contents(eight)  # and no temporary file among them
+    assert done.returncode == 0, (told, done.stdout + done.stderr)
+    assert contents(tmp_path) == contents(eight), told  # and no temporary file among them
     assert "Nothing to be done" in run_eight(tmp_path, "-n").stdout
+
+
+def unlocked(folder):
+    """What a user does where Snakemake asks for it."""
+    done = run_eight(folder, "--unlock")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_killed_run_asks_to_be_unlocked(tmp_path):
+    process = started(tmp_path)
+    wait_for_a_job(tmp_path, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run_eight(tmp_path)
+    assert done.returncode == 1
+    assert "--unlock" in done.stderr
+    unlocked(tmp_path)
+    assert run_eight(tmp_path).returncode == 0
 
 
 def test_a_second_run_beside_the_first_is_refused(eight, tmp_path):

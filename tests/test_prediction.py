@@ -11,10 +11,12 @@ from nsf_pipeline import load_model
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TEST
-from nsf_pipeline.data.recording import NEEDED, record_trajectory
+from nsf_pipeline.data.recording import NEEDED
+from nsf_pipeline.evaluation.prediction import NOWHERE, NUM_DRAWS, predict
 from nsf_pipeline.model import Normaliser, build_model
-from nsf_pipeline.prediction import NOWHERE, NUM_DRAWS, predict, record_prediction
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.stages import prediction
+from nsf_pipeline.stages import video as recording
 
 
 def decoded(path):
@@ -39,7 +41,7 @@ def video(smoke):
 
 def test_the_same_model_gives_the_same_bytes(smoke, trajectory, video, tmp_path):
     files = (smoke.results / "model.eqx", smoke.results / "dataset.h5")
-    assert record_prediction(*files, 0, tmp_path / "video.mp4") == trajectory["trajectory"][0]
+    assert prediction.run(None, *files, 0, tmp_path / "video.mp4") == trajectory["trajectory"][0]
     assert (tmp_path / "video.mp4").read_bytes() == video.read_bytes()
 
 
@@ -49,7 +51,7 @@ def test_left_is_the_recording_and_both_start_alike(smoke, trajectory, video, tm
     assert len(frames) == length + 1
     left, right = frames[:, :, :512], frames[:, :, 512:]
     recorded = tmp_path / "recorded.mp4"
-    record_trajectory(smoke.results / "dataset.h5", int(trajectory["trajectory"][0]), recorded)
+    recording.run(None, smoke.results / "dataset.h5", int(trajectory["trajectory"][0]), recorded)
     # As written, compressed on their own; the captions differ.
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", recorded]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]

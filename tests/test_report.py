@@ -83,7 +83,7 @@ class Report:
 
     def click(self, element):
         """Click once the element stands still: the menu's width changes with what it shows."""
-        where = {}
+        where: dict[str, object] = {}
 
         def at_rest():
             before = where.get("it")

@@ -12,11 +12,12 @@ from nsf_pipeline.config import Config, SpeedConfig, load_config
 from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import speed
-from nsf_pipeline.evaluation.figures import STYLES, save
+from nsf_pipeline.evaluation.figures import STYLES
 from nsf_pipeline.evaluation.metrics import Estimate
-from nsf_pipeline.files import FileError
+from nsf_pipeline.files import FileError, write_figure
 from nsf_pipeline.model import load_model
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.stages import speed as stage
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_the_figure_has_a_row_per_model_and_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         crps = {"flow": Estimate(3.0, 2.5, 3.5), "simulator": Estimate(1.0, 0.9, 1.1)}
         figure = speed.accuracy_against_cost(table(), crps, 2.0)
-        save(figure, tmp_path / name)
+        write_figure(figure, tmp_path / name)
     (axes,) = figure.axes
     assert [float(np.asarray(line.get_ydata())[0]) for line in axes.lines] == [3.0, 1.0]
     assert [line.get_color() for line in axes.lines] == [STYLES[name][0] for name in crps]
@@ -138,4 +139,4 @@ def test_scores_are_those_of_all_states_at_the_horizon():
 def test_scores_are_read_before_anything_is_timed(tmp_path):
     none = tmp_path / "none"
     with pytest.raises(FileError, match="none: not a table of scores"):
-        speed.measure_speed(Config(), none, {}, none, none, tmp_path)
+        stage.run(Config(), none, {}, none, none, tmp_path)

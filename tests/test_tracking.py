@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import ROOT, run
 
 SCRIPT = """
 import os, sys, time
+from importlib import import_module
 from pathlib import Path
 os.chdir(sys.argv[2])
 import nsf_pipeline.tracking as tracking
@@ -59,10 +61,9 @@ def runs_of(folder):
 
 def records_of(folder):
     """What the runs' files hold, as wandb would upload it."""
-    from wandb.proto import wandb_internal_pb2
-
+    found = import_module("wandb.proto.wandb_internal_pb2").Record
     (path,) = folder.glob("run-*.wandb")
-    return [wandb_internal_pb2.Record.FromString(data) for data in pieces_of(path.read_bytes())]
+    return [found.FromString(data) for data in pieces_of(path.read_bytes())]
 
 
 def pieces_of(content, block=32_768, header=7):

@@ -5,15 +5,18 @@ import json
 import os
 import sys
 
-import pandas as pd
 import pytest
 from conftest import ROOT, run
 
 from nsf_pipeline import label
 from nsf_pipeline.config import load_config
+from nsf_pipeline.files import write_figure
 from nsf_pipeline.model import Normaliser
-from nsf_pipeline.training import METRICS, TrainingError, train_pusht
-from nsf_pipeline.training.curves import draw
+from nsf_pipeline.model.file import model_header
+from nsf_pipeline.provenance import Record
+from nsf_pipeline.stages import train
+from nsf_pipeline.training import METRICS, TrainingError
+from nsf_pipeline.training.curves import picture
 
 DEVICES = """
 import json, sys
@@ -57,11 +60,11 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
         raise TrainingError("the loss stopped being finite")
 
     unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7, 1.0)
-    monkeypatch.setattr("nsf_pipeline.training.pusht.fit_normaliser", lambda *_: unit)
-    monkeypatch.setattr("nsf_pipeline.training.pusht.fit", diverge)
+    monkeypatch.setattr("nsf_pipeline.stages.train.fit_normaliser", lambda *_: unit)
+    monkeypatch.setattr("nsf_pipeline.stages.train.fit", diverge)
     paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))
     with pytest.raises(TrainingError):
-        train_pusht(config, smoke.results / "dataset.h5", *paths)
+        train.run(config, smoke.results / "dataset.h5", *paths)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
@@ -71,13 +74,13 @@ def test_metrics_have_their_columns(smoke):
 
 
 def test_curves_are_the_same_bytes_and_say_what_made_them(smoke, tmp_path):
-    table = pd.read_csv(smoke.results / "training/metrics.csv")
-    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    with (smoke.results / "training/metrics.csv").open(newline="") as file:
+        rows = [{n: float(v) for n, v in row.items()} for row in csv.DictReader(file)]
     drawn = (smoke.results / "training/curves.png").read_bytes()
     made = label.find(drawn)
-    assert made.keys() == {"fingerprint", "modules"}
-    draw(rows, tmp_path / "again.png", made)
+    assert Record.read(made) == Record.read(model_header(smoke.results / "model.eqx"))
+    write_figure(picture(rows), tmp_path / "again.png", comment=label.embed(made))
     assert (tmp_path / "again.png").read_bytes() == drawn
     rows[0]["validation_nll"] += 1.0
-    draw(rows, tmp_path / "other.png", made)
+    write_figure(picture(rows), tmp_path / "other.png", comment=label.embed(made))
     assert (tmp_path / "other.png").read_bytes() != drawn

@@ -7,6 +7,7 @@ and statistics, the second writes.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from nsf_pipeline.config import Config, DatasetConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import Stream, generator
-from nsf_pipeline.files import replacing
+from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.provenance import Record, Stage, require_current
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -24,36 +26,45 @@ SCALED = tuple(name for name, field in store.DATASET.items() if field.scaled)
 
 
 def merge(
-    shards: Sequence[Path],
-    config: Config,
-    *,
-    rollouts_fingerprint: str,
-    attributes: dict[str, Any],
-    output: Path,
-    metadata_output: Path,
+    shards: Sequence[Path], config: Config, stage: Stage, *, output: Path, metadata_output: Path
 ) -> dict[str, Any]:
-    """Merge rollout shards, given in order, and return the metadata.
+    """Merge rollout shards.
+
+    Args:
+        shards: in order.
+        config: today's settings.
+        stage: whose record the data set carries.
+        output: the data set.
+        metadata_output: its bounds and statistics, as JSON.
+
+    Returns:
+        The metadata.
 
     Raises:
-        StoreError: a shard is missing, damaged, foreign or was made by other settings or code; the
-            message has a line for each.
+        FileError: a shard is missing, damaged, foreign or was made by other settings or code, with
+            a line for each; or the data set cannot be written.
     """
+    made = partial(require_current, config=config)
+    config = stage.view(config)
     if len(shards) != config.num_shards:
         raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
     steps = num_steps(config.policies.duration[1])
     statistics = Statistics()
     refused: list[str] = []
+    sources: list[Record] = []
     for index, path in enumerate(shards):
         try:
             with store.reading(path, "rollouts") as file:
-                _check(path, file, rollouts_fingerprint, config.shard_range(index), steps)
+                sources[:] = [made(path, store.record_of(file))]  # all are alike
+                _check(path, file, config.shard_range(index), steps)
                 rollouts = {name: file[name][...] for name in store.ROLLOUTS}
-        except store.StoreError as error:
+        except FileError as error:
             refused.append(str(error))
         else:
             statistics.add(rollouts, split_of(config.seed, rollouts["trajectory"], config.dataset))
     if refused:
-        raise store.StoreError("\n".join(refused))
+        raise FileError("\n".join(refused))
+    attributes = Record.new(stage, config, *sources).fields()
     low, high = statistics.bounds()
     metadata = statistics.metadata() | attributes
     sizes = {
@@ -175,17 +186,16 @@ def scaled(
     return np.where(valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim)), values, 0.0)
 
 
-def _check(path: Path, file: Any, fingerprint: str, expected: tuple[int, int], steps: int) -> None:
-    store.require_fingerprint(path, file, fingerprint)
+def _check(path: Path, file: Any, expected: tuple[int, int], steps: int) -> None:
     if file["actions"].shape[1] != steps:
         raise store.StoreError(
             f"{path}: expected room for {steps} steps, got {file['actions'].shape[1]}; "
-            "delete it and run the workflow again"
+            f"{again(path)}"
         )
     trajectories = file["trajectory"][...]
     if not np.array_equal(trajectories, np.arange(*expected)):
         raise store.StoreError(
             f"{path}: expected trajectories {expected[0]} to {expected[1] - 1}, got "
             f"{len(trajectories)} from {trajectories[0] if len(trajectories) else 'none'}; "
-            "delete it and run the workflow again"
+            f"{again(path)}"
         )

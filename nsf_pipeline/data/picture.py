@@ -1,7 +1,6 @@
 """A picture of a data set: paths, starts, coverage and contact."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
-from nsf_pipeline import label
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import block_moved
-from nsf_pipeline.files import replacing
-from nsf_pipeline.provenance import record_after
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD, WORKSPACE, t_outline
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -66,43 +62,28 @@ class Summary:
     sample: Sample
 
 
-def draw(dataset: Path, output: Path) -> None:
-    """Write the picture of a data set as PNG.
-
-    Raises:
-        FileError: the data set cannot be read, or the picture not written.
-    """
-    figure = picture(summarise(dataset))
-    made = record_after("picture", store.attributes_of(dataset).get("fingerprint", ""))
-    metadata = {"Software": None, "Comment": label.embed(made)}
-    with replacing(output) as beside:
-        # No higher than a browser's window, for the report cuts off the top of what is.
-        figure.savefig(beside, format="png", dpi=90, metadata=metadata)
-
-
-def summarise(dataset: Path) -> Summary:
+def summarise(file: Any) -> Summary:
     """Gather what the picture shows, a block of trajectories in memory at a time.
 
-    Raises:
-        StoreError: as `store.reading`.
+    Args:
+        file: the data set, open, as `store.reading` gives it.
     """
-    with store.reading(dataset, "dataset") as file:
-        count, steps = file["action_mask"].shape
-        chosen = _evenly(count, PATHS)
-        summary = Summary(
-            np.empty(count),
-            {kind: np.zeros(steps, int) for kind in KINDS},
-            {kind: np.zeros(steps, int) for kind in KINDS},
-            Sample(),
-        )
-        names = ("observations", "block_angle", "action_mask", "coverage", "length", "from_reset")
-        for rows in store.blocks(count):
-            arrays = {name: store.physical(file, name, rows) for name in names}
-            moved = block_moved(arrays)
-            _add(summary, rows, arrays, moved)
-            here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-            for row in here.tolist():
-                _sample(summary.sample, row, arrays, moved)
+    count, steps = file["action_mask"].shape
+    chosen = _evenly(count, PATHS)
+    summary = Summary(
+        np.empty(count),
+        {kind: np.zeros(steps, int) for kind in KINDS},
+        {kind: np.zeros(steps, int) for kind in KINDS},
+        Sample(),
+    )
+    names = ("observations", "block_angle", "action_mask", "coverage", "length", "from_reset")
+    for rows in store.blocks(count):
+        arrays = {name: store.physical(file, name, rows) for name in names}
+        moved = block_moved(arrays)
+        _add(summary, rows, arrays, moved)
+        here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
+        for row in here.tolist():
+            _sample(summary.sample, row, arrays, moved)
     return summary
 
 

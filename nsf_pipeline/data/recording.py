@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from nsf_pipeline import label
 from nsf_pipeline.data import store
 from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.files import replacing
-from nsf_pipeline.provenance import record_after
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.video import annotated, record, write_mp4
+from nsf_pipeline.pusht.video import annotated, record
 from nsf_pipeline.timing import CONTROL_DT
 
 NEEDED = (
@@ -31,31 +28,19 @@ RANKED = {"best": 0.0, "median": 0.5, "worst": 1.0}
 """Place in the ranking by last coverage: 0 is the highest, 1 the lowest."""
 
 
-def record_trajectory(source: Path, which: int | str, output: Path) -> int:
-    """Replay one trajectory of a rollout shard or data set and write it as MP4.
-
-    Drawn in are the DMP's path, its goal and the agent's way so far.
+def one_trajectory(source: Path, file: Any, which: int | str) -> dict[str, np.ndarray]:
+    """The arrays `NEEDED` of one trajectory, one row each, in physical units.
 
     Args:
-        source: the shard or data set.
+        source: names the file.
+        file: a rollout shard or data set, open, as `store.reading` gives it.
         which: the trajectory's index in the whole data set, or a name in `RANKED`.
-        output: the video.
-
-    Returns:
-        The trajectory's index.
 
     Raises:
-        UserError: the source cannot be read or does not hold the trajectory, there is no ffmpeg, or
-            the video cannot be written.
+        StoreError: the file does not hold the trajectory.
     """
-    with store.reading(source, "rollouts", "dataset") as file:
-        row = _ranked(file, RANKED[which]) if isinstance(which, str) else _row(source, file, which)
-        trajectory = {name: store.physical(file, name, slice(row, row + 1)) for name in NEEDED}
-        made = record_after("videos", file.attrs.get("fingerprint", ""))
-    with replacing(output) as beside:
-        frames = replayed(trajectory, f"trajectory {trajectory['trajectory'][0]}")
-        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=label.embed(made))
-    return int(trajectory["trajectory"][0])
+    row = _ranked(file, RANKED[which]) if isinstance(which, str) else _row(source, file, which)
+    return {name: store.physical(file, name, slice(row, row + 1)) for name in NEEDED}
 
 
 def last_coverage(file: Any) -> np.ndarray:

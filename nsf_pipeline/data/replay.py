@@ -12,6 +12,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SCALED, scaled
 from nsf_pipeline.data.rollouts import outcome_of, states_of
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import again
 from nsf_pipeline.provenance import versions
 
 COMPARED = (
@@ -143,8 +144,7 @@ def _check(path: Path, rows: slice, stored: dict[str, np.ndarray]) -> None:
     if not fits.all() or not all(np.isfinite(stored[name]).all() for name in finite):
         raise store.StoreError(
             f"{path}: expected seeds from 0, lengths from 1 to {longest} and finite actions and "
-            f"initial states, got others in rows {rows.start} to {rows.stop - 1}; "
-            "delete it and run the workflow again"
+            f"initial states, got others in rows {rows.start} to {rows.stop - 1}; {again(path)}"
         )
 
 

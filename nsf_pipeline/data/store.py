@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 
 from nsf_pipeline import label
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.provenance import Record
 
 SCHEMA_VERSION = 1
 # Shards are compressed, so many trajectories a chunk. The data set is not: training reads its rows
@@ -228,31 +229,28 @@ def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
     except (OSError, label.LabelError) as error:
         raise StoreError(
-            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); if the workflow "
-            "made it, delete it and run the workflow again"
+            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); {again(path)}"
         ) from None
     with file:
         kind, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
         if kind in SCHEMAS and kind not in kinds:
             raise StoreError(
-                f"{path}: expected {expected}, got {kind}; name another file, "
-                "or delete it and run the workflow again"
+                f"{path}: expected {expected}, got {kind}; name another file; {again(path)}"
             )
         if kind not in kinds or version != SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} of "
-                f"version {version}; delete it and run the workflow again"
+                f"version {version}; {again(path)}"
             )
         try:
             _sizes(kind, file)
         except ValueError as error:
-            raise StoreError(f"{path}: {error}; delete it and run the workflow again") from None
+            raise StoreError(f"{path}: {error}; {again(path)}") from None
         try:
             yield file
         except OSError as error:
             raise StoreError(
-                f"{path}: damaged: {' '.join(str(error).split())}; "
-                "delete it and run the workflow again"
+                f"{path}: damaged: {' '.join(str(error).split())}; {again(path)}"
             ) from None
 
 
@@ -280,23 +278,9 @@ def attributes_of(path: Path | str) -> dict[str, Any]:
         raise StoreError(f"{path}: not a readable HDF5 file ({reason})") from None
 
 
-def require_fingerprint(path: Path, file: Any, expected: str) -> None:
-    """Refuse a file that other settings or other code made.
-
-    Args:
-        path: names it.
-        file: open, as `reading` gives it.
-        expected: the fingerprint of the present settings and code.
-
-    Raises:
-        StoreError: its fingerprint is another, or missing.
-    """
-    found = file.attrs.get("fingerprint")
-    if found != expected:
-        raise StoreError(
-            f"{path}: made by other settings or code (fingerprint {found}, now {expected}); give "
-            "the settings that it was made with, or delete it and run the workflow again"
-        )
+def record_of(file: Any) -> Record:
+    """What made an open file, as `reading` gives it."""
+    return Record.read(file.attrs)
 
 
 Bound = np.ndarray | np.floating

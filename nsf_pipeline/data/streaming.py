@@ -19,6 +19,7 @@ from nsf_pipeline.data.transitions import (
     pick_batches,
     state_parts,
 )
+from nsf_pipeline.files import again
 from nsf_pipeline.timing import CONTROL_DT
 
 SLICE = 1 << 13
@@ -46,8 +47,8 @@ class StreamedArray:
         self.shape, self.first = dataset.shape, dataset.id.get_offset()
         if self.first is None:
             raise store.StoreError(
-                f"{path}: its arrays lie in chunks and cannot be streamed; delete it and run the "
-                "workflow again, or raise runtime.data_memory"
+                f"{path}: its arrays lie in chunks and cannot be streamed: raise "
+                f"runtime.data_memory; {again(path)}"
             )
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
@@ -88,7 +89,7 @@ class StreamedArray:
         if sum(map(len, pieces)) != size.sum():
             raise store.StoreError(
                 f"{self.path}: ends within `{self.name}`: it was cut short while it was read; "
-                "delete it and run the workflow again"
+                f"{again(self.path)}"
             )
         return pieces
 

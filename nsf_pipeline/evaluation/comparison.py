@@ -1,17 +1,14 @@
 """The evaluation: models, baselines and the simulator itself, held against the test split."""
 
-import json
-import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.data.store import reading
-from nsf_pipeline.evaluation import consistency, figures, metrics, tables
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.evaluation import consistency, metrics
 from nsf_pipeline.evaluation.metrics import GROUPS, JOINTS, Need, Resampler, Score
 from nsf_pipeline.evaluation.predictors import (
     Kinematic,
@@ -22,47 +19,46 @@ from nsf_pipeline.evaluation.predictors import (
     Recursive,
     Simulator,
 )
-from nsf_pipeline.evaluation.states import Ensembles, load_ensembles, typical_changes
+from nsf_pipeline.evaluation.states import Ensembles
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
-from nsf_pipeline.evaluation.tracked import log_evaluation
-from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.model.file import model_header
-from nsf_pipeline.provenance import record, versions
+from nsf_pipeline.model import PushTModel
+from nsf_pipeline.provenance import versions
 
 
-def evaluate_pusht(
+class Comparison(NamedTuple):
+    """What was found of all predictions.
+
+    Attributes:
+        cells: mean scores by model, horizon and contact.
+        steps: rows of `consistency.csv`.
+        drawn: by horizon in s, the flow's draws (n, draws, dim).
+    """
+
+    cells: list[Cell]
+    steps: list[dict[str, Any]]
+    drawn: dict[float, np.ndarray]
+
+
+def compare(
     config: Config,
-    model_path: Path,
-    dataset: Path,
-    ensembles: Path,
-    folder: Path,
-    variants: Mapping[str, Path] | None = None,
-) -> None:
-    """Score models on the test states and write tables, figures and what made them.
+    models: Mapping[str, PushTModel],
+    ensembles: Mapping[float, Ensembles],
+    changes: Mapping[float, np.ndarray],
+) -> Comparison:
+    """Score models, baselines and the simulator itself on the test states.
 
     Args:
-        config: what the stage `evaluate` reads; of the ablations, what `compare` reads.
-        model_path: `model.eqx`, which tables call `flow`.
-        dataset: `dataset.h5`.
-        ensembles: folder of the ensembles' shards.
-        folder: where the reports go.
-        variants: other models' files, by the names that tables give them; None for the default
-            target's reports, which hold none.
+        config: what the stages `evaluate` and `compare` read.
+        models: by the names that tables give them, the default one as `FLOW`.
+        ensembles: by horizon in s.
+        changes: by horizon in s, the state's typical changes (7).
 
     Raises:
-        FileError: a model, the data set or an ensemble cannot be read or does not belong to the
-            others, or a report cannot be written.
-        UserError: a horizon has too few states.
+        UserError: a model's draws are not finite.
     """
-    started = time.monotonic()
-    paths = {FLOW: model_path, **(variants or {})}
-    models = _load(paths, config, dataset)
-    found = load_ensembles(ensembles, config)
-    changes = typical_changes(dataset, found)
     flow = models[FLOW]
     predictors: list[Predictor] = [
-        Simulator(found),
+        Simulator(ensembles),
         Persistence(changes),
         Kinematic(config.dmp),
         Recursive("recursive", flow, config.evaluation.num_recursive_samples),
@@ -72,7 +68,7 @@ def evaluate_pusht(
     drawn: dict[float, np.ndarray] = {}
     steps: list[dict[str, Any]] = []
     key = jax.random.key(config.seed)
-    for horizon, ensemble in found.items():
+    for horizon, ensemble in ensembles.items():
         resampler = Resampler(ensemble.contact, ensemble.weight, ensemble.trajectory, config.seed)
         for predictor in predictors:
             prediction = predictor(
@@ -81,8 +77,10 @@ def evaluate_pusht(
                 key=jax.random.fold_in(key, ensemble.states.gap),
             )
             if not np.isfinite(prediction.draws).all():
-                path = paths.get(predictor.name, model_path)
-                raise FileError(f"{path}: draws {horizon:g} s ahead are not finite; train it again")
+                raise UserError(
+                    f"{predictor.name}: draws {horizon:g} s ahead are not finite; train the model "
+                    "again"
+                )
             scores = score(predictor.name, prediction, ensemble, changes[horizon], config.seed)
             means = resampler.means(np.stack(list(scores.values()), axis=1))
             for contact, values in means.items():
@@ -98,38 +96,7 @@ def evaluate_pusht(
                     name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key
                 )
         print(f"{horizon:g} s ahead: {len(ensemble.states)} states scored", flush=True)
-    seconds = time.monotonic() - started
-    horizons, intervals = tables.horizons(cells), tables.intervals(cells)
-    notes = _notes(config, found, seconds, of_steps=bool(steps))
-    consistent = consistency.as_table(steps)
-    text = tables.as_markdown(horizons, notes, consistency.as_markdown(consistent))
-    calibration = tables.calibration(cells)
-    stage = "evaluate" if variants is None else "compare"
-    made = json.dumps(record(stage, config), indent=2, sort_keys=True) + "\n"
-    reports = {
-        "horizons.csv": tables.as_csv(horizons),
-        "intervals.csv": tables.as_csv(intervals),
-        "distances.csv": tables.as_csv(tables.distances(cells)),
-        "calibration.csv": tables.as_csv(calibration),
-        "consistency.csv": tables.as_csv(consistent),
-        "horizons.md": text,
-        "provenance.json": made,
-    }
-    for name, content in reports.items():
-        with replacing(folder / name) as beside:
-            beside.write_text(content, encoding="utf-8")
-    pictures = {
-        "skill.png": figures.skill(intervals),
-        "calibration.png": figures.calibration(calibration),
-        "block_positions.png": figures.block_positions(drawn, found),
-    }
-    for name, figure in pictures.items():
-        figures.save(figure, folder / name)
-    print(text, flush=True)
-    if not variants:
-        log_evaluation(
-            config, model_header(model_path), model_path, dataset, folder / "horizons.csv"
-        )
+    return Comparison(cells, steps, drawn)
 
 
 def score(
@@ -192,30 +159,17 @@ def _given(
     return given
 
 
-def _load(paths: Mapping[str, Path], config: Config, dataset: Path) -> dict[str, PushTModel]:
-    """Models that were trained on this data set and for these policies."""
-    models = {name: load_model(path) for name, path in paths.items()}
-    with reading(dataset, "dataset") as file:
-        fingerprint = file.attrs.get("fingerprint")
-    for name, path in paths.items():
-        if models[name].transition.view.dmp != config.dmp:
-            raise FileError(
-                f"{path}: its policies are defined by other dmp settings than those given; "
-                "train it again, or evaluate it with its own settings"
-            )
-        trained_on = model_header(path).get("dataset_fingerprint")
-        if fingerprint != trained_on:
-            raise FileError(
-                f"{dataset}: not the data set that {path} was trained on (fingerprint "
-                f"{fingerprint}, then {trained_on}): its test split may hold "
-                "trajectories that the model has seen; train again or give the other data set"
-            )
-    return models
-
-
-def _notes(
+def notes(
     config: Config, found: Mapping[float, Ensembles], seconds: float, *, of_steps: bool
 ) -> list[str]:
+    """What readers of the tables must know, a paragraph each.
+
+    Args:
+        config: what the stages `evaluate` and `compare` read.
+        found: the ensembles, by horizon in s.
+        seconds: that the evaluation took.
+        of_steps: whether there is a table of flow consistency.
+    """
     sizes = "; ".join(
         f"{horizon:g} s: {ensemble.contact.sum()} with contact and {(~ensemble.contact).sum()} "
         f"without, {ensemble.weight[ensemble.contact].sum() / ensemble.weight.sum():.0%} of the "

@@ -1,14 +1,9 @@
 """Pictures: skill against horizon, calibration, predicted and real block poses."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,7 +12,6 @@ from matplotlib.patches import Circle, Patch, Polygon
 from nsf_pipeline.evaluation.metrics import GROUPS
 from nsf_pipeline.evaluation.states import Ensembles, States
 from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, SIMULATOR
-from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
@@ -67,9 +61,8 @@ def skill(table: pd.DataFrame) -> Figure:
     Args:
         table: as `tables.intervals` gives it.
     """
-    figure, axes = plt.subplots(
-        2, len(GROUPS), figsize=(11.0, 6.4), layout="constrained", sharex=True, squeeze=False
-    )
+    figure = Figure(figsize=(11.0, 6.4), layout="constrained")
+    axes = figure.subplots(2, len(GROUPS), sharex=True, squeeze=False)
     of_all = table[table["contact"] == "all"]
     models = [m for m in dict.fromkeys(of_all["model"]) if m not in (SIMULATOR, PERSISTENCE)]
     models.sort(key=lambda model: model != FLOW)
@@ -134,15 +127,8 @@ def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
         model: whose.
     """
     horizons = sorted(set(table["horizon_s"]))
-    figure, axes = plt.subplots(
-        len(GROUPS),
-        len(horizons),
-        figsize=(max(2.9 * len(horizons), 6.0), 6.2),
-        layout="constrained",
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(max(2.9 * len(horizons), 6.0), 6.2), layout="constrained")
+    axes = figure.subplots(len(GROUPS), len(horizons), sharex=True, sharey="row", squeeze=False)
     edges = np.linspace(0.0, 1.0, BINS + 1)
     found = {
         place: rows for place, rows in table.groupby(["model", "contact", "horizon_s", "group"])
@@ -189,9 +175,8 @@ def block_positions(
     """
     horizons = sorted(draws)
     columns = max(len(horizons), SCENES)
-    figure, axes = plt.subplots(
-        2, columns, figsize=(3.3 * columns, 7.4), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(3.3 * columns, 7.4), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat[len(horizons) : columns]:
         axis.set_visible(False)
     for axis, horizon in zip(axes[0], horizons, strict=False):
@@ -218,17 +203,6 @@ def block_positions(
         frameon=False,
     )
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
 
 
 def _displacements(axis: Axes, draws: np.ndarray, states: States) -> None:

@@ -1,7 +1,5 @@
 """What a predicted trajectory costs: models and simulators by turns, in one process."""
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,12 +24,10 @@ from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.rollouts import desired_positions
 from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.evaluation.figures import save, styles_of
+from nsf_pipeline.evaluation.figures import styles_of
 from nsf_pipeline.evaluation.metrics import Estimate
-from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, as_csv
-from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model import load_model
-from nsf_pipeline.provenance import record, versions
+from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
+from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import STATE_NAMES, Simulator
 from nsf_pipeline.timing import CONTROL_DT
@@ -70,47 +66,30 @@ class Starts(NamedTuple):
         return Starts(*(values[:count] for values in self))
 
 
-def measure_speed(
+def measure(
     config: Config,
-    model_path: Path,
-    variants: Mapping[str, Path],
-    dataset: Path,
-    scores: Path,
-    folder: Path,
-    threads: int | None = None,
-) -> None:
-    """Time predictions to the longest horizon, and write tables, a figure and what made them.
+    models: Mapping[str, Any],
+    starts: Starts,
+    horizon: float,
+    cores: int,
+) -> pd.DataFrame:
+    """`speed.csv`: the flow in one pass and recursively, other models, and the simulators.
 
     Nothing else should run meanwhile.
 
     Args:
         config: what the stage `speed` reads.
-        model_path: `model.eqx`, which tables call `flow`.
-        variants: other models' files, by the names that tables give them.
-        dataset: its test split holds the states to start from.
-        scores: `horizons.csv`, where the figure's other axis comes from.
-        folder: where the reports go.
-        threads: cores to simulate on; None for all.
-
-    Raises:
-        FileError: something cannot be read or written.
-        UserError: no test trajectory lasts as long.
+        models: by the names that tables give them, the flow among them.
+        starts: where trajectories start.
+        horizon: s.
+        cores: to simulate on.
     """
-    started = time.monotonic()
-    cores = threads or len(os.sched_getaffinity(0))
-    horizon = max(config.ensembles.horizons)
-    try:
-        crps = crps_of(pd.read_csv(scores), horizon)
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{scores}: not a table of scores: {error}") from None
-    models = {name: load_model(path) for name, path in {FLOW: model_path, **variants}.items()}
-    starts = choose_starts(config, dataset, horizon, max(config.speed.sizes))
     with all_cores(cores) as pool:
-        table = time_all(
+        return time_all(
             {
                 FLOW: one_pass(models[FLOW], horizon),
                 RECURSIVE: step_by_step(models[FLOW], horizon),
-                **{name: one_pass(models[name], horizon) for name in variants},
+                **{name: one_pass(models[name], horizon) for name in models if name != FLOW},
                 SIMULATOR: lambda starts: lambda: simulated(starts),
                 PARALLEL: lambda starts: lambda: simulated_by(pool, cores, starts),
                 GYM: stepped,
@@ -118,14 +97,6 @@ def measure_speed(
             starts,
             config,
         )
-    made = json.dumps(record("speed", config), indent=2, sort_keys=True) + "\n"
-    text = as_markdown(table, horizon, config, cores, time.monotonic() - started)
-    reports = {"speed.csv": as_csv(table), "speed.md": text, "speed.json": made}
-    for name, content in reports.items():
-        with replacing(folder / name) as beside:
-            beside.write_text(content, encoding="utf-8")
-    save(accuracy_against_cost(table, crps, horizon), folder / "accuracy_against_cost.png")
-    print(text, flush=True)
 
 
 def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> Starts:

@@ -12,7 +12,8 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TRAIN
 from nsf_pipeline.data.transitions import join_state, state_parts
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.provenance import stage_fingerprint
+from nsf_pipeline.files import again
+from nsf_pipeline.provenance import require_current
 from nsf_pipeline.pusht.simulator import STATE_NAMES
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -79,23 +80,22 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
 
     Args:
         folder: holds `00000.h5` and so on.
-        config: what the stage `ensembles` reads.
+        config: all settings.
 
     Raises:
-        StoreError: a shard is missing, damaged, another's, or was made by other settings or code.
+        FileError: a shard is missing, damaged, another's, or was made by other settings or code.
         UserError: a horizon has too few states to score.
     """
-    expected = stage_fingerprint("ensembles", config)
     parts = []
     for shard in range(config.ensembles.num_shards):
         path = folder / f"{shard:05d}.h5"
         with store.reading(path, "ensembles") as file:
-            store.require_fingerprint(path, file, expected)
+            require_current(path, store.record_of(file), config)
             first, stop = (int(file.attrs[end]) for end in ("first", "stop"))
             if (first, stop) != (own := config.ensembles.shard_range(shard)):
                 raise store.StoreError(
                     f"{path}: expected states {own[0]} to {own[1] - 1}, got {first} to {stop - 1}; "
-                    "delete it and run the workflow again"
+                    f"{again(path)}"
                 )
             parts.append({name: file[name][...] for name in store.ENSEMBLES})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in store.ENSEMBLES}

@@ -6,6 +6,7 @@ that this package builds.
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.model.build import build_model
 from nsf_pipeline.model.pusht import PushTModel
 from nsf_pipeline.model.view import Normaliser
@@ -70,7 +71,7 @@ def load_model(path: Path | str) -> PushTModel:
     except label.LabelError:
         raise ModelFileError(
             f"{path}: damaged: its content is not what was saved (truncated or edited); "
-            "train it again or copy it again"
+            f"{again(path)}"
         ) from None
     try:
         config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
@@ -108,6 +109,29 @@ def model_header(path: Path | str) -> dict[str, Any]:
         ModelFileError: as `load_model`.
     """
     return _read(Path(path))[0]
+
+
+def require_trained_on(
+    dataset: Path, fingerprint: str | None, path: Path | str, header: Mapping[str, Any]
+) -> None:
+    """Refuse a data set that a model was not trained on: its test split is not the model's.
+
+    Args:
+        dataset: names the data set.
+        fingerprint: the data set's.
+        path: the model's file.
+        header: what its first line says.
+
+    Raises:
+        FileError: it is another one.
+    """
+    trained_on = header.get("dataset_fingerprint")
+    if fingerprint != trained_on:
+        raise FileError(
+            f"{dataset}: not the data set that {path} was trained on (fingerprint "
+            f"{fingerprint}, then {trained_on}): its test split may hold "
+            "trajectories that the model has seen; train again or give the other data set"
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:

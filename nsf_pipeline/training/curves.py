@@ -1,34 +1,12 @@
 """A picture of the history of training: train and validation side by side."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nsf_pipeline import label
-from nsf_pipeline.files import replacing
-
 TRAINING, VALIDATION, OTHER, LINE = "#3b6fb6", "#d1495b", "#cbab78", "#9aa0a6"
 Rows = Sequence[Mapping[str, int | float]]
-
-
-def draw(rows: Rows, output: Path, made: Mapping[str, Any]) -> None:
-    """Write the picture as PNG.
-
-    Args:
-        rows: those of metrics.csv.
-        output: where.
-        made: what made it; `fingerprint` and `modules` are kept in the file.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    kept = {name: made[name] for name in ("fingerprint", "modules")}
-    metadata = {"Software": None, "Comment": label.embed(kept)}
-    with replacing(output) as beside:
-        picture(rows).savefig(beside, format="png", dpi=110, metadata=metadata)
 
 
 def picture(rows: Rows) -> Figure:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nsf_pipeline.config import Config, ConfigError, load_config
+from nsf_pipeline.config import Config, ConfigError, DMPConfig, load_config
 from nsf_pipeline.timing import num_steps
 
 UNKNOWN = "unknown setting; did you mean"
@@ -243,13 +243,27 @@ def test_settings_survive_as_json_text():
         assert load_config(json.dumps(original.model_dump(mode="json"), indent=1)) == original
 
 
-def test_json_text_of_one_stage_is_checked_for_itself():
+def test_json_of_one_stage_is_checked_for_itself(tmp_path):
     # Taken with the defaults of the settings left out, these would contradict them.
     assert load_config('{"policies": {"duration": [0.5, 1.0]}}').max_steps == 10
+    (tmp_path / "0.stamp.json").write_text('{"dmp": {"phase_decay": 1e-05}}')
+    stamp = load_config(tmp_path / "0.stamp.json")
+    assert stamp.dmp.phase_decay == 1e-5
+    assert stamp.held == {"dmp", "runtime", "wandb"}
+    with pytest.raises(AttributeError):
+        _ = stamp.training
     assert (
         message_of('{"seed": -1}') == "--config: seed: expected greater than or equal to 0, got -1"
     )
     assert message_of('{"seed": ').startswith("--config: not valid JSON: Expecting value")
+
+
+def test_a_file_may_be_json(tmp_path):
+    path = tmp_path / "my.json"
+    path.write_text('{"dmp": {"phase_decay": 1e-05}}')
+    assert load_config(path) == Config(dmp=DMPConfig(phase_decay=1e-5))
+    path.write_text('{"policies": {"duration": [0.5, 1.0]}}')
+    assert message_of(path).startswith(f"{path}: training.max_gap = 3.6 s is longer than any")
 
 
 def test_settings_cannot_be_changed():

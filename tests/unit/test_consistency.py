@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from nsf_pipeline.evaluation import consistency
@@ -91,8 +92,7 @@ def test_of_no_flow_there_is_no_table():
 def test_markdown_names_each_model_once(consistent):
     other = consistent.assign(model="other", energy_distance=1.0)
     longer = consistent.assign(horizon_s=0.5, energy_distance=9.0)
-    table = consistency.as_table([*longer.to_dict("records"), *other.to_dict("records")])
-    table = consistency.as_table([*table.to_dict("records"), *consistent.to_dict("records")])
+    table = pd.concat([longer, other, consistent])
     lines = consistency.as_markdown(table)
     assert lines[0].startswith("| energy distance 1 s ahead, one step against |")
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| some", "| other"]

@@ -3,6 +3,7 @@
 import io
 import shutil
 import tracemalloc
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,8 +35,10 @@ from nsf_pipeline.evaluation.predictors import (
     Simulator,
 )
 from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, typical_changes
-from nsf_pipeline.provenance import record
+from nsf_pipeline.files import FileError, write_figure
+from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
+from nsf_pipeline.stages import STAGES
 
 HORIZONS = (0.1, 0.3)
 CONFIG = Config(
@@ -220,7 +223,10 @@ def folder(tmp_path_factory):
     for shard in range(CONFIG.ensembles.num_shards):
         first, stop = CONFIG.ensembles.shard_range(shard)
         arrays = simulate_ensembles(CONFIG, dataset, first, stop)
-        attributes = record("ensembles", CONFIG) | {"first": first, "stop": stop}
+        attributes = Record.new(STAGES["ensembles"], CONFIG).fields() | {
+            "first": first,
+            "stop": stop,
+        }
         store.write(folder / f"ensembles/{shard:05d}.h5", "ensembles", arrays, attributes)
     return folder
 
@@ -245,7 +251,7 @@ def test_ensembles_are_read_by_horizon(ensembles):
 
 def test_ensembles_of_other_settings_are_refused(folder):
     other = CONFIG.model_copy(update={"seed": 1})
-    with pytest.raises(store.StoreError, match=r"00000\.h5: made by other settings or code"):
+    with pytest.raises(FileError, match=r"00000\.h5: seed was 0, is 1; if the workflow made it, "):
         load_ensembles(folder / "ensembles", other)
 
 
@@ -263,7 +269,7 @@ def test_too_few_states_are_named(tmp_path, folder):
         update={"ensembles": EnsembleConfig(horizons=(0.1,), num_states=10, num_members=4)}
     )
     arrays = simulate_ensembles(config, folder / "dataset.h5", 0, 1)
-    attributes = record("ensembles", config) | {"first": 0, "stop": 10}
+    attributes = Record.new(STAGES["ensembles"], config).fields() | {"first": 0, "stop": 10}
     store.write(tmp_path / "00000.h5", "ensembles", arrays, attributes)
     with pytest.raises(UserError, match=r"at least 2 states 0\.1 s ahead, got 1; raise num_traj"):
         load_ensembles(tmp_path, config)
@@ -324,6 +330,7 @@ def test_one_pass_and_recursion_draw_from_a_known_law():
     expected = norm(start[:, 0] + 24.0, 2.0 * np.sqrt(0.8)).logpdf(
         states.x_final[:, [0, 1, 4, 5, 6]]
     )
+    assert once.log_density is not None
     np.testing.assert_allclose(once.log_density, expected.sum(axis=1), rtol=1e-4)
 
 
@@ -339,6 +346,7 @@ def test_baselines_say_what_they_say(ensembles, folder):
     changes = typical_changes(folder / "dataset.h5", HORIZONS)
     still = Persistence(changes)(states, 5, key=key)
     np.testing.assert_array_equal(still.draws, np.repeat(states.x_init[:, None], 5, axis=1))
+    assert still.log_density is not None
     assert np.isfinite(still.log_density).all()
     # Without noise the agent follows its path, which the block does not change.
     nominal = Kinematic(CONFIG.dmp)(states, 5, key=key)
@@ -393,7 +401,7 @@ def cells():
 
 
 def test_a_perfect_prediction_reaches_the_limit(cells):
-    table = tables.horizons(cells).set_index(["model", "horizon_s", "group", "contact"])
+    table: Any = tables.horizons(cells).set_index(["model", "horizon_s", "group", "contact"])
     table = table.sort_index()
     flow, limit = (table.loc[name, 0.5] for name in ("flow", "simulator"))
     np.testing.assert_allclose(limit["crps_ratio"], 1.0)
@@ -406,7 +414,7 @@ def test_a_perfect_prediction_reaches_the_limit(cells):
         np.testing.assert_allclose(row["coverage_90"], 0.9, atol=0.06)
     assert limit["nll"].isna().all()
     np.testing.assert_allclose(flow["nll"], 1.0)
-    joint = tables.distances(cells).set_index(["model", "horizon_s", "group", "contact"])
+    joint: Any = tables.distances(cells).set_index(["model", "horizon_s", "group", "contact"])
     joint = joint.sort_index()
     for group in ("state", "pose"):
         same = joint.loc["flow", 0.5, group, "all"]
@@ -425,7 +433,7 @@ def test_intervals_hold_every_score(cells):
     assert (found["lower"] <= found["value"] + 1e-9).all()
     place = ["model", "horizon_s", "group", "contact"]
     wide = found.pivot(index=place, columns="metric", values="value")
-    table = tables.horizons(cells).set_index(place)
+    table: Any = tables.horizons(cells).set_index(place)
     for name in ("crps", "crps_ratio", "skill", "coverage_90", "nll"):
         both = wide[name].align(table[name])
         pd.testing.assert_series_equal(*both, check_names=False)
@@ -499,7 +507,7 @@ def test_a_new_metric_is_one_entry(monkeypatch):
     place = ["model", "horizon_s", "group", "contact"]
     where = ("flow", 0.5, "block_angle", "all")
     assert table.set_index(place).loc[where, "added"] == pytest.approx(expected)
-    rows = tables.intervals(cells).set_index(["metric", *place])
+    rows: Any = tables.intervals(cells).set_index(["metric", *place])
     row = rows.loc[("added", *where)]
     assert row["value"] == pytest.approx(expected)
     assert row["lower"] < row["value"] < row["upper"]
@@ -520,7 +528,7 @@ def test_a_new_metric_may_be_relative_and_of_joint_vectors(monkeypatch):
         columns=("value", "upper"),
     )
     assert "added" not in table
-    found = tables.distances(cells).set_index(["model", "group"])
+    found: Any = tables.distances(cells).set_index(["model", "group"])
     assert list(found.columns[-3:]) == ["added", "added_upper", "n_states"]
     assert (found.loc["persistence", "added"] == 1.0).all()
     assert (found.loc["flow", "added"] < 0.5).all()
@@ -567,7 +575,7 @@ def test_figures_have_the_same_bytes_each_time(tmp_path, horizons):
         titles = [axis.get_title() for axis in pictures["block_positions"].axes]
         assert titles[: len(horizons)] == [f"{horizon:g} s ahead" for horizon in horizons]
         for name, figure in pictures.items():
-            figures.save(figure, tmp_path / folder / f"{name}.png")
+            write_figure(figure, tmp_path / folder / f"{name}.png")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -13,6 +13,9 @@ from nsf_pipeline.data.merge import SCALED, SPLITS, TRAIN, merge, split_of
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.store import StoreError
+from nsf_pipeline.files import FileError
+from nsf_pipeline.provenance import Record, fingerprint_of
+from nsf_pipeline.stages import STAGES
 
 CONFIG = Config(
     num_trajectories=50,
@@ -20,7 +23,6 @@ CONFIG = Config(
     policies=PolicyConfig(duration=(0.4, 1.0)),
     dataset=DatasetConfig(validation_fraction=0.2, test_fraction=0.3),
 )
-FINGERPRINT = "0123456789abcdef"
 ON_STATES = ("observations", "agent_velocity", "block_angle")
 ON_ACTIONS = ("targets", "actions")
 
@@ -31,16 +33,20 @@ def with_shards(folder, config=CONFIG):
     for shard in range(config.num_shards):
         rollouts = simulate(config, sample_policies(config, *config.shard_range(shard)))
         paths.append(folder / f"{shard:05d}.h5")
-        store.write(paths[-1], "rollouts", rollouts, {"fingerprint": FINGERPRINT, "dt": 0.1})
+        store.write(paths[-1], "rollouts", rollouts, made(config) | {"dt": 0.1})
     return paths
+
+
+def made(config=CONFIG):
+    """What rollouts of a configuration say of their making."""
+    return Record.new(STAGES["rollouts"], config).fields()
 
 
 def merged(shards, folder, config=CONFIG):
     return merge(
         shards,
         config,
-        rollouts_fingerprint=FINGERPRINT,
-        attributes={"fingerprint": "fedcba9876543210", "versions": {"python": "3"}},
+        STAGES["dataset"],
         output=folder / "dataset.h5",
         metadata_output=folder / "dataset.meta.json",
     )
@@ -145,9 +151,9 @@ def test_statistics_are_those_of_the_data(dataset, rollouts, metadata):
         "coverage_std": final.std(),
         "contact_fraction": moved / length.sum(),
         "splits": {name: int((dataset["split"] == i).sum()) for i, name in enumerate(SPLITS)},
-        "fingerprint": "fedcba9876543210",
-        "versions": {"python": "3"},
+        **Record.new(STAGES["dataset"], CONFIG, Record.read(made())).fields(),
     }
+    expected = json.loads(json.dumps(expected))
     assert 0 < moved < length.sum()
     assert metadata.keys() == expected.keys() | {"min", "max"}
     for name, value in expected.items():
@@ -171,7 +177,10 @@ def test_a_second_merge_writes_the_same_bytes_and_returns_the_metadata(
 def test_the_size_of_shards_changes_no_number(dataset, metadata, tmp_path):
     config = CONFIG.model_copy(update={"shard_size": 7})
     found = merged(with_shards(tmp_path, config), tmp_path, config)
-    assert json.loads(json.dumps(found)) == metadata
+    found = json.loads(json.dumps(found))
+    changed = {name for name in metadata if found[name] != metadata[name]}
+    assert changed == {"config", "fingerprint"}
+    assert found["config"] == metadata["config"] | {"shard_size": 7}
     for name, values in store.read(tmp_path / "dataset.h5", "dataset").items():
         np.testing.assert_array_equal(values, dataset[name], err_msg=name)
 
@@ -203,20 +212,34 @@ def test_a_larger_share_of_validation_takes_none_away():
 def rewritten(path, rows=slice(None), **attributes):
     """A shard with some of its trajectories only, or other attributes."""
     arrays = {name: values[rows] for name, values in store.read(path, "rollouts").items()}
-    store.write(path, "rollouts", arrays, {"fingerprint": FINGERPRINT} | attributes)
+    store.write(path, "rollouts", arrays, made() | attributes)
+
+
+def other_code():
+    fields = made()
+    modules = fields["modules"] | {"nsf_pipeline.data.rollouts": "0", "nsf_pipeline.gone": "1"}
+    settings = fields["config"]
+    return fields | {"modules": modules, "fingerprint": fingerprint_of(settings, modules)}
 
 
 def without_fingerprint(path):
     store.write(path, "rollouts", store.read(path, "rollouts"), {})
 
 
-AGAIN = "delete it and run the workflow again"
+AGAIN = "if the workflow made it, snakemake --cores 1 --force "
 # What happens to the second shard, and the line that names it.
 REFUSED = {
-    "other settings or code": (
+    "other settings": (
+        lambda path: rewritten(path, **made(CONFIG.model_copy(update={"seed": 1}))),
+        f"seed was 1, is 0; {AGAIN}",
+    ),
+    "other code": (
+        lambda path: rewritten(path, **other_code()),
+        f"nsf_pipeline.data.rollouts changed; nsf_pipeline.gone is gone; {AGAIN}",
+    ),
+    "another fingerprint": (
         lambda path: rewritten(path, fingerprint="0" * 16),
-        "made by other settings or code (fingerprint 0000000000000000, now 0123456789abcdef); "
-        f"give the settings that it was made with, or {AGAIN}",
+        "made by other settings or code (fingerprint 0000000000000000, now ",
     ),
     "no fingerprint": (without_fingerprint, "made by other settings or code (fingerprint None"),
     "too few": (
@@ -236,7 +259,7 @@ REFUSED = {
     "a text": (lambda path: path.write_text("shard"), AGAIN),
     "a policy shard": (
         lambda path: store.write(path, "policies", sample_policies(CONFIG, 20, 40), {}),
-        f"expected rollouts, got policies; name another file, or {AGAIN}",
+        f"expected rollouts, got policies; name another file; {AGAIN}",
     ),
 }
 
@@ -252,7 +275,7 @@ def test_a_shard_that_does_not_belong_is_named_and_nothing_is_touched(case, shar
     for output in outputs:
         output.write_bytes(b"what stood there before")
     spoil(copies[1])
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(FileError) as caught:
         merged(copies, tmp_path)
     assert str(caught.value).startswith(f"{copies[1]}: ")
     assert message in str(caught.value)
@@ -284,13 +307,15 @@ def test_an_empty_train_split_is_told(tmp_path):
 
 def test_memory_does_not_grow_with_the_number_of_shards(shards, tmp_path):
     def peak(num_shards):
-        config = CONFIG.model_copy(update={"num_trajectories": 20 * num_shards})
+        # Large ones, beside which what HDF5's library leaves to the garbage collector is little.
+        config = CONFIG.model_copy(update={"num_trajectories": 200 * num_shards, "shard_size": 200})
         folder = tmp_path / str(num_shards)
         paths = [folder / f"{shard:05d}.h5" for shard in range(num_shards)]
         arrays = store.read(shards[0], "rollouts")
+        arrays = {name: np.concatenate([values] * 10) for name, values in arrays.items()}
         for shard, path in enumerate(paths):
             arrays["trajectory"] = np.arange(*config.shard_range(shard))
-            store.write(path, "rollouts", arrays, {"fingerprint": FINGERPRINT})
+            store.write(path, "rollouts", arrays, made(config))
         merged(paths, folder, config)  # once for all that is kept in memory anyway
         tracemalloc.start()
         merged(paths, folder, config)

@@ -1,27 +1,30 @@
 """Pages of the report, as files."""
 
+import json
+
 import pytest
 
 from nsf_pipeline import label
 from nsf_pipeline.config import Config, WandbConfig
-from nsf_pipeline.pages import write_settings, write_tables
-from nsf_pipeline.provenance import record
-from nsf_pipeline.staleness import record_of
+from nsf_pipeline.files import FileError
+from nsf_pipeline.provenance import Record
+from nsf_pipeline.stages import STAGES, pages
+from nsf_pipeline.why import fields_of
 
 NASTY = Config(wandb=WandbConfig(project="<b>--></b>&"))
 
 
 def test_a_page_says_what_made_it_and_a_truncated_one_is_damaged(tmp_path):
     page = tmp_path / "settings.html"
-    write_settings(NASTY, page)
-    assert record_of(str(page)) == record("settings_page", NASTY)
+    pages.settings(NASTY, page)
+    assert Record.read(fields_of(page)) == Record.new(STAGES["settings_page"], NASTY)
     page.write_bytes(page.read_bytes()[:-2000])
     with pytest.raises(label.LabelError, match="truncated or damaged"):
-        record_of(str(page))
+        fields_of(page)
 
 
 def test_settings_cannot_break_out_of_their_page(tmp_path):
-    write_settings(NASTY, tmp_path / "settings.html")
+    pages.settings(NASTY, tmp_path / "settings.html")
     text = (tmp_path / "settings.html").read_text()
     assert "<b>" not in text
     assert text.count("-->") == 1
@@ -29,13 +32,32 @@ def test_settings_cannot_break_out_of_their_page(tmp_path):
     assert "&lt;b&gt;--&gt;&lt;/b&gt;&amp;" in text
 
 
-def test_tables_stand_one_under_the_other(tmp_path):
+@pytest.fixture
+def tables(tmp_path):
+    """Two tables, and what made them."""
     for name, number in [("first", 1.5), ("second", 2.5)]:
         (tmp_path / f"{name}.md").write_text(
             f"# {name}\n\n| a | b |\n| --- | ---: |\n| **x** | {number} |\n"
         )
-    write_tables(Config(), [tmp_path / "first.md", tmp_path / "second.md"], tmp_path / "page.html")
+    made = Record.new(STAGES["evaluate"], Config())
+    (tmp_path / "provenance.json").write_text(json.dumps(made.fields()))
+    return {
+        "sources": [tmp_path / "first.md", tmp_path / "second.md"],
+        "provenance": [tmp_path / "provenance.json"],
+    }
+
+
+def test_tables_stand_one_under_the_other(tables, tmp_path):
+    pages.tables(Config(), **tables, output=tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert text.count("<table>") == 2
     assert text.index("<h1>first</h1>") < text.index("1.5</td>") < text.index("<h1>second</h1>")
     assert "<strong>x</strong>" in text
+    made = Record.read(fields_of(tmp_path / "page.html"))
+    assert made.settings == STAGES["evaluate"].settings(Config())
+
+
+def test_tables_of_other_settings_are_refused(tables, tmp_path):
+    with pytest.raises(FileError, match=r"provenance\.json: seed was 0, is 1; if the workflow"):
+        pages.tables(Config(seed=1), **tables, output=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

@@ -19,12 +19,12 @@ from nsf_pipeline.data.picture import (
     CONTACT,
     POSES,
     STARTS,
-    draw,
     picture,
     summarise,
 )
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.pusht import geometry
+from nsf_pipeline.stages import picture as stage
 
 COUNT = 60
 CONFIG = Config(
@@ -51,9 +51,14 @@ def rollouts(path):
     return store.read(path.with_name("00000.h5"), "rollouts")
 
 
+def summary_of(path):
+    with store.reading(path, "dataset") as file:
+        return summarise(file)
+
+
 @pytest.fixture(scope="module")
 def summary(path):
-    return summarise(path)
+    return summary_of(path)
 
 
 def moves(rollouts, row, step):
@@ -96,14 +101,14 @@ def test_sampled_paths_are_those_stored(rollouts, summary):
 
 def test_a_sample_is_evenly_spaced(path, rollouts, monkeypatch):
     monkeypatch.setattr("nsf_pipeline.data.picture.PATHS", 4)
-    paths = summarise(path).sample.agent
+    paths = summary_of(path).sample.agent
     starts = rollouts["observations"][[0, 19, 39, 59], 0, :2]
     np.testing.assert_array_equal([path[0] for path in paths], starts)
 
 
 def test_the_size_of_blocks_changes_nothing(path, summary, monkeypatch):
     monkeypatch.setattr(store, "BLOCK", 7)
-    other = summarise(path)
+    other = summary_of(path)
     np.testing.assert_array_equal(other.coverage, summary.coverage)
     for kind in (True, False):
         np.testing.assert_array_equal(other.moved[kind], summary.moved[kind])
@@ -172,7 +177,7 @@ def chunks(data):
 
 def test_the_same_data_give_the_same_bytes_without_a_date(path, tmp_path):
     for name in ("a.png", "b.png"):
-        draw(path, tmp_path / name)
+        stage.run(None, path, tmp_path / name)
     data = (tmp_path / "a.png").read_bytes()
     assert data == (tmp_path / "b.png").read_bytes()
     assert data[1:4] == b"PNG"
@@ -188,12 +193,12 @@ def test_a_data_set_without_contact_or_resets_is_drawn(tmp_path, count):
     policies["initial_state"][:, 4:6] = [300.0, 160.0]  # the agent stays far away
     policies["initial_state"][:, :2] = policies["condition"][:, 1:3] = [100.0, 400.0]
     policies["condition"][:, 3:5] = [100.0, 400.0]
-    found = summarise(dataset(tmp_path, policies, config))
+    found = summary_of(dataset(tmp_path, policies, config))
     assert not found.taken[True].any()
     assert not found.moved[False].any()
     figure = picture(found)
     assert "0.0% of which move the block" in figure.get_suptitle()
-    draw(tmp_path / "dataset.h5", tmp_path / "dataset.png")
+    stage.run(None, tmp_path / "dataset.h5", tmp_path / "dataset.png")
     assert (tmp_path / "dataset.png").stat().st_size > 10_000
 
 

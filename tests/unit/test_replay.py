@@ -12,8 +12,9 @@ from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.replay import COMPARED, replay
 from nsf_pipeline.data.rollouts import simulate
-from nsf_pipeline.provenance import versions
+from nsf_pipeline.provenance import Record, versions
 from nsf_pipeline.pusht import geometry
+from nsf_pipeline.stages import STAGES
 
 COUNT, SHARD = 60, 30
 CONFIG = Config(
@@ -37,7 +38,8 @@ def policies(first, stop):
 
 
 def written(path, arrays, **attributes):
-    store.write(path, "rollouts", arrays, {"fingerprint": "0" * 16, "dt": 0.1} | attributes)
+    made = Record.new(STAGES["rollouts"], CONFIG).fields()
+    store.write(path, "rollouts", arrays, made | {"dt": 0.1} | attributes)
     return path
 
 
@@ -52,8 +54,7 @@ def folder(tmp_path_factory):
     merge(
         shards,
         CONFIG,
-        rollouts_fingerprint="0" * 16,
-        attributes={"versions": versions()},
+        STAGES["dataset"],
         output=folder / "dataset.h5",
         metadata_output=folder / "dataset.meta.json",
     )

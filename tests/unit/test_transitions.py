@@ -24,6 +24,8 @@ from nsf_pipeline.data.transitions import (
     trajectories_of,
 )
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.provenance import Record
+from nsf_pipeline.stages import STAGES
 
 DT = 0.1
 LENGTHS = np.array([1, 2, 7, 20, 20, 13], np.int32)
@@ -138,12 +140,12 @@ def made(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("transitions")
     rollouts = simulate(config, sample_policies(config, 0, 24))
-    store.write(folder / "00000.h5", "rollouts", rollouts, {"fingerprint": "f"})
+    attributes = Record.new(STAGES["rollouts"], config).fields()
+    store.write(folder / "00000.h5", "rollouts", rollouts, attributes)
     merge(
         [folder / "00000.h5"],
         config,
-        rollouts_fingerprint="f",
-        attributes={"fingerprint": "g"},
+        STAGES["dataset"],
         output=folder / "dataset.h5",
         metadata_output=folder / "dataset.meta.json",
     )

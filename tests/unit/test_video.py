@@ -14,7 +14,7 @@ from nsf_pipeline.cli import main
 from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.recording import last_coverage, record_trajectory
+from nsf_pipeline.data.recording import last_coverage
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.video import (
     BLOCK,
@@ -25,6 +25,7 @@ from nsf_pipeline.pusht.video import (
     with_outlines,
     write_mp4,
 )
+from nsf_pipeline.stages import video
 
 COUNT = 40
 CONFIG = Config(
@@ -247,9 +248,11 @@ def test_shard_and_data_set_give_the_same_video(folder, rollouts, tmp_path, from
     videos: list[bytes] = []
     for name in ("00000.h5", "dataset.h5", "dataset.h5"):
         path = tmp_path / f"{len(videos)}.mp4"
-        assert record_trajectory(folder / name, trajectory, path) == trajectory
+        assert video.run(None, folder / name, trajectory, path) == trajectory
         videos.append(path.read_bytes())
-    assert videos[0] == videos[1] == videos[2]
+    assert videos[1] == videos[2]
+    shard, dataset = (decoded(tmp_path / f"{number}.mp4") for number in (0, 1))
+    np.testing.assert_array_equal(shard, dataset)  # in another file, made by other stages
     length = rollouts["length"][trajectory]
     found = imageio_ffmpeg.count_frames_and_secs(tmp_path / "0.mp4")
     assert found == (length + 1, pytest.approx((length + 1) / 10))
@@ -258,7 +261,7 @@ def test_shard_and_data_set_give_the_same_video(folder, rollouts, tmp_path, from
 def test_a_video_shows_what_is_stored(folder, rollouts, tmp_path):
     """Under what is drawn in: the scene that the environment draws of each stored state."""
     row = int(np.argmax(np.ptp(rollouts["block_angle"], axis=1)))
-    record_trajectory(folder / "00000.h5", row, tmp_path / "video.mp4")
+    video.run(None, folder / "00000.h5", row, tmp_path / "video.mp4")
     shown = decoded(tmp_path / "video.mp4")
     simulator = Simulator()
     for step, frame in enumerate(shown):
@@ -279,7 +282,7 @@ def test_ranks_are_by_last_coverage_and_then_in_order(folder, rollouts, tmp_path
     ranking = sorted(range(COUNT), key=lambda row: (-last[row], row))
     expected = {"best": ranking[0], "median": ranking[(COUNT - 1) // 2], "worst": ranking[-1]}
     for name, trajectory in expected.items():
-        assert record_trajectory(folder / source, name, tmp_path / f"{name}.mp4") == trajectory
+        assert video.run(None, folder / source, name, tmp_path / f"{name}.mp4") == trajectory
     with store.reading(folder / source, "rollouts", "dataset") as file:
         np.testing.assert_array_equal(last_coverage(file), last)
 

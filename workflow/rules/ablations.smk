@@ -1,135 +1,76 @@
 # The variants beside the default model: the same tables and figures, and what each costs.
-MODELS = {name: f"results/variants/{name}/model.eqx" for name in VARIANTS}
+MODELS = {name: paths.of_variant(paths.MODEL, name) for name in VARIANTS}
 # Flows cost what the default one costs.
 SOLVED = {name: MODELS[name] for name in VARIANTS if SETTINGS.variant(name).model.kind != "flow"}
 
 
-rule compare:
+use rule evaluate as compare with:
     input:
-        model="results/model.eqx",
-        variants=list(MODELS.values()),
-        dataset="results/dataset.h5",
-        ensembles=expand("results/ensembles/{shard}.h5", shard=ENSEMBLES),
+        stamp=stamp_of("compare"),
+        model=paths.MODEL,
+        variants=[*MODELS.values()],
+        dataset=paths.DATASET,
+        ensembles=expand(paths.ENSEMBLES, shard=ENSEMBLES),
     output:
-        table=report(
-            "results/ablations/horizons.csv",
-            caption="../report/horizons.rst",
-            category="Ablations",
-            labels={"result": "Scores (CSV, to download)"},
-        ),
-        text="results/ablations/horizons.md",
-        intervals="results/ablations/intervals.csv",
-        distances=report(
-            "results/ablations/distances.csv",
-            caption="../report/distances.rst",
-            category="Ablations",
-            labels={"result": "Joint scores (CSV, to download)"},
-        ),
-        ranks="results/ablations/calibration.csv",
-        consistency=report(
-            "results/ablations/consistency.csv",
-            caption="../report/consistency.rst",
-            category="Ablations",
-            labels={"result": "Flow consistency (CSV, to download)"},
-        ),
-        skill=report(
-            "results/ablations/skill.png",
-            caption="../report/skill.rst",
-            category="Ablations",
-            labels={"result": "Skill against horizon"},
-        ),
-        calibration="results/ablations/calibration.png",
-        figure="results/ablations/block_positions.png",
-        provenance="results/ablations/provenance.json",
+        **scores_in(paths.ABLATIONS, "Ablations", *("table", "distances", "consistency", "skill")),
     log:
-        "results/logs/compare.log",
+        log_of("compare"),
     benchmark:
-        "results/benchmarks/compare.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 16
+        benchmark_of("compare")
     resources:
         mem_mb=8000,
         runtime=120,
     params:
-        config=settings_of("compare"),
-        code=code_of("compare"),
-        folder=lambda wildcards, output: Path(output.table).parent,
-        ensembles=lambda wildcards, input: Path(input.ensembles[0]).parent,
+        verb="compare",
         variants=options_of(MODELS),
-    shell:
-        "(set -x; python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
-        "--ablations {params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
-        "--output {params.folder:q} --threads {threads}) "
-        "2>&1 | tee {log:q}"
+        folder=subpath(output.table, parent=True),
+        ensembles=lambda wildcards, input: Path(input.ensembles[0]).parent,
 
 
 rule speed:
     input:
-        model="results/model.eqx",
-        variants=list(SOLVED.values()),
-        dataset="results/dataset.h5",
-        table="results/ablations/horizons.csv",
+        stamp=stamp_of("speed"),
+        model=paths.MODEL,
+        variants=[*SOLVED.values()],
+        dataset=paths.DATASET,
+        table=rules.compare.output.table,
     output:
         table=report(
-            "results/ablations/speed.csv",
+            f"{paths.ABLATIONS}/{paths.SPEED['table']}",
             caption="../report/speed.rst",
             category="Ablations",
             labels={"result": "Cost (CSV, to download)"},
         ),
-        text="results/ablations/speed.md",
+        text=f"{paths.ABLATIONS}/{paths.SPEED['text']}",
         figure=report(
-            "results/ablations/accuracy_against_cost.png",
+            f"{paths.ABLATIONS}/{paths.SPEED['figure']}",
             caption="../report/accuracy_against_cost.rst",
             category="Ablations",
             labels={"result": "Accuracy against cost"},
         ),
-        provenance="results/ablations/speed.json",
+        provenance=f"{paths.ABLATIONS}/{paths.SPEED['provenance']}",
     log:
-        "results/logs/speed.log",
+        log_of("speed"),
     benchmark:
-        "results/benchmarks/speed.tsv"
+        benchmark_of("speed")
     conda:
         "../../envs/pipeline.yaml"
-    # All there are, so that nothing runs beside it; a report or a cluster is given none.
-    threads: workflow.resource_settings.cores or 16
+    # All there are, so that nothing runs beside it.
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=8000,
         runtime=60,
     params:
-        config=settings_of("speed"),
-        code=code_of("speed"),
-        folder=lambda wildcards, output: Path(output.table).parent,
         variants=options_of(SOLVED),
+        folder=subpath(output.table, parent=True),
     shell:
-        "(set -x; python -m nsf_pipeline speed --config {params.config:q} --model {input.model:q} "
+        "(set -x; python -m nsf_pipeline speed --config {input.stamp:q} --model {input.model:q} "
         "{params.variants:q} --dataset {input.dataset:q} --scores {input.table:q} "
-        "--output {params.folder:q} --threads {threads}) "
-        "2>&1 | tee {log:q}"
-
-
-use rule table_page as ablation_page with:
-    input:
-        tables=["results/ablations/horizons.md", "results/ablations/speed.md"],
-    output:
-        page=report(
-            "results/report/ablations.html",
-            caption="../report/tables.rst",
-            category="Ablations",
-            labels={"result": "Tables"},
-        ),
-    log:
-        "results/logs/report/ablations.log",
-    benchmark:
-        "results/benchmarks/report/ablations.tsv"
-    params:
-        config=settings_of("ablation_page"),
-        code=code_of("ablation_page"),
-        kind="--ablations",
+        "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
 
 
 rule ablations:
     input:
         rules.compare.output,
         rules.speed.output,
-        rules.ablation_page.output,
+        paths.PAGE.format(page="ablations"),

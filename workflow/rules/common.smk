@@ -1,8 +1,8 @@
 # What the rules share: the checked settings, and what makes a job stale.
-import json
-
+from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
-from nsf_pipeline.provenance import source_digest, stage_settings
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stamps import Stamps
 
 try:
     SETTINGS = parse_config(config, "config")
@@ -10,19 +10,24 @@ except ConfigError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
 
-SHARDS = [f"{shard:05d}" for shard in range(SETTINGS.num_shards)]
-ENSEMBLES = [f"{shard:05d}" for shard in range(SETTINGS.ensembles.num_shards)]
-VIDEOS = [f"results/videos/{index:07d}.mp4" for index in SETTINGS.videos.trajectories]
-VIDEOS += [f"results/videos/{name}.mp4" for name in SETTINGS.videos.ranked]
-PREDICTIONS = [
-    f"results/videos/predicted/test_{place:07d}.mp4" for place in SETTINGS.videos.predicted
-]
-# The evaluation's tables for people, as the report shows them.
-TABLES = ["results/evaluation/horizons.md"]
-VARIANTS = SETTINGS.variant_names
-# Where training is logged to is no parameter of the job: changing it makes no model stale.
+# Where training is logged to shapes no model, so it is in no stamp.
 os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
+STAMPS = Stamps(SETTINGS, Path(paths.STAMPS))
+SHARDS = [paths.shard_name(shard) for shard in range(SETTINGS.num_shards)]
+ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_shards)]
+VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
+PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
+VARIANTS = SETTINGS.variant_names
+# How the report calls what an evaluation leaves.
+LABELS = {
+    "table": "Scores (CSV, to download)",
+    "distances": "Joint scores (CSV, to download)",
+    "consistency": "Flow consistency (CSV, to download)",
+    "skill": "Skill against horizon",
+    "calibration": "Calibration",
+    "figure": "Block positions",
+}
 
 
 wildcard_constraints:
@@ -32,24 +37,67 @@ wildcard_constraints:
     variant="|".join(VARIANTS) or "(?!)",
 
 
-def settings_of(stage, variant=""):
-    """The settings that a stage and those before it read: they are a job's `--config`."""
-    settings = SETTINGS.variant(variant) if variant else SETTINGS
-    return json.dumps(stage_settings(stage, settings))
+def stamp_of(stage, **more):
+    """The input that holds a stage's settings, and changes with these and with its code."""
+    return lambda wildcards: STAMPS.of(STAGES[stage], **more)
 
 
-def code_of(stage):
-    """Hash of the modules that a stage runs: a job is stale when it changes."""
-    return source_digest(stage)
+def log_of(job):
+    return paths.LOG.format(job=job)
 
 
-def holder_of(wildcards):
+def benchmark_of(job):
+    return paths.BENCHMARK.format(job=job)
+
+
+def policy_stamp(wildcards):
+    """Of a last shard with fewer trajectories, a stamp of its own."""
+    first, stop = SETTINGS.shard_range(int(wildcards.shard))
+    fewer = {} if stop - first == SETTINGS.shard_size else {"trajectories": stop - first}
+    return STAMPS.of(STAGES["policies"], **fewer)
+
+
+def source_of(wildcards):
     """The file that holds a trajectory: its rollout shard, or all of them to rank."""
     if not wildcards.trajectory.isdecimal():
-        return "results/dataset.h5"
-    return f"results/rollouts/{int(wildcards.trajectory) // SETTINGS.shard_size:05d}.h5"
+        return paths.DATASET
+    shard = int(wildcards.trajectory) // SETTINGS.shard_size
+    return paths.ROLLOUTS.format(shard=paths.shard_name(shard))
+
+
+def video_stamp(wildcards):
+    """Which trajectory of all is the best, more settings decide than what happens in one."""
+    is_one = wildcards.trajectory.isdecimal()
+    return STAMPS.of(STAGES["video" if is_one else "ranked_video"])
+
+
+def video_page_stamp(wildcards):
+    """The page depends on what its videos do."""
+    of = "prediction" if PREDICTIONS else "ranked_video" if SETTINGS.videos.ranked else "video"
+    return STAMPS.of(STAGES["video_page"]._replace(reads=STAGES[of].reads))
 
 
 def options_of(models):
     """The command's options that name models."""
-    return [part for name, path in models.items() for part in ("--variant", f"{name}={path}")]
+    return [f"--variant={name}={path}" for name, path in models.items()]
+
+
+def scores_in(folder, category, *shown):
+    """What an evaluation leaves in a folder, by name; of these, the report shows some."""
+
+    def output(name, file):
+        path = f"{folder}/{file}"
+        if name not in shown:
+            return path
+        return report(
+            path,
+            caption=f"../report/{Path(file).stem}.rst",
+            category=category,
+            labels={"result": LABELS[name]},
+        )
+
+    return {name: output(name, file) for name, file in paths.SCORES.items()}
+
+
+onstart:
+    STAMPS.drop_others()

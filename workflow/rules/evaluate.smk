@@ -1,48 +1,44 @@
+# The model held against the simulator itself.
+rule ensembles:
+    input:
+        stamp=stamp_of("ensembles"),
+        dataset=paths.DATASET,
+    output:
+        ensembles=paths.ENSEMBLES,
+    log:
+        log_of("ensembles/{shard}"),
+    benchmark:
+        benchmark_of("ensembles/{shard}")
+    conda:
+        "../../envs/simulation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        shard=lambda wildcards: int(wildcards.shard),
+        folder=subpath(output.ensembles, parent=True),
+    shell:
+        "(set -x; python -m nsf_pipeline ensembles --config {input.stamp:q} --dataset {input.dataset:q} "
+        "--shard {params.shard} --output {params.folder:q}) 2>&1 | tee {log:q}"
+
+
 rule evaluate:
     input:
-        model="results/model.eqx",
-        dataset="results/dataset.h5",
-        ensembles=expand("results/ensembles/{shard}.h5", shard=ENSEMBLES),
+        stamp=stamp_of("evaluate"),
+        model=paths.MODEL,
+        dataset=paths.DATASET,
+        ensembles=expand(paths.ENSEMBLES, shard=ENSEMBLES),
     output:
-        table=report(
-            "results/evaluation/horizons.csv",
-            caption="../report/horizons.rst",
-            category="Evaluation",
-            labels={"result": "Scores (CSV, to download)"},
+        **scores_in(
+            paths.EVALUATION,
+            "Evaluation",
+            *("table", "distances", "skill", "calibration", "figure"),
         ),
-        text="results/evaluation/horizons.md",
-        intervals="results/evaluation/intervals.csv",
-        distances=report(
-            "results/evaluation/distances.csv",
-            caption="../report/distances.rst",
-            category="Evaluation",
-            labels={"result": "Joint scores (CSV, to download)"},
-        ),
-        ranks="results/evaluation/calibration.csv",
-        consistency="results/evaluation/consistency.csv",
-        skill=report(
-            "results/evaluation/skill.png",
-            caption="../report/skill.rst",
-            category="Evaluation",
-            labels={"result": "Skill against horizon"},
-        ),
-        calibration=report(
-            "results/evaluation/calibration.png",
-            caption="../report/calibration.rst",
-            category="Evaluation",
-            labels={"result": "Calibration"},
-        ),
-        figure=report(
-            "results/evaluation/block_positions.png",
-            caption="../report/block_positions.rst",
-            category="Evaluation",
-            labels={"result": "Block positions"},
-        ),
-        provenance="results/evaluation/provenance.json",
     log:
-        "results/logs/evaluate.log",
+        log_of("evaluate"),
     benchmark:
-        "results/benchmarks/evaluate.tsv"
+        benchmark_of("evaluate")
     conda:
         "../../envs/pipeline.yaml"
     threads: 16
@@ -50,12 +46,39 @@ rule evaluate:
         mem_mb=8000,
         runtime=60,
     params:
-        config=settings_of("evaluate"),
-        code=code_of("evaluate"),
-        folder=lambda wildcards, output: Path(output.table).parent,
+        verb="evaluate",
+        variants=[],
+        folder=subpath(output.table, parent=True),
         ensembles=lambda wildcards, input: Path(input.ensembles[0]).parent,
     shell:
-        "(set -x; python -m nsf_pipeline evaluate --config {params.config:q} --model {input.model:q} "
-        "--dataset {input.dataset:q} --ensembles {params.ensembles:q} --output {params.folder:q} "
-        "--threads {threads}) "
-        "2>&1 | tee {log:q}"
+        "(set -x; python -m nsf_pipeline {params.verb} --config {input.stamp:q} --model {input.model:q} "
+        "{params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
+        "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
+
+
+# To the run that the training was logged to; asked for where W&B is not disabled.
+rule upload:
+    input:
+        stamp=stamp_of("upload"),
+        model=paths.MODEL,
+        metrics=paths.METRICS,
+        table=rules.evaluate.output.table,
+        videos=expand(paths.VIDEO, trajectory=VIDEOS),
+    output:
+        run=paths.UPLOAD,
+    log:
+        log_of("upload"),
+    benchmark:
+        benchmark_of("upload")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        videos=lambda wildcards, input: [f"--video={path}" for path in input.videos],
+    shell:
+        "(set -x; python -m nsf_pipeline upload --config {input.stamp:q} --model {input.model:q} "
+        "--metrics {input.metrics:q} --table {input.table:q} {params.videos:q} "
+        "--output {output.run:q}) 2>&1 | tee {log:q}"

@@ -1,51 +1,52 @@
 rule train:
     input:
-        dataset="results/dataset.h5",
-        metadata="results/dataset.meta.json",
+        stamp=stamp_of("train"),
+        dataset=paths.DATASET,
     output:
-        model="results/model.eqx",
-        metrics="results/training/metrics.csv",
+        model=paths.MODEL,
+        metrics=paths.METRICS,
         curves=report(
-            "results/training/curves.png",
+            paths.CURVES,
             caption="../report/curves.rst",
             category="Training",
             labels={"result": "Curves"},
         ),
     log:
-        "results/logs/train.log",
+        log_of("train"),
     benchmark:
-        "results/benchmarks/train.tsv"
+        benchmark_of("train")
     conda:
         "../../envs/pipeline.yaml"
     threads: 16
     resources:
         mem_mb=8000,
         runtime=240,
-        # How training runs makes no model stale, so these are no parameters.
-        checkpoint_seconds=f"{SETTINGS.runtime.checkpoint_seconds:g}",
-        data_memory=f"{SETTINGS.runtime.data_memory:g}",
+        # How training runs shapes no model either.
+        checkpoint_seconds=SETTINGS.runtime.checkpoint_seconds,
+        data_memory=SETTINGS.runtime.data_memory,
     params:
-        config=settings_of("train"),
-        code=code_of("train"),
+        variant=[],
     shell:
         # The bar is for whoever watches, not for the log.
-        "(set -x; python -m nsf_pipeline train --config {params.config:q} --dataset {input.dataset:q} "
-        "--output {output.model:q} --metrics {output.metrics:q} --curves {output.curves:q} "
-        "--checkpoint-seconds {resources.checkpoint_seconds} "
+        "(set -x; python -m nsf_pipeline train --config {input.stamp:q} {params.variant} "
+        "--dataset {input.dataset:q} --output {output.model:q} --metrics {output.metrics:q} "
+        "--curves {output.curves:q} --checkpoint-seconds {resources.checkpoint_seconds} "
         "--data-memory {resources.data_memory} --threads {threads} --bar 3) "
         "3>&2 2>&1 | tee {log:q}"
 
 
 # The same for a variant, on the same data.
 use rule train as train_variant with:
+    input:
+        stamp=lambda wildcards: STAMPS.of(STAGES["train"], variant=wildcards.variant),
+        dataset=paths.DATASET,
     output:
-        model="results/variants/{variant}/model.eqx",
-        metrics="results/variants/{variant}/training/metrics.csv",
-        curves="results/variants/{variant}/training/curves.png",
+        model=paths.of_variant(paths.MODEL, "{variant}"),
+        metrics=paths.of_variant(paths.METRICS, "{variant}"),
+        curves=paths.of_variant(paths.CURVES, "{variant}"),
     log:
-        "results/logs/variants/{variant}.log",
+        log_of("variants/{variant}"),
     benchmark:
-        "results/benchmarks/variants/{variant}.tsv"
+        benchmark_of("variants/{variant}")
     params:
-        config=lambda wildcards: settings_of("train", wildcards.variant),
-        code=code_of("train"),
+        variant="--variant {variant}",

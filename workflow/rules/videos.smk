@@ -1,12 +1,16 @@
+# Trajectories as they were simulated, and beside what the model makes of them.
+
+
 rule videos:
     input:
-        source=holder_of,
+        stamp=video_stamp,
+        source=source_of,
     output:
-        video="results/videos/{trajectory}.mp4",
+        video=paths.VIDEO,
     log:
-        "results/logs/videos/{trajectory}.log",
+        log_of("videos/{trajectory}"),
     benchmark:
-        "results/benchmarks/videos/{trajectory}.tsv"
+        benchmark_of("videos/{trajectory}")
     conda:
         "../../envs/simulation.yaml"
     threads: 1
@@ -14,8 +18,32 @@ rule videos:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_of("videos"),
         trajectory=lambda wildcards: wildcards.trajectory.lstrip("0") or "0",
     shell:
-        "(set -x; python -m nsf_pipeline video --source {input.source:q} "
+        "(set -x; python -m nsf_pipeline video --config {input.stamp:q} --source {input.source:q} "
         "--trajectory {params.trajectory} --output {output.video:q}) 2>&1 | tee {log:q}"
+
+
+rule predictions:
+    input:
+        stamp=stamp_of("prediction"),
+        model=paths.MODEL,
+        dataset=paths.DATASET,
+    output:
+        video=paths.PREDICTION,
+    log:
+        log_of("videos/predicted/test_{place}"),
+    benchmark:
+        benchmark_of("videos/predicted/test_{place}")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        place=lambda wildcards: wildcards.place.lstrip("0") or "0",
+    shell:
+        "(set -x; python -m nsf_pipeline predicted-video --config {input.stamp:q} "
+        "--model {input.model:q} --dataset {input.dataset:q} --place {params.place} "
+        "--output {output.video:q} --threads {threads}) 2>&1 | tee {log:q}"

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
-from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.provenance import record, record_after
+from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.stages import STAGES
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 1.5rem; }
@@ -36,48 +37,57 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
 """
 
 
-def write_tables(
-    config: Config, tables: Sequence[Path], output: Path, *, of_ablations: bool = False
+def tables(
+    config: Config | None, sources: Sequence[Path], provenance: Sequence[Path], output: Path
 ) -> None:
     """A page of tables.
 
     Args:
-        config: the settings that they were made with.
-        tables: Markdown, one under the other.
+        config: settings that the tables must be made by; without, any will do.
+        sources: Markdown, one under the other.
+        provenance: JSON that says what made the tables.
         output: the page.
-        of_ablations: the tables are those of the ablations.
 
     Raises:
-        FileError: a table cannot be read, or the page not written.
+        FileError: a file cannot be read or is not of the settings, or the page not written.
     """
-    texts = [_read(table).decode("utf-8", "replace") for table in tables]
+    made = [require_current(path, _record_in(path), config) for path in provenance]
+    texts = [_read(path).decode("utf-8", "replace") for path in sources]
     body = markdown.markdown("\n\n".join(texts), extensions=["tables"])
-    stage = "ablation_page" if of_ablations else "table_page"
-    _write(output, "Tables", body, record(stage, config))
+    _write(output, "Tables", body, Record.new(STAGES["table_page"], None, *made))
 
 
-def write_videos(videos: Sequence[Path], output: Path) -> None:
+def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None:
     """A page of videos, under their files' names.
 
+    Args:
+        config: settings that the videos must be made by; without, any will do.
+        sources: the videos.
+        output: the page.
+
     Raises:
-        FileError: a video cannot be read or was not made here, or the page not written.
+        FileError: a video cannot be read, was not made here or is not of the settings, or the page
+            not written.
     """
     figures, made = [], []
-    for path in videos:
+    for path in sources:
         content = _read(path)
         try:
-            made.append(label.find(content).get("fingerprint", ""))
+            made.append(Record.read(label.find(content)))
         except label.LabelError as error:
-            raise FileError(f"{path}: {error}; expected a video that this package made") from None
+            raise FileError(
+                f"{path}: {error}; expected a video that this package made; {again(path)}"
+            ) from None
+        require_current(path, made[-1], config)
         source = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
         figures.append(
             f'<figure><video controls loop muted preload="metadata" src="{source}"></video>'
             f"<figcaption>{escape(_shown_name(path))}</figcaption></figure>"
         )
-    _write(output, "Videos", "\n".join(figures), record_after("video_page", " ".join(made)))
+    _write(output, "Videos", "\n".join(figures), Record.new(STAGES["video_page"], None, *made))
 
 
-def write_settings(config: Config, output: Path) -> None:
+def settings(config: Config, output: Path) -> None:
     """A page of all settings, with those in bold that are not the defaults.
 
     Raises:
@@ -92,7 +102,7 @@ def write_settings(config: Config, output: Path) -> None:
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     lines.append("</tbody></table><h2>As a file for <code>--configfile</code></h2>")
     lines.append(f"<pre>{escape(text)}</pre>")
-    _write(output, "Settings", "\n".join(lines), record("settings_page", config))
+    _write(output, "Settings", "\n".join(lines), Record.new(STAGES["settings_page"], config))
 
 
 def _leaves(section: BaseModel, default: BaseModel) -> Iterator[tuple[str, Any, Any, str]]:
@@ -120,9 +130,18 @@ def _read(path: Path) -> bytes:
         raise FileError(f"{path}: cannot read it: {error.strerror}") from None
 
 
-def _write(output: Path, title: str, body: str, made: dict[str, Any]) -> None:
+def _record_in(path: Path) -> Record:
+    try:
+        return Record.read(json.loads(_read(path)))
+    except (ValueError, TypeError, AttributeError):
+        raise FileError(
+            f"{path}: expected JSON that says what made tables; {again(path)}"
+        ) from None
+
+
+def _write(output: Path, title: str, body: str, made: Record) -> None:
     # At the end, where a truncated file has lost it; no setting may close the comment.
-    made_by = label.embed(made).replace(">", "\\u003e")
+    made_by = label.embed(made.fields()).replace(">", "\\u003e")
     text = (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
         f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body>\n</html>\n<!-- {made_by} -->\n"

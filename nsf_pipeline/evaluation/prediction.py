@@ -3,9 +3,9 @@
 Both start in the same state and follow the same policy; the model sees nothing after the start.
 """
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,18 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nsf_pipeline import label
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.recording import NEEDED, replayed
 from nsf_pipeline.data.transitions import rows_of
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.model.file import model_header
-from nsf_pipeline.provenance import record_after
+from nsf_pipeline.model import PushTModel
 from nsf_pipeline.pusht.simulator import STATE_NAMES, Simulator
-from nsf_pipeline.pusht.video import annotated, with_outlines, write_mp4
+from nsf_pipeline.pusht.video import annotated, with_outlines
 from nsf_pipeline.timing import CONTROL_DT
 
 NUM_DRAWS = 12
@@ -33,52 +29,33 @@ NOWHERE = np.array([-1e3, -1e3, 0.0, 0.0, -1e3, -1e3, 0.0])
 """A state with agent and block outside the picture."""
 
 
-def record_prediction(model_path: Path, dataset: Path, place: int, output: Path) -> int:
-    """Write a trajectory of the test split and the model's prediction of it, side by side, as MP4.
-
-    The draws follow from the model's seed and the trajectory.
+def held_out_trajectory(dataset: Path, file: Any, place: int) -> dict[str, np.ndarray]:
+    """A trajectory of the test split, as `replayed` takes it.
 
     Args:
-        model_path: the model.
-        dataset: the data set that it was trained on.
+        dataset: names the file.
+        file: the data set, open, as `store.reading` gives it.
         place: in the test split, from 0.
-        output: the video.
-
-    Returns:
-        The trajectory's index in the whole data set.
 
     Raises:
-        UserError: a file cannot be read or is not the other's, the test split has no such place,
-            the model's draws are not finite, or the video cannot be written.
+        StoreError: the test split has no such place.
     """
-    model, header = load_model(model_path), model_header(model_path)
-    with store.reading(dataset, "dataset") as file:
-        if file.attrs.get("fingerprint") != header.get("dataset_fingerprint"):
-            raise FileError(
-                f"{dataset}: not the data set that {model_path} was trained on: its test split may "
-                "hold trajectories that the model has seen; train again or give the other data set"
-            )
-        rows = rows_of(dataset, file, TEST)
-        if place >= len(rows):
-            raise store.StoreError(
-                f"{dataset}: expected a test trajectory {place}, but its test split holds "
-                f"{len(rows)}, counted from 0; lower videos.predicted or raise num_trajectories"
-            )
-        row = slice(rows[place], rows[place] + 1)
-        trajectory = {name: store.physical(file, name, row) for name in NEEDED}
-    index = int(trajectory["trajectory"][0])
-    seed = header.get("settings", {}).get("seed", 0)
-    path, draws = predict(model, trajectory, key=jax.random.fold_in(jax.random.key(seed), index))
-    if not (np.isfinite(path).all() and np.isfinite(draws).all()):
-        raise FileError(f"{model_path}: draws are not finite; train again")
-    made = record_after("predictions", header.get("fingerprint", ""))
-    with replacing(output) as beside, warnings.catch_warnings():
-        # ffmpeg's process runs nothing of JAX.
-        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        left = replayed(trajectory, f"simulator: trajectory {index}")
-        frames = map(np.hstack, zip(left, predicted(trajectory, path, draws), strict=True))
-        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=label.embed(made))
-    return index
+    rows = rows_of(dataset, file, TEST)
+    if place >= len(rows):
+        raise store.StoreError(
+            f"{dataset}: expected a test trajectory {place}, but its test split holds "
+            f"{len(rows)}, counted from 0; lower videos.predicted or raise num_trajectories"
+        )
+    row = slice(rows[place], rows[place] + 1)
+    return {name: store.physical(file, name, row) for name in NEEDED}
+
+
+def side_by_side(
+    trajectory: dict[str, np.ndarray], path: np.ndarray, draws: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Frames of the trajectory's replay, left, and of its prediction, right; as for `predicted`."""
+    left = replayed(trajectory, f"simulator: trajectory {trajectory['trajectory'][0]}")
+    return map(np.hstack, zip(left, predicted(trajectory, path, draws), strict=True))
 
 
 def predict(

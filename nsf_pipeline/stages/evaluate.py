@@ -1,0 +1,69 @@
+"""Models, baselines and the simulator itself, held against the test split."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.evaluation import consistency, figures, tables
+from nsf_pipeline.evaluation.comparison import compare, notes
+from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
+from nsf_pipeline.evaluation.tables import FLOW
+from nsf_pipeline.paths import SCORES
+from nsf_pipeline.provenance import Record, Stage
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages.reports import load_models, write_reports
+
+
+def run(
+    config: Config,
+    stage: Stage,
+    model_path: Path,
+    variants: Mapping[str, Path],
+    dataset: Path,
+    ensembles: Path,
+    folder: Path,
+) -> None:
+    """Score models on the test states and write tables, figures and what made them.
+
+    Args:
+        config: the settings.
+        stage: `evaluate` of the default model alone, or `compare` of it and its variants.
+        model_path: `model.eqx`, which tables call `flow`.
+        variants: other models' files, by the names that tables give them.
+        dataset: `dataset.h5`.
+        ensembles: folder of the ensembles' shards.
+        folder: where the reports go.
+
+    Raises:
+        FileError: a model, the data set or an ensemble cannot be read, does not belong to the
+            others or is not of the settings, or a report cannot be written.
+        UserError: a horizon has too few states.
+    """
+    started = time.monotonic()
+    models, sources = load_models({FLOW: model_path, **variants}, dataset, config)
+    found = load_ensembles(ensembles, config)
+    sources.append(Record.new(STAGES["ensembles"], config, *sources))
+    view = stage.view(config)
+    compared = compare(view, models, found, typical_changes(dataset, found))
+    seconds = time.monotonic() - started
+    horizons, intervals = tables.horizons(compared.cells), tables.intervals(compared.cells)
+    calibration = tables.calibration(compared.cells)
+    steps = consistency.as_table(compared.steps)
+    remarks = notes(view, found, seconds, of_steps=bool(compared.steps))
+    text = tables.as_markdown(horizons, remarks, consistency.as_markdown(steps))
+    reports = {
+        "table": tables.as_csv(horizons),
+        "intervals": tables.as_csv(intervals),
+        "distances": tables.as_csv(tables.distances(compared.cells)),
+        "ranks": tables.as_csv(calibration),
+        "consistency": tables.as_csv(steps),
+        "text": text,
+    }
+    pictures = {
+        "skill": figures.skill(intervals),
+        "calibration": figures.calibration(calibration),
+        "figure": figures.block_positions(compared.drawn, found),
+    }
+    write_reports(folder, SCORES, Record.new(stage, config, *sources), reports, pictures)
+    print(text, flush=True)

@@ -1,0 +1,78 @@
+"""Shards side by side, for whoever works without Snakemake."""
+
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
+
+
+def data(config: Config, folder: Path, jobs: int) -> None:
+    """Write a data set with its policy and rollout shards.
+
+    Args:
+        config: the settings.
+        folder: where, as the workflow's `results`.
+        jobs: processes.
+
+    Raises:
+        FileError: a file cannot be written.
+    """
+    _side_by_side(jobs, _shard, [(config, shard, folder) for shard in range(config.num_shards)])
+    dataset.run(config, folder / "rollouts", folder / "dataset.h5", folder / "dataset.meta.json")
+
+
+def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None:
+    """Write every shard of ensembles.
+
+    Args:
+        config: the settings.
+        source: the data set.
+        folder: where the shards go.
+        jobs: processes.
+
+    Raises:
+        UserError: as the stage `ensembles`.
+    """
+    shards = range(config.ensembles.num_shards)
+    calls = [(config, source, shard, folder / f"{shard:05d}.h5") for shard in shards]
+    _side_by_side(min(jobs, len(calls)), ensembles.run, calls)
+
+
+def _shard(config: Config, shard: int, folder: Path) -> None:
+    policy_shard = folder / "policies" / f"{shard:05d}.h5"
+    policies.run(config, *config.shard_range(shard), policy_shard)
+    rollouts.run(config, policy_shard, folder / "rollouts" / f"{shard:05d}.h5")
+
+
+def _side_by_side(
+    count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
+) -> None:
+    """Call a function with each of some arguments, in some number of processes."""
+    if count == 1:
+        for arguments in calls:
+            function(*arguments)
+        return
+    # Ctrl-C reaches all of them, and is this one's to obey.
+    with ProcessPoolExecutor(
+        count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        try:
+            for job in [pool.submit(function, *arguments) for arguments in calls]:
+                job.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process was killed, for want of memory perhaps: lower --jobs or shard_size, "
+                "and run the same command again"
+            ) from None
+        except BaseException:
+            # Calls that wait already cannot be taken back, and files come whole or not at all.
+            for process in active_children():
+                process.terminate()
+            raise

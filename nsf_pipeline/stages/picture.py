@@ -1,0 +1,36 @@
+"""A picture of the data set: paths, starts, coverage and contact."""
+
+import time
+from pathlib import Path
+
+from nsf_pipeline import label
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.picture import picture, summarise
+from nsf_pipeline.files import write_figure
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.stages import STAGES, say
+
+STAGE = STAGES["picture"]
+
+
+def run(config: Config | None, dataset: Path, output: Path) -> None:
+    """Write the picture of a data set as PNG.
+
+    Args:
+        config: settings that the data set must be made by; without, any data set will do.
+        dataset: the data set.
+        output: the picture.
+
+    Raises:
+        FileError: the data set cannot be read or is not that of the settings, or the picture not
+            written.
+    """
+    started = time.monotonic()
+    with store.reading(dataset, "dataset") as file:
+        made = require_current(dataset, store.record_of(file), config)
+        summary = summarise(file)
+    comment = label.embed(Record.new(STAGE, None, made).fields())
+    # No higher than a browser's window, for the report cuts off the top of what is.
+    write_figure(picture(summary), output, dpi=90, comment=comment)
+    say(output, f"picture of {dataset}", started)

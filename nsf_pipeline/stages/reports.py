@@ -1,0 +1,87 @@
+"""What the stages that compare models share: checked models, and a folder of reports."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.evaluation.tables import FLOW
+from nsf_pipeline.files import FileError, replacing, write_figure
+from nsf_pipeline.model import PushTModel, load_model
+from nsf_pipeline.model.file import model_header, require_trained_on
+from nsf_pipeline.provenance import Record, require_current
+
+
+def load_models(
+    paths: Mapping[str, Path], dataset: Path, config: Config
+) -> tuple[dict[str, PushTModel], list[Record]]:
+    """Models that were trained on a data set, for the policies of some settings.
+
+    The default model and the variants that the settings name must be what the settings give.
+
+    Args:
+        paths: files, by the names that tables give them; the default model's is `FLOW`.
+        dataset: the data set.
+        config: today's settings.
+
+    Returns:
+        The models by name; the records of the default model and of the data set.
+
+    Raises:
+        FileError: a file cannot be read, does not belong to the others or is not of the settings.
+    """
+    models = {name: load_model(path) for name, path in paths.items()}
+    headers = {name: model_header(path) for name, path in paths.items()}
+    with store.reading(dataset, "dataset") as file:
+        source = store.record_of(file)
+    for name, path in paths.items():
+        if models[name].transition.view.dmp != config.dmp:
+            raise FileError(
+                f"{path}: its policies are defined by other dmp settings than those given; "
+                "train it again, or evaluate it with its own settings"
+            )
+        require_trained_on(dataset, source.fingerprint, path, headers[name])
+    require_current(dataset, source, config)
+    for name, path in paths.items():
+        if name == FLOW or name in config.variant_names:
+            own = config if name == FLOW else config.variant(name)
+            require_current(path, Record.read(headers[name]), own)
+    return models, [Record.read(headers[FLOW]), source]
+
+
+def write_reports(
+    folder: Path,
+    names: Mapping[str, str],
+    made: Record,
+    texts: Mapping[str, str],
+    figures: Mapping[str, Figure],
+) -> None:
+    """Write reports, and last what made them, with the checksum of each.
+
+    Args:
+        folder: where.
+        names: of the files, by what they are; that of the record by `provenance`.
+        made: the record of all.
+        texts: tables, by what they are.
+        figures: pictures, by what they are.
+
+    Raises:
+        FileError: one cannot be written.
+    """
+    for what, text in texts.items():
+        _write(folder / names[what], text)
+    for what, figure in figures.items():
+        write_figure(figure, folder / names[what])
+    written = [names[what] for what in (*texts, *figures)]
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in written}
+    fields = made.fields() | {"files": digests}
+    _write(folder / names["provenance"], json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

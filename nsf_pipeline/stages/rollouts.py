@@ -1,0 +1,36 @@
+"""Rollouts: a shard of policies run in the simulator."""
+
+import time
+from pathlib import Path
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.timing import CONTROL_DT
+
+STAGE = STAGES["rollouts"]
+
+
+def run(config: Config, policies: Path, output: Path) -> None:
+    """Write the rollout shard of a policy shard.
+
+    Raises:
+        FileError: the policies cannot be read or are not those of the settings, or the rollouts
+            cannot be written.
+    """
+    started = time.monotonic()
+    with store.reading(policies, "policies") as file:
+        source = require_current(policies, store.record_of(file), config)
+        arrays = {name: file[name][...] for name in store.POLICIES}
+    rollouts = simulate(STAGE.view(config), arrays)
+    attributes = Record.new(STAGE, config, source).fields() | {"dt": CONTROL_DT}
+    store.write(output, "rollouts", rollouts, attributes)
+    count, steps = len(rollouts["length"]), int(rollouts["length"].sum())
+    say(
+        output,
+        f"{count} trajectories, {steps} steps, {rollouts['success'].mean():.1%} successes, "
+        f"{count / (time.monotonic() - started):.0f} trajectories/s",
+        started,
+    )

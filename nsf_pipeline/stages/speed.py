@@ -1,0 +1,62 @@
+"""What a predicted trajectory costs, beside the simulators."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.evaluation import speed
+from nsf_pipeline.evaluation.tables import FLOW, as_csv
+from nsf_pipeline.files import FileError
+from nsf_pipeline.paths import SPEED
+from nsf_pipeline.provenance import Record
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages.reports import load_models, write_reports
+
+STAGE = STAGES["speed"]
+
+
+def run(
+    config: Config,
+    model_path: Path,
+    variants: Mapping[str, Path],
+    dataset: Path,
+    scores: Path,
+    folder: Path,
+    threads: int | None = None,
+) -> None:
+    """Time predictions to the longest horizon, and write tables, a figure and what made them.
+
+    Nothing else should run meanwhile.
+
+    Args:
+        config: the settings.
+        model_path: `model.eqx`, which tables call `flow`.
+        variants: other models' files, by the names that tables give them.
+        dataset: its test split holds the states to start from.
+        scores: `horizons.csv`, where the figure's other axis comes from.
+        folder: where the reports go.
+        threads: cores to simulate on; None for all.
+
+    Raises:
+        FileError: something cannot be read, is not of the settings, or cannot be written.
+        UserError: no test trajectory lasts as long.
+    """
+    started = time.monotonic()
+    horizon = max(config.ensembles.horizons)
+    try:
+        crps = speed.crps_of(pd.read_csv(scores), horizon)
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{scores}: not a table of scores: {error}") from None
+    models, sources = load_models({FLOW: model_path, **variants}, dataset, config)
+    view, cores = STAGE.view(config), threads or len(os.sched_getaffinity(0))
+    starts = speed.choose_starts(view, dataset, horizon, max(config.speed.sizes))
+    table = speed.measure(view, models, starts, horizon, cores)
+    text = speed.as_markdown(table, horizon, view, cores, time.monotonic() - started)
+    reports = {"table": as_csv(table), "text": text}
+    figures = {"figure": speed.accuracy_against_cost(table, crps, horizon)}
+    write_reports(folder, SPEED, Record.new(STAGE, config, *sources), reports, figures)
+    print(text, flush=True)

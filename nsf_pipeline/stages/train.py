@@ -1,0 +1,119 @@
+"""Training the model on the data set."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+
+from nsf_pipeline import label
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.files import FileError, replacing, write_figure
+from nsf_pipeline.model import build_model, fit_normaliser, save_model
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.timing import CONTROL_DT
+from nsf_pipeline.tracking import WandbRun
+from nsf_pipeline.training.checkpoints import Checkpoints
+from nsf_pipeline.training.curves import picture
+from nsf_pipeline.training.fitting import Row, fit
+from nsf_pipeline.training.progress import Display
+from nsf_pipeline.training.pusht import NORMALISER_SIZE, as_csv, sources, summary
+from nsf_pipeline.training.stopping import StopSignals
+
+STAGE = STAGES["train"]
+
+
+def run(
+    config: Config,
+    dataset: Path,
+    output: Path,
+    metrics: Path,
+    curves: Path,
+    *,
+    variant: str = "",
+    terminals: tuple[int, ...] = (2,),
+) -> None:
+    """Train the PushT model on a data set, and write it with its metrics.
+
+    Checkpoints, and the metrics while they grow, are kept in `checkpoints/{fingerprint}/` beside
+    the metrics: the same call goes on from there, and ends in the same model, bit for bit.
+
+    Args:
+        config: the settings, a variant's with its changes.
+        dataset: `dataset.h5`.
+        output: where the model goes.
+        metrics: where the history goes as CSV, when training is done.
+        curves: where the history goes as a picture (PNG).
+        variant: the variant's name; empty for the default model.
+        terminals: file descriptors; the first that is a terminal gets a bar.
+
+    Raises:
+        FileError: the data set cannot be read or is not that of the settings, or a file cannot be
+            written.
+        TrainingError: a loss is not finite, or training diverged.
+        Stopped: SIGTERM or SIGINT came; a checkpoint was left.
+    """
+    display = Display(config.training.steps, terminals)
+    with StopSignals() as signals:
+        with store.reading(dataset, "dataset") as file:
+            source = require_current(dataset, store.record_of(file), config)
+            made = Record.new(STAGE, config, source, variant=variant)
+            config = STAGE.view(config)
+            training, held_out = sources(config, dataset, file)
+        folder = metrics.parent / "checkpoints" / made.fingerprint
+        checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds, display.say)
+        build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
+        batch = training.sample(scale_key, NORMALISER_SIZE)
+        normaliser = fit_normaliser(config.model, config.dmp, batch)
+        model = build_model(config.model, config.dmp, normaliser, key=build_key)
+        display.say(summary(training, model))
+        growing = folder / "metrics.csv"
+        with WandbRun(config.wandb, metrics.parent, folder, made.settings) as run:
+            run.log_history(growing)
+            rows: list[Row] = []
+
+            def report(row: Row) -> None:
+                seconds = checkpoints.notes.setdefault("seconds", [])
+                is_restored = len(rows) < len(seconds)
+                if not is_restored:
+                    seconds.append(round(checkpoints.seconds(), 2))
+                rows.append({"seconds": seconds[len(rows)], **row})
+                if is_restored:
+                    return
+                with suppress(FileError), replacing(growing) as beside:
+                    beside.write_text(as_csv(rows), encoding="utf-8")
+                run.log(rows[-1])
+                display.row(row, seconds[-1])
+
+            transition, bridge, history = fit(
+                model.transition,
+                model.bridge,
+                training,
+                config.training,
+                key=fit_key,
+                time_step=CONTROL_DT,
+                validation=held_out,
+                report=report,
+                checkpoints=checkpoints,
+                watch=display.bar,
+                stop=lambda: signals.code,
+            )
+            best = min(history, key=lambda row: row["validation_nll"])
+            with replacing(metrics) as beside:
+                beside.write_text(as_csv(rows), encoding="utf-8")
+            fields = made.fields()
+            write_figure(picture(rows), curves, comment=label.embed(fields))
+            settings = fields.pop("config")  # in the header, it is what the model is built from
+            attributes = {
+                **fields,
+                "settings": settings,
+                "dataset_fingerprint": source.fingerprint,
+                "step": best["step"],
+                "validation_nll": best["validation_nll"],
+            }
+            save_model(output, type(model)(transition, bridge), attributes)
+            display.say(
+                f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
+            )
+            run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})

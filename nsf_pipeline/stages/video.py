@@ -1,0 +1,47 @@
+"""Videos of trajectories, recorded by replaying their stored actions."""
+
+import time
+from pathlib import Path
+
+from nsf_pipeline import label
+from nsf_pipeline.config import Config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.recording import one_trajectory, replayed
+from nsf_pipeline.files import replacing
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.pusht.video import write_mp4
+from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.timing import CONTROL_DT
+
+STAGE = STAGES["video"]
+
+
+def run(config: Config | None, source: Path, which: int | str, output: Path) -> int:
+    """Replay one trajectory of a rollout shard or data set and write it as MP4.
+
+    Drawn in are the DMP's path, its goal and the agent's way so far.
+
+    Args:
+        config: settings that the source must be made by; without, any source will do.
+        source: the shard or data set.
+        which: the trajectory's index in the whole data set, or best, median or worst.
+        output: the video.
+
+    Returns:
+        The trajectory's index.
+
+    Raises:
+        UserError: the source cannot be read, is not that of the settings or does not hold the
+            trajectory, there is no ffmpeg, or the video cannot be written.
+    """
+    started = time.monotonic()
+    with store.reading(source, "rollouts", "dataset") as file:
+        made = require_current(source, store.record_of(file), config)
+        trajectory = one_trajectory(source, file, which)
+    comment = label.embed(Record.new(STAGE, None, made).fields())
+    index = int(trajectory["trajectory"][0])
+    with replacing(output) as beside:
+        frames = replayed(trajectory, f"trajectory {index}")
+        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=comment)
+    say(output, f"trajectory {index}", started)
+    return index

@@ -1,0 +1,154 @@
+"""Which files are current, damaged or stale, and because of which setting or module.
+
+Files say what made them, so this reads them and nothing else: neither the workflow nor its records.
+What is missing, `snakemake -n` says.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nsf_pipeline import label, paths
+from nsf_pipeline.config import Config
+from nsf_pipeline.files import FileError, again
+from nsf_pipeline.provenance import Record
+
+
+def made_in(results: Path) -> list[Path]:
+    """The files in a folder that say what made them, sources first."""
+    found: list[Path] = []
+    for template in paths.RECORDED:
+        pattern = re.sub(r"\{\w+\}", "*", os.path.relpath(template, paths.RESULTS))
+        found += sorted(results.glob(pattern))
+    return list(dict.fromkeys(found))
+
+
+def describe(config: Config, files: Sequence[Path], *, whole: bool = False) -> Iterator[str]:
+    """A line for each file that is not current, shards of one reason sharing theirs; then a count.
+
+    Args:
+        config: today's settings.
+        files: what to judge.
+        whole: hold files against their checksums from end to end; otherwise labels alone are read,
+            which tell a truncated file but not an altered one.
+
+    Raises:
+        FileError: there is no such file.
+    """
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        contents = list(pool.map(partial(_fields_or_fault, whole=whole), files))
+    reasons = {
+        path: judge(config, path, fields) for path, fields in zip(files, contents, strict=True)
+    }
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path, found in reasons.items():
+        if found:
+            common = "; ".join(found).replace(str(path), f"{path.parent}/")
+            groups.setdefault((path.parent, common), []).append(path)
+    for (_, common), members in groups.items():
+        if len(members) == 1:
+            yield f"{members[0]}: {'; '.join(reasons[members[0]])}"
+        elif all(path.stem.isdecimal() for path in members):
+            yield f"{members[0]} to {members[-1].name} ({len(members)} files): {common}"
+        else:
+            yield f"{members[0]}, {', '.join(path.name for path in members[1:])}: {common}"
+    current = sum(not found for found in reasons.values())
+    if current == len(reasons):
+        yield f"up to date: {current} file{'s' * (current != 1)}"
+    else:
+        yield f"current: {current} of {len(reasons)} files"
+
+
+def _fields_or_fault(path: Path, *, whole: bool) -> dict[str, Any] | label.LabelError:
+    try:
+        return fields_of(path, whole=whole)
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file; `snakemake -n` says what would be made") from None
+    except label.LabelError as error:
+        return error
+
+
+def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelError) -> list[str]:
+    """Why a file is not what today's settings and code would make; nothing if it is current.
+
+    Args:
+        config: today's settings.
+        path: the file.
+        fields: what it says of its making, or what is wrong with it.
+    """
+    try:
+        if isinstance(fields, label.LabelError):
+            raise fields
+        made = Record.read(fields)
+    except label.LabelError as error:
+        return [f"{error}; {again(path)}"]
+    if made.variant and made.variant not in config.variant_names:
+        return [f"variants.{made.variant} is left out"]
+    own = config.variant(made.variant) if made.variant else config
+    return made.changes(own) or list(_misplaced(config, path, made.stage, fields))
+
+
+def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """What a file says of its making: its label and attributes, its comment, or its JSON.
+
+    Args:
+        path: an HDF5 file, a model, JSON, a page, a picture or a video.
+        whole: hold the content against the checksum too.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        LabelError: it is damaged, unreadable or none of these.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".json":
+                fields = dict(json.load(file))
+                _check_files(path.parent, fields.get("files", {}), whole=whole)
+                return fields
+            if path.suffix in (".html", ".mp4", ".png"):
+                return label.find(file.read())
+            fields = label.read(file) or {}
+            if fields and whole:
+                label.check(fields, file)
+        return fields | _attributes(path) if path.suffix == ".h5" else fields
+    except (FileNotFoundError, label.LabelError):
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise label.LabelError(f"cannot be read: {reason}") from None
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    from nsf_pipeline.data import store
+
+    return store.attributes_of(path)
+
+
+def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:
+    """Hold the files that a provenance file names against their checksums."""
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.exists():
+            raise label.LabelError(f"{path} is missing")
+        if whole and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise label.LabelError(f"{path} is damaged: it does not match its checksum")
+
+
+def _misplaced(config: Config, path: Path, stage: str, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a shard holds what its name promises."""
+    if stage not in ("policies", "rollouts", "ensembles") or not path.stem.isdecimal():
+        return
+    sharded = config.ensembles if stage == "ensembles" else config
+    number, what = int(path.stem), "states" if stage == "ensembles" else "trajectories"
+    if number >= sharded.num_shards:
+        yield f"shard {number} is left out: the settings make {sharded.num_shards}"
+        return
+    held, own = (int(fields["first"]), int(fields["stop"])), sharded.shard_range(number)
+    if held != own:
+        yield f"holds {what} {held[0]} to {held[1] - 1}, expected {own[0]} to {own[1] - 1}"

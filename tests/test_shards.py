@@ -1,0 +1,140 @@
+"""Eight shards, run for real up to the data set: what is lost, damaged or new."""
+
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import EIGHT, EIGHT_TARGETS, ROOT, contents, flip, run_eight, run_snakemake
+
+from nsf_pipeline.config import load_config
+from nsf_pipeline.data import store
+from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.provenance import Record
+from nsf_pipeline.stages import STAGES
+
+DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
+
+
+def shards(kind, numbers):
+    return {f"results/{kind}/{number:05d}.h5" for number in numbers}
+
+
+def jobs(done):
+    """How many jobs of each rule ran, all without fault."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stderr, re.MULTILINE))
+
+
+@pytest.fixture
+def folder(eight, tmp_path):
+    return Path(shutil.copytree(eight, tmp_path / "run"))
+
+
+def test_one_deleted_shard_of_eight_is_one_job(folder):
+    before = contents(folder)
+    (folder / "results/rollouts/00003.h5").unlink()
+    assert jobs(run_eight(folder)) == {"rollouts": 1, "dataset": 1}
+    assert contents(folder) == before
+    assert jobs(run_eight(folder)) == {}
+
+
+def test_new_times_rerun_nothing_however_large_the_files(folder):
+    """As after a copy, however the times fall."""
+    for path in sorted((folder / "results").rglob("*.*"), reverse=True):  # sources come to be newer
+        path.touch()
+        time.sleep(0.01)
+    assert jobs(run_eight(folder)) == {}
+
+
+def test_more_trajectories_run_the_new_shards_alone(folder):
+    before = contents(folder)
+    more = [f"results/{kind}/00008.h5" for kind in ("policies", "rollouts")]
+    done = run_eight(folder, targets=[*EIGHT_TARGETS, *more], num_trajectories=34)
+    assert jobs(done) == {"policies": 2, "rollouts": 2, "dataset": 1}
+    after = contents(folder)
+    kept = {name for name, content in before.items() if after[name] == content}
+    assert kept == shards("policies", range(7)) | shards("rollouts", range(7))
+    assert after.keys() - before.keys() == shards("policies", [8]) | shards("rollouts", [8])
+
+
+def test_back_to_settings_of_before_without_records(folder):
+    """Stamps of the first settings are there no more, so times tell that all is to be made."""
+    before = contents(folder)
+    everything = {"policies": 8, "rollouts": 8, "dataset": 1}
+    assert jobs(run_eight(folder, seed=1)) == everything
+    assert contents(folder).keys() == before.keys()
+    assert contents(folder) != before
+    shutil.rmtree(folder / ".snakemake")
+    assert jobs(run_eight(folder)) == everything
+    assert contents(folder) == before
+
+
+def flip_the_label(path):
+    content = bytearray(path.read_bytes())
+    content[2] ^= 1
+    path.write_bytes(content)
+
+
+def another(path):
+    shutil.copyfile(path.with_name("00004.h5"), path)
+
+
+def of_another_config(path):
+    config = load_config(ROOT / "config.yaml").model_copy(update={"seed": 1, **SIZES})
+    made = Record.new(STAGES["rollouts"], config, Record.new(STAGES["policies"], config))
+    store.write(path, "rollouts", simulate(config, sample_policies(config, 12, 16)), made.fields())
+
+
+SIZES = {name: EIGHT[name] for name in ("num_trajectories", "shard_size")}
+AGAIN = "snakemake --cores 1 --force results/rollouts/00003.h5 with your other options"
+# What happens to a shard, and how the job that reads it names it.
+BAD = {
+    "truncated": (lambda path: os.truncate(path, 9000), "truncated or damaged: 8488 bytes where"),
+    "empty": (lambda path: os.truncate(path, 0), "truncated or damaged: it starts neither with"),
+    "flipped": (flip, "truncated or damaged: its content does not match its checksum"),
+    "flipped in its first bytes": (flip_the_label, "truncated or damaged: it starts neither with"),
+    "another's": (another, "expected trajectories 12 to 15, got 4 from 16"),
+    "of another config": (of_another_config, "seed was 1, is 0"),
+    "a text": (lambda path: path.write_text("shard"), "truncated or damaged: it starts neither"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_shard_is_named_by_the_job_that_reads_it(folder, case):
+    spoil, message = BAD[case]
+    good = contents(folder)
+    shard = folder / "results/rollouts/00003.h5"
+    spoil(shard)
+    done = run_eight(folder)
+    assert done.returncode == 1
+    log = (folder / "results/logs/dataset.log").read_text()
+    (line,) = (line for line in log.splitlines() if line.startswith("nsf_pipeline: "))
+    assert line in done.stdout
+    assert line.startswith("nsf_pipeline: results/rollouts/00003.h5: ")
+    assert message in line
+    assert AGAIN in line
+    assert "Traceback" not in done.stdout
+    # What it would have been made into is gone: no wrong number stands anywhere.
+    left = contents(folder)
+    assert good.keys() - left.keys() == DATASET
+    assert {name for name in left if left[name] != good[name]} == {"results/rollouts/00003.h5"}
+    again = run_snakemake(
+        folder, "--force", "results/rollouts/00003.h5", "--configfile", folder / "eight.yaml"
+    )
+    assert jobs(again) == {"rollouts": 1}
+    assert jobs(run_eight(folder)) == {"dataset": 1}
+    assert contents(folder) == good
+
+
+def test_a_bad_policy_shard_costs_no_other_rollouts(folder):
+    good = contents(folder)
+    flip(folder / "results/policies/00003.h5")
+    done = run_eight(folder)
+    assert done.returncode == 1
+    assert "nsf_pipeline: results/policies/00003.h5: " in done.stdout
+    assert good.keys() - contents(folder).keys() == {"results/rollouts/00003.h5"}

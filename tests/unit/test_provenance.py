@@ -1,0 +1,409 @@
+"""Records and digests: what changes them, and what must not."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nsf_pipeline import provenance
+from nsf_pipeline.config import Config
+from nsf_pipeline.files import FileError
+from nsf_pipeline.provenance import Record, fingerprint_of, modules_from, require_current
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stamps import Stamps
+
+PAGES = {"table_page", "ablation_page", "video_page", "settings_page"}
+VIDEOS = {"video", "ranked_video", "prediction"}
+OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload"}
+WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
+WITHOUT_JAX -= {"prediction"}
+EVERY = set(STAGES)
+SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS}
+SCORED = {"evaluate", "compare"}
+# What follows from the settings of any stage before it; the settings' page, of all.
+OF_SETTINGS = EVERY - {"settings_page"}
+FROM_SPEED = {"speed", "ablation_page"}
+FROM_COMPARE = {"compare", *FROM_SPEED}
+FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
+FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE}
+FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
+AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
+# A setting of every section, another value, and the stages that it makes stale.
+SETTINGS = {
+    "seed": (1, OF_SETTINGS),
+    "num_trajectories": (60_000, AFTER_ROLLOUTS),
+    "shard_size": (250, OF_SETTINGS),
+    "dmp.phase_decay": (3.0, OF_SETTINGS),
+    "policies.duration": ((1.0, 3.5), OF_SETTINGS),
+    "simulation.action_noise_std": (4.0, OF_SETTINGS - {"policies"}),
+    "dataset.test_fraction": (0.2, AFTER_ROLLOUTS),
+    "model.autonomous": (True, FROM_TRAIN),
+    "model.flow.depth": (3, FROM_TRAIN),
+    "training.steps": (13_000, FROM_TRAIN),
+    "wandb.mode": ("disabled", {"upload"}),
+    "runtime.data_memory": (1, set()),
+    "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
+    "ensembles.num_members": (32, FROM_ENSEMBLES),
+    "evaluation.num_samples": (64, FROM_EVALUATE),
+    "variants": ({}, FROM_COMPARE),
+    "speed.rounds": (9, FROM_SPEED),
+    "videos.trajectories": ((5,), set()),
+}
+
+
+def changed(config, name, value):
+    first, _, rest = name.partition(".")
+    value = changed(getattr(config, first), rest, value) if rest else value
+    return config.model_copy(update={first: value})
+
+
+def digests(config=None):
+    return {name: stage.digest(config or Config()) for name, stage in STAGES.items()}
+
+
+def stale(before, after):
+    return {stage for stage in STAGES if before[stage] != after[stage]}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_makes_stale_its_stage_and_what_follows(name):
+    value, expected = SETTINGS[name]
+    assert stale(digests(), digests(changed(Config(), name, value))) == {
+        *expected,
+        "settings_page",
+    }
+
+
+def test_every_section_is_some_stages():
+    assert {name.partition(".")[0] for name in SETTINGS} == set(Config.model_fields)
+    assert sorted(STAGES["settings_page"].reads) == sorted(Config.model_fields)
+    others = [stage for name, stage in STAGES.items() if name != "settings_page"]
+    # How training runs and which videos there are shape no result.
+    read = {name for stage in others for name in stage.reads}
+    assert read | {"runtime", "videos"} == set(Config.model_fields)
+
+
+def test_digests_are_sixteen_digits_and_differ():
+    found = digests()
+    assert len(set(found.values())) == len(STAGES)
+    assert all(len(digits) == 16 and int(digits, 16) >= 0 for digits in found.values())
+
+
+def test_a_stage_cannot_read_what_it_does_not_declare():
+    view = STAGES["rollouts"].view(Config())
+    assert view.simulation == Config().simulation
+    assert view.runtime == Config().runtime
+    with pytest.raises(AttributeError):
+        _ = view.training
+    assert Config().training  # of others, nothing is taken
+
+
+@pytest.fixture(scope="module")
+def unedited():
+    """The digests of the code as it is."""
+    return digests()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package to edit; `provenance` looks there instead."""
+    copy = tmp_path / "nsf_pipeline"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def forget():
+    """A new process would have read nothing yet."""
+    for remembered in (
+        provenance._tree,
+        provenance._module_digest,
+        provenance._imports,
+        modules_from,
+    ):
+        remembered.cache_clear()
+
+
+def edit(path, change=lambda text: text + "\nEDITED = True\n"):
+    path.write_bytes(change(path.read_bytes().decode()).encode())
+    forget()
+
+
+# A module, and the stages whose code imports it, near or far.
+MODULES = {
+    "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
+    "data/policies.py": {"policies"},
+    "data/randomness.py": EVERY - PAGES - {"upload"},
+    "dmp.py": EVERY - {"dataset", "picture", *PAGES},
+    "pusht/geometry.py": EVERY - {"dataset", *PAGES},
+    "pusht/simulator.py": EVERY - {"dataset", "picture", "train", "upload", *PAGES},
+    "data/rollouts.py": SIMULATED,
+    "data/merge.py": EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES},
+    "data/store.py": EVERY - PAGES - {"upload"},
+    "timing.py": EVERY - {"policies", *PAGES},
+    "data/transitions.py": {"train", *OF_MODELS} - {"upload"},
+    "flow/losses.py": {"train", *OF_MODELS},
+    "data/streaming.py": {"train"},
+    "training/fitting.py": {"train"},
+    "training/pusht.py": {"train"},
+    "stages/train.py": {"train"},
+    "training/checkpoints.py": set(),
+    "training/curves.py": set(),
+    "training/progress.py": set(),
+    "training/stopping.py": set(),
+    "evaluation/__init__.py": {"ensembles", "prediction", "evaluate", "compare", "speed"},
+    "evaluation/ensembles.py": {"ensembles"},
+    "evaluation/comparison.py": SCORED,
+    "evaluation/metrics.py": {*SCORED, "speed"},
+    "evaluation/predictors.py": SCORED,
+    "evaluation/states.py": {*SCORED, "speed"},
+    "evaluation/speed.py": {"speed"},
+    "stages/evaluate.py": SCORED,
+    "stages/upload.py": {"upload"},
+    "pusht/video.py": VIDEOS,
+    "data/recording.py": VIDEOS,
+    "evaluation/prediction.py": {"prediction"},
+    "stages/pages.py": PAGES,
+    "data/picture.py": {"picture"},
+    "model/file.py": {"train", *OF_MODELS},
+    "paths.py": set(),
+    "config.py": set(),
+    "tracking.py": set(),
+    "provenance.py": set(),
+    "stages/__init__.py": set(),
+    "cli.py": set(),
+    "__init__.py": set(),
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_edit_changes_the_stages_that_import_it(module, unedited, package):
+    edit(package / module)
+    assert stale(unedited, digests()) == MODULES[module]
+
+
+def commented(text):
+    return "# Another comment.\n" + text.replace("\n\n", "\n\n# And one more.\n", 1)
+
+
+def reworded(text):
+    """Every docstring another: of the module, of classes, functions and attributes."""
+    lines = text.split("\n")
+    found = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    for node in sorted(found, key=lambda node: -node.lineno):
+        lines[node.lineno - 1 : node.end_lineno] = [" " * node.col_offset + "'Other words.'", ""]
+    return "\n".join(lines)
+
+
+HARMLESS = {
+    "line ends": lambda text: text.replace("\n", "\r\n"),
+    "comments": commented,
+    "docstrings": reworded,
+    "nothing but the time": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_what_changes_no_behaviour_changes_no_digest(change, unedited, package):
+    for path in package.rglob("*.py"):
+        edit(path, HARMLESS[change])
+        os.utime(path, (0, 0))
+    assert digests() == unedited
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("1", "2"), ("a + b", "a - b"), ('"x"', '"y"'), ("f(a, b)", "f(b, a)"), ("1", "1.0")],
+)
+def test_what_changes_behaviour_changes_the_digest(before, after, package):
+    edit(package / "dmp.py", lambda text: f"{text}\nLAST = {before}\n")
+    first = digests()
+    edit(package / "dmp.py", lambda text: text.replace(f"LAST = {before}", f"LAST = {after}"))
+    assert "policies" in stale(first, digests())
+
+
+def test_a_new_import_is_followed(unedited, package):
+    (package / "extra.py").write_text("VALUE = 1\n")
+    forget()
+    assert digests() == unedited
+    edit(package / "data/rollouts.py", lambda text: text + "\nfrom nsf_pipeline import extra\n")
+    imported = digests()
+    edit(package / "extra.py")
+    assert stale(imported, digests()) == MODULES["data/rollouts.py"]
+
+
+def test_imports_in_a_circle_end(package):
+    edit(package / "dmp.py", lambda text: text + "\nimport nsf_pipeline.data.policies\n")
+    assert modules_from("nsf_pipeline.stages.policies")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_starts_at_a_module_and_reaches_others(stage):
+    found = STAGES[stage].modules()
+    assert STAGES[stage].module in found
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("stage", sorted(WITHOUT_JAX))
+def test_simulation_reaches_no_module_that_imports_jax(stage):
+    for name in STAGES[stage].modules():
+        for node in ast.walk(provenance._tree(name) or ast.Module([], [])):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            tops = {imported.partition(".")[0] for imported in names}
+            assert not tops & {"jax", "equinox", "optax", "wandb"}, name
+
+
+def test_simulation_runs_without_jax():
+    modules = sorted({STAGES[stage].module for stage in WITHOUT_JAX})
+    code = "\n".join(f"import {module}" for module in modules)
+    code += "\nimport sys; print(*{'jax', 'equinox', 'wandb'} & sys.modules.keys())"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(provenance.PACKAGE).parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == ""
+
+
+def test_no_import_of_the_package_is_relative():
+    """`provenance` follows absolute imports alone."""
+    for path in provenance.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+# Records, which files carry.
+
+
+def chain(config):
+    """Records of a policy shard, its rollouts and their data set."""
+    policies = Record.new(STAGES["policies"], config)
+    rollouts = Record.new(STAGES["rollouts"], config, policies)
+    return policies, rollouts, Record.new(STAGES["dataset"], config, rollouts)
+
+
+def test_a_record_holds_what_shaped_the_sources_too():
+    policies, rollouts, dataset = chain(Config())
+    assert policies.settings.keys() == {"seed", "shard_size", "dmp", "policies"}
+    assert rollouts.settings.keys() == {*policies.settings, "simulation"}
+    assert dataset.settings.keys() == {*rollouts.settings, "num_trajectories", "dataset"}
+    assert policies.modules.items() < rollouts.modules.items() < dataset.modules.items()
+    assert len({made.fingerprint for made in (policies, rollouts, dataset)}) == 3
+
+
+def test_a_record_comes_back_from_the_fields_of_a_file():
+    *_, made = chain(Config())
+    assert Record.read(made.fields()) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("policies.duration", (1.0, 3.5), "policies.duration was [1.0, 3.6], is [1.0, 3.5]"),
+        ("simulation.action_noise_std", 4.0, "simulation.action_noise_std was 8.0, is 4.0"),
+        ("dataset.test_fraction", 0.2, "dataset.test_fraction was 0.1, is 0.2"),
+        ("training.steps", 5, ""),
+    ],
+)
+def test_a_file_is_stale_for_what_shaped_its_sources(name, value, what):
+    *_, made = chain(Config())
+    assert made.changes(changed(Config(), name, value)) == [what] * bool(what)
+
+
+def test_of_settings_that_a_job_was_not_given_it_does_not_judge():
+    *_, made = chain(Config())
+    given = changed(changed(Config(), "seed", 1), "dmp.n_basis", 4).only("seed")
+    assert made.changes(given) == ["seed was 0, is 1"]
+
+
+def test_a_file_of_other_code_is_stale(package):
+    *_, made = chain(Config())
+    edit(package / "data/policies.py", commented)
+    assert made.changes(Config()) == []
+    edit(package / "data/policies.py")
+    assert made.changes(Config()) == ["nsf_pipeline.data.policies changed"]
+    (package / "data/policies.py").unlink()
+    forget()
+    assert made.changes(Config()) == ["nsf_pipeline.data.policies is gone"]
+
+
+def test_a_setting_that_came_since_is_named():
+    *_, made = chain(Config())
+    del made.settings["dmp"]["n_basis"]
+    old = Record("dataset", made.settings, made.modules, "of before")
+    assert old.changes(Config()) == ["dmp.n_basis was not there, is 6"]
+
+
+def test_a_fingerprint_that_does_not_follow_is_refused():
+    *_, made = chain(Config())
+    other = Record(made.stage, made.settings, made.modules, "0" * 16)
+    (line,) = other.changes(Config())
+    assert line.startswith(f"made by other settings or code (fingerprint {'0' * 16}, now ")
+    assert made.fingerprint == fingerprint_of(made.settings, made.modules)
+
+
+def test_the_first_changes_are_named_and_how_to_make_the_file_again():
+    *_, made = chain(Config())
+    config = Config()
+    for name, value in [
+        ("seed", 1),
+        ("dmp.n_basis", 4),
+        ("dmp.phase_decay", 3.0),
+        ("policies.goal_x", (50.0, 100.0)),
+    ]:
+        config = changed(config, name, value)
+    with pytest.raises(FileError) as caught:
+        require_current("some where.h5", made, config)
+    assert str(caught.value) == (
+        "some where.h5: dmp.n_basis was 6, is 4; dmp.phase_decay was 4.0, is 3.0; policies.goal_x "
+        "was [40.0, 472.0], is [50.0, 100.0]; and 1 more; if the workflow made it, snakemake "
+        "--cores 1 --force 'some where.h5' with your other options makes it again"
+    )
+    assert require_current("some where.h5", made, None) == made
+
+
+# Stamps, which show a change to Snakemake.
+
+
+def test_a_stamp_is_written_once_and_named_by_what_it_holds(tmp_path, package):
+    (first,) = {Stamps(Config(), tmp_path).of(STAGES["train"]) for _ in range(2)}
+    path = Path(first)
+    written = path.stat().st_mtime_ns
+    assert Stamps(Config(), tmp_path).of(STAGES["train"]) == first
+    other = Stamps(changed(Config(), "training.steps", 5), tmp_path).of(STAGES["train"])
+    edit(package / "training/fitting.py")
+    edited = Stamps(Config(), tmp_path).of(STAGES["train"])
+    assert len({first, other, edited}) == 3
+    assert path.stat().st_mtime_ns == written
+    assert Path(other).parent == path.parent
+
+
+def test_a_run_removes_the_stamps_of_other_settings_of_its_own_stages(tmp_path):
+    before, now = Stamps(Config(), tmp_path), Stamps(Config(seed=1), tmp_path)
+    kept = [before.of(STAGES["evaluate"]), before.of(STAGES["train"], variant="gaussian")]
+    gone = [before.of(STAGES["train"])]
+    kept += [now.of(STAGES["train"]), now.of(STAGES["policies"], trajectories=5)]
+    now.drop_others()
+    assert sorted(map(str, tmp_path.rglob("*.json"))) == sorted(kept)
+    assert not Path(gone[0]).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_left_to_snakemake(tmp_path):
+    (tmp_path / "file").touch()
+    path = Stamps(Config(), tmp_path / "file").of(STAGES["train"])
+    assert not Path(path).exists()

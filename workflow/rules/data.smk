@@ -1,0 +1,96 @@
+# From the settings to the data set and its picture.
+
+
+rule policies:
+    input:
+        stamp=policy_stamp,
+    output:
+        policies=paths.POLICIES,
+    log:
+        log_of("policies/{shard}"),
+    benchmark:
+        benchmark_of("policies/{shard}")
+    conda:
+        "../../envs/simulation.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
+        stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
+    shell:
+        "(set -x; python -m nsf_pipeline policies --config {input.stamp:q} --first {params.first} "
+        "--stop {params.stop} --output {output.policies:q}) 2>&1 | tee {log:q}"
+
+
+rule rollouts:
+    input:
+        stamp=stamp_of("rollouts"),
+        policies=paths.POLICIES,
+    output:
+        rollouts=paths.ROLLOUTS,
+    log:
+        log_of("rollouts/{shard}"),
+    benchmark:
+        benchmark_of("rollouts/{shard}")
+    conda:
+        "../../envs/simulation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    shell:
+        "(set -x; python -m nsf_pipeline rollouts --config {input.stamp:q} --policies {input.policies:q} "
+        "--output {output.rollouts:q}) 2>&1 | tee {log:q}"
+
+
+rule dataset:
+    input:
+        stamp=stamp_of("dataset"),
+        rollouts=expand(paths.ROLLOUTS, shard=SHARDS),
+    output:
+        dataset=paths.DATASET,
+        metadata=paths.METADATA,
+    log:
+        log_of("dataset"),
+    benchmark:
+        benchmark_of("dataset")
+    conda:
+        "../../envs/simulation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        # The shards' folder, so that the command stays short however many there are.
+        folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
+    shell:
+        "(set -x; python -m nsf_pipeline dataset --config {input.stamp:q} --rollouts {params.folder:q} "
+        "--output {output.dataset:q} --metadata {output.metadata:q}) 2>&1 | tee {log:q}"
+
+
+rule picture:
+    input:
+        stamp=stamp_of("picture"),
+        dataset=paths.DATASET,
+    output:
+        figure=report(
+            paths.PICTURE,
+            caption="../report/picture.rst",
+            category="Data",
+            labels={"result": "Picture of the data set"},
+        ),
+    log:
+        log_of("picture"),
+    benchmark:
+        benchmark_of("picture")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "(set -x; python -m nsf_pipeline picture --config {input.stamp:q} --dataset {input.dataset:q} "
+        "--output {output.figure:q}) 2>&1 | tee {log:q}"

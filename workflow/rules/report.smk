@@ -1,0 +1,102 @@
+# Pages for the report, which shows pictures and HTML and offers all else for download.
+
+
+rule table_page:
+    input:
+        stamp=stamp_of("table_page"),
+        tables=[rules.evaluate.output.text],
+        provenance=[rules.evaluate.output.provenance],
+    output:
+        page=report(
+            paths.PAGE.format(page="tables"),
+            caption="../report/tables.rst",
+            category="Evaluation",
+            labels={"result": "Tables"},
+        ),
+    log:
+        log_of("report/tables"),
+    benchmark:
+        benchmark_of("report/tables")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        provenance=lambda wildcards, input: [f"--provenance={path}" for path in input.provenance],
+    shell:
+        "(set -x; python -m nsf_pipeline table-page --config {input.stamp:q} {params.provenance:q} "
+        "--output {output.page:q} {input.tables:q}) 2>&1 | tee {log:q}"
+
+
+use rule table_page as ablation_page with:
+    input:
+        stamp=stamp_of("ablation_page"),
+        tables=[rules.compare.output.text, rules.speed.output.text],
+        provenance=[rules.compare.output.provenance, rules.speed.output.provenance],
+    output:
+        page=report(
+            paths.PAGE.format(page="ablations"),
+            caption="../report/tables.rst",
+            category="Ablations",
+            labels={"result": "Tables"},
+        ),
+    log:
+        log_of("report/ablations"),
+    benchmark:
+        benchmark_of("report/ablations")
+
+
+rule video_page:
+    input:
+        stamp=video_page_stamp,
+        videos=[
+            *expand(paths.PREDICTION, place=PREDICTIONS),
+            *expand(paths.VIDEO, trajectory=VIDEOS),
+        ],
+    output:
+        page=report(
+            paths.PAGE.format(page="videos"),
+            caption="../report/videos.rst",
+            category="Videos",
+            labels={"result": "Videos"},
+        ),
+    log:
+        log_of("report/videos"),
+    benchmark:
+        benchmark_of("report/videos")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "(set -x; python -m nsf_pipeline video-page --config {input.stamp:q} --output {output.page:q} "
+        "{input.videos:q}) 2>&1 | tee {log:q}"
+
+
+rule settings_page:
+    input:
+        stamp=stamp_of("settings_page"),
+    output:
+        page=report(
+            paths.PAGE.format(page="settings"),
+            caption="../report/settings.rst",
+            category="Configuration",
+            labels={"result": "Settings"},
+        ),
+    log:
+        log_of("report/settings"),
+    benchmark:
+        benchmark_of("report/settings")
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    shell:
+        "(set -x; python -m nsf_pipeline settings-page --config {input.stamp:q} "
+        "--output {output.page:q}) 2>&1 | tee {log:q}"
