@@ -3,6 +3,8 @@
 # Any Python 3.11, 3.12 or 3.13 will do.
 PYTHON ?= python3
 CORES ?= all
+# Workers that tests run in.
+WORKERS ?= auto
 # One or more of cuda, explore, slurm, test.
 EXTRA ?=
 
@@ -15,19 +17,25 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
-.PHONY: model test setup lock clean help
+.PHONY: model check test static setup lock clean help
 
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
 
-test: .venv/.installed-test .venv/pymunk7  ## run all that CI runs
+check: static  ## static checks and the tests that run in one process: some minutes
+	python -m pytest -n $(WORKERS) tests/unit
+
+test: static .venv/pymunk7  ## all that CI runs
+	PYTHONPATH=.venv/pymunk7 PYMUNK=7 python -m pytest -n $(WORKERS) $(SIMULATION_TESTS)
+	python -m pytest -n $(WORKERS)
+
+static: .venv/.installed-test  ## format, lint, types, and which room imports which
 	ruff format --check
 	ruff check
 	mypy
+	lint-imports
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	PYTHONPATH=.venv/pymunk7 PYMUNK=7 python -m pytest $(SIMULATION_TESTS)
-	python -m pytest
 
 setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda explore slurm test" adds any of these
 	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'

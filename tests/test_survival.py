@@ -11,7 +11,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, merged, run, run_verb
+from conftest import ROOT, flip, merged, run, run_verb
 
 SETTINGS = {
     "num_trajectories": 60,
@@ -33,7 +33,7 @@ SETTINGS = {
     "runtime": {"checkpoint_seconds": 0},
     "wandb": {"mode": "disabled"},
 }
-KILLS = 10
+KILLS = 4
 PROMPT = 10.0
 """s within which SIGTERM must have ended training."""
 
@@ -100,13 +100,27 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(shared):
     training = Training(shared, shared / "results/dataset.h5")
-    training.printed = training.finish()
+    training.finish()
     return training
 
 
 @pytest.fixture
 def training(undisturbed, tmp_path):
     return Training(tmp_path, undisturbed.dataset)
+
+
+@pytest.fixture(scope="module")
+def stopped(undisturbed, tmp_path_factory):
+    """What was left of a training that was stopped at work, and what it printed; read only."""
+    training = Training(tmp_path_factory.mktemp("stopped"), undisturbed.dataset)
+    return training.metrics.parent, training.stopped_at_work()
+
+
+@pytest.fixture
+def halfway(stopped, training):
+    """A training to go on with."""
+    shutil.copytree(stopped[0], training.metrics.parent)
+    return training
 
 
 def history(training):
@@ -122,16 +136,21 @@ def assert_same(training, undisturbed):
 
 def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, training):
     """SIGKILL at any moment: importing, loading, stepping, validating, writing."""
-    moments = random.Random(0)
+    moments = random.Random()  # others each time; a failure prints which
     started = time.monotonic()
     training.finish()
     whole = time.monotonic() - started
     shutil.rmtree(training.folder / "results")
-    kills, steps = 0, set()
+    kills, told, steps = 0, [], set()
     while kills < KILLS:
         process = training.start()
+        if kills % 2:  # at work: some time after its next checkpoint
+            before = training.checkpoints()
+            while training.checkpoints() == before and process.poll() is None:
+                time.sleep(0.02)
+        told.append(moments.uniform(0.0, 1.0) if kills % 2 else moments.uniform(0.1, 1.0) * whole)
         try:
-            printed, _ = process.communicate(timeout=moments.uniform(0.3, 1.0) * whole)
+            printed, _ = process.communicate(timeout=told[-1])
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -142,21 +161,21 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, training
             assert_same(training, undisturbed)
             shutil.rmtree(training.folder / "results")
         assert len(training.checkpoints()) <= 3  # two, and the next before the last is removed
-    assert len(steps) > 2, "no run was killed at work"
+    assert len(steps) > 1, (told, "no run was killed at work")
     training.finish()
     assert_same(training, undisturbed)
     left = {path.suffix for path in (training.folder / "results").rglob("*") if path.is_file()}
     assert left == {".eqx", ".csv", ".png", ".checkpoint"}  # and no temporary file
 
 
-def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, training):
-    printed = training.stopped_at_work()
-    *_, newest = training.checkpoints()
+def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, stopped, halfway):
+    _, printed = stopped
+    *_, newest = halfway.checkpoints()
     step = int(newest.stem)
     assert printed.splitlines()[-1] == f"nsf_pipeline: stopped at step {step} of 1500"
-    printed = training.finish()
+    printed = halfway.finish()
     assert f"going on from step {step}: " in printed
-    assert_same(training, undisturbed)
+    assert_same(halfway, undisturbed)
 
 
 def test_sigterm_to_all_of_a_job_keeps_its_code(training):
@@ -187,26 +206,22 @@ def test_sigterm_while_compiling_is_obeyed_in_time(training):
     assert not other.model.exists()
 
 
-def test_a_damaged_checkpoint_is_passed_over(undisturbed, training):
-    training.stopped_at_work()
-    before, newest = training.checkpoints()[-2:]
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
-    printed = training.finish()
-    assert f"{newest.relative_to(training.folder)}: not a sound checkpoint: " in printed
+def test_a_damaged_checkpoint_is_passed_over(undisturbed, halfway):
+    before, newest = halfway.checkpoints()[-2:]
+    flip(newest)
+    printed = halfway.finish()
+    assert f"{newest.relative_to(halfway.folder)}: not a sound checkpoint: " in printed
     assert f"going on from step {int(before.stem)}: " in printed
-    assert_same(training, undisturbed)
+    assert_same(halfway, undisturbed)
 
 
-def test_without_a_sound_checkpoint_it_starts_afresh(undisturbed, training):
-    training.stopped_at_work()
-    for path in training.checkpoints():
+def test_without_a_sound_checkpoint_it_starts_afresh(undisturbed, halfway):
+    for path in halfway.checkpoints():
         path.write_bytes(path.read_bytes()[:1000])
-    printed = training.finish()
+    printed = halfway.finish()
     assert printed.count("truncated or damaged") == 2
     assert "going on" not in printed
-    assert_same(training, undisturbed)
+    assert_same(halfway, undisturbed)
 
 
 def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training):
@@ -233,7 +248,6 @@ def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
 def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
     printed = training.finish("--data-memory", "0", "--checkpoint-seconds", "300")
     assert "starts, streamed from the file" in printed
-    assert "starts, in memory" in undisturbed.printed
     assert_same(training, undisturbed)
 
 
