@@ -12,6 +12,7 @@ min_version("9.20")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
+os.environ["PYTHONSAFEPATH"] = "1"  # and not what lies in the run's folder
 for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
@@ -46,4 +47,4 @@ rule all:
         predictions=expand(rules.predictions.output, place=PREDICTIONS),
         pages=[rules.table_page.output, rules.settings_page.output],
         video_page=rules.video_page.output if VIDEOS + PREDICTIONS else [],
-        upload=rules.upload.output if SETTINGS.wandb.mode != "disabled" else [],
+        upload=rules.upload.output if WANDB_MODE != "disabled" else [],

@@ -6,7 +6,7 @@ Each imports its stage when it runs, so that jobs start fast and simulate withou
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -57,6 +57,9 @@ Variants = Annotated[
     typer.Option(
         metavar="NAME=PATH", help="Another model, and its name in the tables; repeatable."
     ),
+]
+Provenance = Annotated[
+    Path | None, typer.Option(help="JSON that says what made the scores; without, any will do.")
 ]
 Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
@@ -113,6 +116,7 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*arguments: object, **options: object) -> None:
+            _spare_sources(options)
             try:
                 function(*arguments, **options)
             except KeyboardInterrupt:
@@ -122,6 +126,27 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
         return run
 
     return register
+
+
+WRITTEN = ("output", "metadata", "metrics", "curves")
+"""Options that name what is written; every other path is read."""
+
+
+def _spare_sources(options: Mapping[str, object]) -> None:
+    """Refuse to write over what is read, or over a file of a folder that is read."""
+    written: list[tuple[str, Path]] = []
+    read: list[Path] = []
+    for name, value in options.items():
+        several = value if isinstance(value, list) else [value]
+        named = [path for path in several if isinstance(path, Path)]
+        if name in WRITTEN:
+            written += [(name, path) for path in named]
+        else:
+            read += [path.resolve() for path in named]
+    for name, path in written:
+        place = path.resolve()
+        if place.is_file() and not {place, place.parent}.isdisjoint(read):
+            raise UserError(f"--{name} {path}: that file is read; name another")
 
 
 @_verb("generate-data", "--config my.yaml --jobs 4")
@@ -159,14 +184,17 @@ def _rollouts(
     policies: Annotated[Path, typer.Option(help="Policy shard.")],
     output: Output,
     config: Settings = CONFIG,
+    first: Annotated[
+        int | None, typer.Option(min=0, help="First trajectory that they must be of.")
+    ] = None,
+    stop: Annotated[int | None, typer.Option(min=1, help="One past their last.")] = None,
 ) -> None:
     """Run a shard of policies in the simulator."""
     settings = load_config(config)
-    if output.resolve() == policies.resolve():
-        raise UserError(f"--output {output} is the policy shard itself; name another file")
     from nsf_pipeline.stages import rollouts
 
-    rollouts.run(settings, policies, output)
+    span = None if first is None or stop is None else (first, stop)
+    rollouts.run(settings, policies, output, span)
 
 
 @_verb("dataset", "--config my.yaml")
@@ -228,11 +256,13 @@ def _train(
 ) -> None:
     """Train the model, or a variant of it, on a data set."""
     settings = load_config(config)
-    if variant and variant not in settings.variant_names:
-        raise UserError(
-            f"--variant {variant}: no such variant; expected one of "
-            f"{', '.join(settings.variant_names) or 'none, for the settings have none'}"
-        )
+    if variant and "variants" in settings.held:  # a variant's stamp has its settings
+        if variant not in settings.variant_names:
+            raise UserError(
+                f"--variant {variant}: no such variant; expected one of "
+                f"{', '.join(settings.variant_names) or 'none, for the settings have none'}"
+            )
+        settings = settings.variant(variant)
     given = {"checkpoint_seconds": checkpoint_seconds, "data_memory": data_memory}
     changes = {name: value for name, value in given.items() if value is not None}
     runtime = settings.runtime.model_copy(update=changes)
@@ -243,7 +273,7 @@ def _train(
 
     try:
         train.run(
-            settings.variant(variant) if variant else settings,
+            settings,
             dataset,
             output or Path(paths.of_variant(paths.MODEL, variant)),
             metrics or Path(paths.of_variant(paths.METRICS, variant)),
@@ -288,13 +318,19 @@ def _evaluate(
     ensembles: Ensembles = ENSEMBLE_SHARDS,
     output: Annotated[
         Path | None,
-        typer.Option(help=f"Folder ({paths.EVALUATION}; with variants, {paths.ABLATIONS})."),
+        typer.Option(help=f"Folder ({paths.EVALUATION}; with variants, {paths.COMPARISON})."),
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Score a model on the test split; with variants, as `compare` does."""
-    stage, usual = ("compare", paths.ABLATIONS) if variant else ("evaluate", paths.EVALUATION)
-    _score(stage, config, model, variant, dataset, ensembles, output or Path(usual), threads)
+    """Score a model on the test split, alone or beside others."""
+    stage, usual = ("compare", paths.COMPARISON) if variant else ("evaluate", paths.EVALUATION)
+    folder = output or Path(usual)
+    for taken in {paths.EVALUATION, paths.ABLATIONS} - {usual}:
+        if folder.resolve() == Path(taken).resolve():
+            raise UserError(
+                f"--output {folder}: the workflow keeps other reports there; name another"
+            )
+    _score(stage, config, model, variant, dataset, ensembles, folder, threads)
 
 
 @_verb("compare", "--variant gaussian=results/variants/gaussian/model.eqx")
@@ -307,7 +343,15 @@ def _compare(
     output: Folder = Path(paths.ABLATIONS),
     threads: Threads = None,
 ) -> None:
-    """Score a model and variants of it side by side on the test split."""
+    """Score a model and all variants that the settings name side by side, as the workflow does."""
+    wanted = load_config(config).variant_names
+    given = variant or [f"{n}={paths.of_variant(paths.MODEL, n)}" for n in wanted]
+    if sorted(_variants(given)) != sorted(wanted):
+        raise UserError(
+            f"--variant: expected all variants of the settings, {', '.join(wanted) or 'none'}; "
+            "`evaluate` compares any"
+        )
+    variant = given
     _score("compare", config, model, variant, dataset, ensembles, output, threads)
 
 
@@ -337,6 +381,7 @@ def _speed(
     scores: Annotated[
         Path, typer.Option(help="Table of the scores that costs are drawn against.")
     ] = Path(paths.ABLATIONS, paths.SCORES["table"]),
+    provenance: Provenance = None,
     output: Folder = Path(paths.ABLATIONS),
     threads: Threads = None,
 ) -> None:
@@ -345,7 +390,7 @@ def _speed(
     _before_jax(threads)
     from nsf_pipeline.stages import speed
 
-    speed.run(settings, model, variants, dataset, scores, output, threads)
+    speed.run(settings, model, variants, dataset, scores, provenance, output, threads)
 
 
 @_verb("upload", "--config my.yaml --video results/videos/best.mp4")
@@ -356,6 +401,7 @@ def _upload(
     table: Annotated[Path, typer.Option(help="Scores.")] = Path(
         paths.EVALUATION, paths.SCORES["table"]
     ),
+    provenance: Provenance = None,
     video: Annotated[list[Path], typer.Option(help="A video; repeatable.")] = [],  # noqa: B006
     output: Output = Path(paths.UPLOAD),
 ) -> None:
@@ -363,7 +409,7 @@ def _upload(
     settings = load_config(config)
     from nsf_pipeline.stages import upload
 
-    upload.run(settings, model, metrics, table, video, output)
+    upload.run(settings, model, metrics, table, provenance, video, output)
 
 
 @_verb("video", "--source results/dataset.h5 --trajectory best --output best.mp4")
@@ -415,6 +461,8 @@ def _table_page(
 ) -> None:
     """Show Markdown tables of the evaluation as HTML."""
     settings = _matching(config)
+    if provenance and len(provenance) != len(tables):
+        raise UserError(f"--provenance: expected one for each of {len(tables)} tables, in order")
     from nsf_pipeline.stages import pages
 
     pages.tables(settings, tables, provenance, output)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import yaml
 from pydantic import (
@@ -385,6 +385,16 @@ class VideoConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Config.model_fields:
+                raise ConfigError(
+                    f"the settings given have no {name}: they are the stamp of another stage; give "
+                    "all settings, or this stage's stamp"
+                )
+            return super().__getattr__(name)
+
     seed: int = Field(default=0, ge=0, lt=2**63)
     """All randomness follows from it."""
     num_trajectories: int = Field(default=50_000, ge=1)
@@ -450,6 +460,11 @@ class Config(Section):
         for name in view.held - set(names):
             del view.__dict__[name]
         return view
+
+    def shard_size_of(self, shard: int) -> int:
+        """Trajectories of a shard: the last one may have fewer."""
+        first, stop = self.shard_range(shard)
+        return stop - first
 
     @property
     def held(self) -> set[str]:

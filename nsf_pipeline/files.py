@@ -33,6 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
         FileError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: cannot write it: it is a folder; name a file")
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BufferedIOBase, RawIOBase
 from typing import Any
 
@@ -84,11 +85,11 @@ def find(content: bytes) -> dict[str, Any]:
         LabelError: there is none.
     """
     _, mark, rest = content.partition(MARK)
-    try:
-        fields: dict[str, Any] = json.JSONDecoder().raw_decode(rest.decode("utf-8", "replace"))[0]
-    except ValueError:
-        mark = b""
-    if not mark:
+    fields = None
+    if mark:
+        with suppress(ValueError):
+            fields = json.JSONDecoder().raw_decode(rest.decode("utf-8", "replace"))[0]
+    if not isinstance(fields, dict):
         raise LabelError("truncated or damaged: it has no label")
     return fields
 

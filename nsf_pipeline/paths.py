@@ -1,5 +1,7 @@
 """Where the files of a run lie, seen from its folder. Rules and verbs take them from here."""
 
+from pathlib import Path
+
 RESULTS = "results"
 POLICIES = "results/policies/{shard}.h5"
 ROLLOUTS = "results/rollouts/{shard}.h5"
@@ -10,8 +12,10 @@ ENSEMBLES = "results/ensembles/{shard}.h5"
 MODEL = "results/model.eqx"
 METRICS = "results/training/metrics.csv"
 CURVES = "results/training/curves.png"
+CHECKPOINTS = "checkpoints"  # beside the metrics
 EVALUATION = "results/evaluation"
 ABLATIONS = "results/ablations"
+COMPARISON = "results/comparison"  # by hand
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
 PAGE = "results/report/{page}.html"
@@ -69,6 +73,16 @@ RECORDED = (
 """Files that say what made them, the reports beside a provenance file included; sources first."""
 
 
+def below(folder: Path, path: str) -> Path:
+    """What lies at a path, where a folder takes the place of `RESULTS`."""
+    return folder / Path(path).relative_to(RESULTS)
+
+
 def shard_name(number: int) -> str:
     """Five digits."""
     return f"{number:05d}"
+
+
+def shard_in(folder: Path, number: int) -> Path:
+    """The file of a shard."""
+    return folder / f"{shard_name(number)}.h5"

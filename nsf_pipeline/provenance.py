@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -164,6 +164,8 @@ class Record:
             if self.modules[name] != modules.get(name):
                 found.append(f"{name} {'changed' if name in modules else 'is gone'}")
         own = fingerprint_of(self.settings, self.modules)
+        if not self.modules:
+            return ["it does not say what made it"]
         if not found and self.fingerprint != own:
             found = [f"made by other settings or code (fingerprint {self.fingerprint}, now {own})"]
         return found
@@ -184,6 +186,37 @@ def require_current(path: Path | str, made: Record, config: Config | None) -> Re
     if changes:
         more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
         raise FileError(f"{path}: {'; '.join(changes[:NAMED])}{more}; {again(path)}")
+    return made
+
+
+def require_reports(provenance: Path, reports: Iterable[Path], config: Config | None) -> Record:
+    """The record of reports that are about to be read, if they are whole and current.
+
+    Args:
+        provenance: JSON beside them that says what made them, with the checksum of each.
+        reports: those to read.
+        config: today's settings; without, any will do.
+
+    Raises:
+        FileError: a file cannot be read, was altered, or is not of the settings.
+    """
+    try:
+        fields = json.loads(provenance.read_bytes())
+        made, digests = Record.read(fields), dict(fields["files"])
+    except OSError as error:
+        raise FileError(f"{provenance}: cannot read it: {error.strerror}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FileError(
+            f"{provenance}: expected JSON that says what made the reports; {again(provenance)}"
+        ) from None
+    require_current(provenance, made, config)
+    for path in reports:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise FileError(f"{path}: cannot read it: {error.strerror}") from None
+        if digest != digests.get(path.name):
+            raise FileError(f"{path}: not what {provenance} says was written; {again(path)}")
     return made
 
 

@@ -24,34 +24,39 @@ class Stamps:
         self.config, self.folder = config, folder
         self._used: dict[tuple[Any, ...], Path] = {}
 
-    def of(self, stage: Stage, *, variant: str = "", **more: Any) -> str:
-        """The path of a stage's stamp, which is written if it is not there.
+    def of(self, stage: Stage, *, part: str = "", variant: str = "", **more: Any) -> str:
+        """The path of a stage's stamp, which is written if it is not there as it should be.
 
         Args:
             stage: the stage.
-            variant: of the model, for a stage that has one file each.
-            more: what else shapes a job's files, for jobs that differ from the stage's others.
+            part: of the stage's files, for those that differ from the others.
+            variant: of the model, whose settings the stamp holds.
+            more: what else shapes a job's files.
         """
-        key = (stage.name, variant, *more.items())
+        key = (stage.name, part or variant, *more.items())
         if key not in self._used:
-            config = self.config
-            if variant:  # which no other variant's changes concern
-                stage = stage._replace(reads=(*stage.reads, "variants"))
-                only = {variant: config.variants[variant]}
-                config = config.model_copy(update={"variants": only})
-            kind = "-".join([stage.name, *filter(None, [variant]), *more])
-            path = self.folder / kind / f"{stage.digest(config, **more)}{STAMP}"
-            self._used[key] = path
-            if not path.exists():
-                text = json.dumps(stage.settings(config), indent=2) + "\n"
-                # Where nothing can be written, Snakemake says what is missing.
-                with suppress(FileError), replacing(path) as beside:
-                    beside.write_text(text, encoding="utf-8")
+            config = self.config.variant(variant) if variant else self.config
+            name = f"{stage.digest(config, **more)}{STAMP}"
+            path = self._used[key] = self._folder(stage, part or variant) / name
+            text = json.dumps(stage.settings(config), indent=2) + "\n"
+            # Where nothing can be read or written, Snakemake says what is missing.
+            with suppress(FileError, OSError, ValueError):
+                if not path.exists() or path.read_text(encoding="utf-8") != text:
+                    with replacing(path) as beside:
+                        beside.write_text(text, encoding="utf-8")
         return str(self._used[key])
+
+    def has(self, stage: Stage, part: str) -> bool:
+        """Whether a part of a stage's files has, or had, a stamp of its own."""
+        return self._folder(stage, part).is_dir()
 
     def drop_others(self) -> None:
         """Remove what other settings or code left beside the stamps in use."""
         for path in self._used.values():
             for other in path.parent.glob(f"*{STAMP}"):
                 if other != path:
-                    other.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        other.unlink()
+
+    def _folder(self, stage: Stage, part: str) -> Path:
+        return self.folder / "-".join(filter(None, [stage.name, part]))

@@ -30,6 +30,16 @@ PATIENCE = 60.0
 PIPE_BYTES = 1 << 20
 
 
+def mode_of(config: WandbConfig) -> tuple[Mode, str]:
+    """The mode: `WANDB_MODE`, where it names one, else the setting; and what else it names."""
+    wanted = os.environ.get("WANDB_MODE", "")
+    known: tuple[Mode, ...] = get_args(Mode)
+    for mode in known:
+        if mode == wanted:
+            return mode, ""
+    return config.mode, wanted
+
+
 class WandbRun:
     """A run that is logged where it can be; after its first failure it stays silent.
 
@@ -56,12 +66,9 @@ class WandbRun:
         self._guest: subprocess.Popen[bytes] | None = None
         self._lines: threading.Thread | None = None
         self.id = ""
-        wanted = os.environ.get("WANDB_MODE")
-        self.mode: Mode = config.mode
-        if wanted in get_args(Mode):
-            self.mode = wanted  # type: ignore[assignment]
-        elif wanted:
-            _say(f"unknown WANDB_MODE={wanted}, so the mode is {self.mode}")
+        self.mode, unknown = mode_of(config)
+        if unknown:
+            _say(f"unknown WANDB_MODE={unknown}, so the mode is {self.mode}")
         if self.mode == "disabled":
             return
         project = os.environ.get("WANDB_PROJECT") or config.project

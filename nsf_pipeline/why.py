@@ -6,7 +6,6 @@ What is missing, `snakemake -n` says.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +20,17 @@ from nsf_pipeline.provenance import Record
 
 
 def made_in(results: Path) -> list[Path]:
-    """The files in a folder that say what made them, sources first."""
+    """The files in a folder that say what made them, sources first.
+
+    Raises:
+        FileError: there is none.
+    """
     found: list[Path] = []
     for template in paths.RECORDED:
-        pattern = re.sub(r"\{\w+\}", "*", os.path.relpath(template, paths.RESULTS))
+        pattern = re.sub(r"\{\w+\}", "*", str(paths.below(Path(), template)))
         found += sorted(results.glob(pattern))
+    if not found:
+        raise FileError(f"{results}: nothing here says what made it; expected a run's results")
     return list(dict.fromkeys(found))
 
 
@@ -91,7 +96,7 @@ def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelErr
     if made.variant and made.variant not in config.variant_names:
         return [f"variants.{made.variant} is left out"]
     own = config.variant(made.variant) if made.variant else config
-    return made.changes(own) or list(_misplaced(config, path, made.stage, fields))
+    return made.changes(own) or list(_misplaced(config, path, made, fields))
 
 
 def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
@@ -132,6 +137,8 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:
     """Hold the files that a provenance file names against their checksums."""
+    if not isinstance(digests, Mapping):
+        raise label.LabelError("what it says of its files cannot be read")
     for name, digest in digests.items():
         path = folder / name
         if not path.exists():
@@ -140,9 +147,21 @@ def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> No
             raise label.LabelError(f"{path} is damaged: it does not match its checksum")
 
 
-def _misplaced(config: Config, path: Path, stage: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    """Whether a shard holds what its name promises."""
-    if stage not in ("policies", "rollouts", "ensembles") or not path.stem.isdecimal():
+SHARDED = ("policies", "rollouts", "ensembles")
+"""Stages whose files have the folder of their name, and numbers."""
+
+
+def _misplaced(
+    config: Config, path: Path, made: Record, fields: Mapping[str, Any]
+) -> Iterator[str]:
+    """Whether a file holds what its place promises."""
+    stage, folder = made.stage, path.parent.name
+    if made.variant and made.variant not in path.parts:
+        yield f"it is of the variant {made.variant}"
+    if folder in SHARDED and folder != stage:
+        yield f"it holds {stage}"
+        return
+    if stage not in SHARDED or not path.stem.isdecimal():
         return
     sharded = config.ensembles if stage == "ensembles" else config
     number, what = int(path.stem), "states" if stage == "ensembles" else "trajectories"

@@ -48,6 +48,8 @@ PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
 EVALUATE = ("evaluate", *CONFIGURED["evaluate"])
 VIDEO = ("video", "--source", "shard.h5", "--trajectory", "0")
 PAGE = ("table-page", "list.yaml", "--output", "out.html")
+PROVENANCE = ("--provenance", "provenance.json", "--output", "out.json")
+OUT = ("--output", "out.h5")
 FILES = {
     "rollouts of nothing": (
         ["rollouts", "--policies", "none.h5", "--output", "out.h5"],
@@ -215,7 +217,67 @@ FILES = {
     ),
     "page of tables made by nobody knows what": (
         [*PAGE, "--provenance", "broken.yaml"],
-        "broken.yaml: expected JSON that says what made tables; if the workflow",
+        "broken.yaml: expected JSON that says what made the reports; if the workflow",
+    ),
+    "page of a table that was altered": (
+        ["table-page", "horizons.md", "--output", "out.html", "--provenance", "provenance.json"],
+        "horizons.md: not what provenance.json says was written; if the workflow made it, ",
+    ),
+    "page of two tables made by one": (
+        ["table-page", "horizons.md", *PAGE[1:], "--provenance", "provenance.json"],
+        "--provenance: expected one for each of 2 tables, in order",
+    ),
+    "costs of scores that were altered": (
+        ["speed", "--scores", "horizons.csv", "--provenance", "provenance.json"],
+        "horizons.csv: not what provenance.json says was written",
+    ),
+    "upload of scores that were altered": (
+        ["upload", "--model", "model.eqx", "--table", "horizons.csv", *PROVENANCE],
+        "horizons.csv: not what provenance.json says was written",
+    ),
+    "upload of a model of other settings": (
+        ["upload", "--model", "other_model.eqx", "--table", "horizons.csv", *PROVENANCE],
+        "other_model.eqx: training.steps was 200, is 300; ",
+    ),
+    "rollouts of other policies than expected": (
+        ["rollouts", "--policies", "policies.h5", "--first", "60", "--stop", "120", *OUT],
+        "policies.h5: expected trajectories 60 to 119, got 60 from 0; if the workflow",
+    ),
+    "video over its source": (
+        [*VIDEO, "--output", "shard.h5"],
+        "--output shard.h5: that file is read; name another",
+    ),
+    "picture over its data set": (
+        ["picture", "--dataset", "dataset.h5", "--output", "./dataset.h5"],
+        "--output dataset.h5: that file is read; name another",
+    ),
+    "data set over a shard": (
+        ["dataset", "--rollouts", "policies", "--output", "policies/00000.h5"],
+        "--output policies/00000.h5: that file is read; name another",
+    ),
+    "page over a table": (
+        ["table-page", "horizons.md", "--output", "horizons.md"],
+        "--output horizons.md: that file is read; name another",
+    ),
+    "page in a folder's place": (
+        ["settings-page", "--output", "policies"],
+        "policies: cannot write it: it is a folder; name a file",
+    ),
+    "variants among the workflow's reports": (
+        [*EVALUATE[:-2], "--variant", "a=model.eqx", "--output", "results/evaluation"],
+        "--output results/evaluation: the workflow keeps other reports there; name another",
+    ),
+    "the default model among the ablations": (
+        [*EVALUATE[:-2], "--output", "results/ablations"],
+        "--output results/ablations: the workflow keeps other reports there; name another",
+    ),
+    "a comparison of some variants": (
+        ["compare", "--variant", "neural_sde=model.eqx"],
+        "--variant: expected all variants of the settings, unconditional, neural_sde; ",
+    ),
+    "training with another stage's stamp": (
+        ["train", "--config", "policies.stamp.json", "--dataset", "dataset.h5"],
+        "the settings given have no training: they are the stamp of another stage; ",
     ),
     "evaluate a model of other settings": (
         [*EVALUATE, "--model", "other_model.eqx"],
@@ -256,6 +318,10 @@ def folder(smoke, tmp_path, monkeypatch):
     shutil.copy(shard, tmp_path / "shard.h5")
     for name in ("dataset.h5", "model.eqx", "evaluation/provenance.json"):
         shutil.copy(smoke.results / name, tmp_path)
+    for name in ("horizons.md", "horizons.csv"):
+        (tmp_path / name).write_bytes((smoke.results / "evaluation" / name).read_bytes() + b"\n")
+    (stamp,) = (smoke.results / "stamps/policies").iterdir()
+    shutil.copy(stamp, tmp_path / "policies.stamp.json")
     retrained(tmp_path / "model.eqx", tmp_path / "other_model.eqx")
     shutil.copytree(smoke.results / "ensembles", tmp_path / "ensembles")
     policies = (smoke.results / "policies/00000.h5").read_bytes()

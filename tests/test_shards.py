@@ -62,6 +62,17 @@ def test_more_trajectories_run_the_new_shards_alone(folder):
     assert after.keys() - before.keys() == shards("policies", [8]) | shards("rollouts", [8])
 
 
+@pytest.mark.parametrize("count", [32, 29])
+def test_another_size_of_the_last_shard_without_records(folder, count):
+    """It is made again, and what comes from it, although times and settings say nothing."""
+    for number in (count, 30, count):
+        shutil.rmtree(folder / ".snakemake")
+        done = run_eight(folder, num_trajectories=number)
+        assert jobs(done) == {"policies": 1, "rollouts": 1, "dataset": 1}
+        shutil.rmtree(folder / ".snakemake")
+        assert jobs(run_eight(folder, num_trajectories=number)) == {}
+
+
 def test_back_to_settings_of_before_without_records(folder):
     """Stamps of the first settings are there no more, so times tell that all is to be made."""
     before = contents(folder)
@@ -138,3 +149,18 @@ def test_a_bad_policy_shard_costs_no_other_rollouts(folder):
     assert done.returncode == 1
     assert "nsf_pipeline: results/policies/00003.h5: " in done.stdout
     assert good.keys() - contents(folder).keys() == {"results/rollouts/00003.h5"}
+
+
+def test_policies_in_another_shards_place_are_named(folder):
+    good = contents(folder)
+    another(folder / "results/policies/00003.h5")
+    done = run_eight(folder)
+    assert done.returncode == 1
+    assert "nsf_pipeline: results/policies/00003.h5: expected trajectories 12 to 15, got 4" in (
+        done.stdout
+    )
+    path = "results/policies/00003.h5"
+    done = run_snakemake(folder, "--force", path, "--configfile", folder / "eight.yaml")
+    assert jobs(done) == {"policies": 1}
+    assert jobs(run_eight(folder)) == {"rollouts": 1, "dataset": 1}
+    assert contents(folder) == good

@@ -139,4 +139,4 @@ def test_scores_are_those_of_all_states_at_the_horizon():
 def test_scores_are_read_before_anything_is_timed(tmp_path):
     none = tmp_path / "none"
     with pytest.raises(FileError, match="none: not a table of scores"):
-        stage.run(Config(), none, {}, none, none, tmp_path)
+        stage.run(Config(), none, {}, none, none, None, tmp_path)

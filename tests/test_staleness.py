@@ -180,6 +180,15 @@ def test_a_look_at_other_settings_makes_nothing_stale(finished, tmp_path):
     assert remade(finished.snakemake("-n")) == set()
 
 
+def test_a_folder_with_a_package_of_the_same_name_changes_nothing(finished):
+    """As a clone that has results of its own: jobs run the code that the stamps stand for."""
+    (finished.folder / "nsf_pipeline").mkdir()
+    (finished.folder / "nsf_pipeline/__init__.py").write_text("raise RuntimeError")
+    (finished.results / "report/settings.html").unlink()
+    done = finished.snakemake("--", "results/report/settings.html")
+    assert remade(done) == SETTINGS_PAGE
+
+
 VARIANTS = {
     f"results/variants/{name}/{path}"
     for name in ("unconditional", "neural_sde")

@@ -13,6 +13,7 @@ from nsf_pipeline.data.merge import TRAIN
 from nsf_pipeline.data.transitions import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import again
+from nsf_pipeline.paths import shard_in
 from nsf_pipeline.provenance import require_current
 from nsf_pipeline.pusht.simulator import STATE_NAMES
 from nsf_pipeline.timing import CONTROL_DT
@@ -88,7 +89,7 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
     """
     parts = []
     for shard in range(config.ensembles.num_shards):
-        path = folder / f"{shard:05d}.h5"
+        path = shard_in(folder, shard)
         with store.reading(path, "ensembles") as file:
             require_current(path, store.record_of(file), config)
             first, stop = (int(file.attrs[end]) for end in ("first", "stop"))

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import merge
 from nsf_pipeline.stages import STAGES, say
@@ -24,7 +25,7 @@ def run(config: Config, folder: Path, output: Path, metadata: Path) -> None:
             data set cannot be written.
     """
     started = time.monotonic()
-    shards = [folder / f"{shard:05d}.h5" for shard in range(config.num_shards)]
+    shards = [paths.shard_in(folder, shard) for shard in range(config.num_shards)]
     found = merge(shards, config, STAGE, output=output, metadata_output=metadata)
     splits = ", ".join(f"{count} {name}" for name, count in found["splits"].items())
     say(

@@ -8,6 +8,7 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
@@ -25,7 +26,8 @@ def data(config: Config, folder: Path, jobs: int) -> None:
         FileError: a file cannot be written.
     """
     _side_by_side(jobs, _shard, [(config, shard, folder) for shard in range(config.num_shards)])
-    dataset.run(config, folder / "rollouts", folder / "dataset.h5", folder / "dataset.meta.json")
+    merged, metadata = (paths.below(folder, path) for path in (paths.DATASET, paths.METADATA))
+    dataset.run(config, paths.below(folder, paths.ROLLOUTS).parent, merged, metadata)
 
 
 def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None:
@@ -41,14 +43,18 @@ def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None
         UserError: as the stage `ensembles`.
     """
     shards = range(config.ensembles.num_shards)
-    calls = [(config, source, shard, folder / f"{shard:05d}.h5") for shard in shards]
+    calls = [(config, source, shard, paths.shard_in(folder, shard)) for shard in shards]
     _side_by_side(min(jobs, len(calls)), ensembles.run, calls)
 
 
 def _shard(config: Config, shard: int, folder: Path) -> None:
-    policy_shard = folder / "policies" / f"{shard:05d}.h5"
-    policies.run(config, *config.shard_range(shard), policy_shard)
-    rollouts.run(config, policy_shard, folder / "rollouts" / f"{shard:05d}.h5")
+    policy_shard, rollout_shard = (
+        paths.shard_in(paths.below(folder, path).parent, shard)
+        for path in (paths.POLICIES, paths.ROLLOUTS)
+    )
+    span = config.shard_range(shard)
+    policies.run(config, *span, policy_shard)
+    rollouts.run(config, policy_shard, rollout_shard, span)
 
 
 def _side_by_side(

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again, replacing
-from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES
 
 STYLE = """
@@ -45,14 +45,16 @@ def tables(
     Args:
         config: settings that the tables must be made by; without, any will do.
         sources: Markdown, one under the other.
-        provenance: JSON that says what made the tables.
+        provenance: JSON that says what made each of the tables; without, any will do.
         output: the page.
 
     Raises:
-        FileError: a file cannot be read or is not of the settings, or the page not written.
+        FileError: a file cannot be read, was altered or is not of the settings, or the page not
+            written.
     """
-    made = [require_current(path, _record_in(path), config) for path in provenance]
-    texts = [_read(path).decode("utf-8", "replace") for path in sources]
+    texts = [_read(table).decode("utf-8", "replace") for table in sources]
+    beside = list(zip(provenance, sources, strict=bool(provenance)))
+    made = [require_reports(path, [table], config) for path, table in beside]
     body = markdown.markdown("\n\n".join(texts), extensions=["tables"])
     _write(output, "Tables", body, Record.new(STAGES["table_page"], None, *made))
 
@@ -128,15 +130,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FileError(f"{path}: cannot read it: {error.strerror}") from None
-
-
-def _record_in(path: Path) -> Record:
-    try:
-        return Record.read(json.loads(_read(path)))
-    except (ValueError, TypeError, AttributeError):
-        raise FileError(
-            f"{path}: expected JSON that says what made tables; {again(path)}"
-        ) from None
 
 
 def _write(output: Path, title: str, body: str, made: Record) -> None:

@@ -12,7 +12,7 @@ from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
 from nsf_pipeline.files import FileError
 from nsf_pipeline.paths import SPEED
-from nsf_pipeline.provenance import Record
+from nsf_pipeline.provenance import Record, require_reports
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
 
@@ -25,6 +25,7 @@ def run(
     variants: Mapping[str, Path],
     dataset: Path,
     scores: Path,
+    provenance: Path | None,
     folder: Path,
     threads: int | None = None,
 ) -> None:
@@ -38,6 +39,7 @@ def run(
         variants: other models' files, by the names that tables give them.
         dataset: its test split holds the states to start from.
         scores: `horizons.csv`, where the figure's other axis comes from.
+        provenance: JSON that says what made the scores; without, any will do.
         folder: where the reports go.
         threads: cores to simulate on; None for all.
 
@@ -51,6 +53,8 @@ def run(
         crps = speed.crps_of(pd.read_csv(scores), horizon)
     except (OSError, ValueError, KeyError) as error:
         raise FileError(f"{scores}: not a table of scores: {error}") from None
+    if provenance:
+        require_reports(provenance, [scores], config)
     models, sources = load_models({FLOW: model_path, **variants}, dataset, config)
     view, cores = STAGE.view(config), threads or len(os.sched_getaffinity(0))
     starts = speed.choose_starts(view, dataset, horizon, max(config.speed.sizes))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from nsf_pipeline import label
+from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.files import FileError, replacing, write_figure
@@ -61,7 +61,7 @@ def run(
             made = Record.new(STAGE, config, source, variant=variant)
             config = STAGE.view(config)
             training, held_out = sources(config, dataset, file)
-        folder = metrics.parent / "checkpoints" / made.fingerprint
+        folder = metrics.parent / paths.CHECKPOINTS / made.fingerprint
         checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds, display.say)
         build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
         batch = training.sample(scale_key, NORMALISER_SIZE)

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.files import replacing
 from nsf_pipeline.model.file import model_header
-from nsf_pipeline.provenance import Record
+from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES, say
 from nsf_pipeline.tracking import WandbRun
 
@@ -16,7 +17,13 @@ STAGE = STAGES["upload"]
 
 
 def run(
-    config: Config, model: Path, metrics: Path, table: Path, videos: Sequence[Path], output: Path
+    config: Config,
+    model: Path,
+    metrics: Path,
+    table: Path,
+    provenance: Path | None,
+    videos: Sequence[Path],
+    output: Path,
 ) -> None:
     """Go on with the run that the training started, or start one; and write down which it is.
 
@@ -27,16 +34,19 @@ def run(
         model: its header names the run's settings.
         metrics: the history of training, in the folder that holds the checkpoints.
         table: scores, as CSV.
+        provenance: JSON that says what made the scores; without, any will do.
         videos: logged under their files' names.
         output: JSON with the run's id and mode.
 
     Raises:
-        FileError: the model cannot be read, or the output not written.
+        FileError: a file cannot be read or is not of the settings, or the output not written.
     """
     started = time.monotonic()
-    made = Record.read(model_header(model))
+    made = require_current(model, Record.read(model_header(model)), config)
+    if provenance:
+        require_reports(provenance, [table], config)
     folder = metrics.parent
-    checkpoints = folder / "checkpoints" / made.fingerprint
+    checkpoints = folder / paths.CHECKPOINTS / made.fingerprint
     with WandbRun(config.wandb, folder, checkpoints, made.settings) as tracked:
         tracked.log_history(metrics)
         tracked.log_table(table.stem, table)

@@ -250,7 +250,7 @@ def test_json_of_one_stage_is_checked_for_itself(tmp_path):
     stamp = load_config(tmp_path / "0.stamp.json")
     assert stamp.dmp.phase_decay == 1e-5
     assert stamp.held == {"dmp", "runtime", "wandb"}
-    with pytest.raises(AttributeError):
+    with pytest.raises(ConfigError, match="the settings given have no training: they are the"):
         _ = stamp.training
     assert (
         message_of('{"seed": -1}') == "--config: seed: expected greater than or equal to 0, got -1"

@@ -222,7 +222,7 @@ def other_code():
     return fields | {"modules": modules, "fingerprint": fingerprint_of(settings, modules)}
 
 
-def without_fingerprint(path):
+def without_record(path):
     store.write(path, "rollouts", store.read(path, "rollouts"), {})
 
 
@@ -241,7 +241,7 @@ REFUSED = {
         lambda path: rewritten(path, fingerprint="0" * 16),
         "made by other settings or code (fingerprint 0000000000000000, now ",
     ),
-    "no fingerprint": (without_fingerprint, "made by other settings or code (fingerprint None"),
+    "no record": (without_record, "it does not say what made it; "),
     "too few": (
         lambda path: rewritten(path, slice(0, 19)),
         f"expected trajectories 20 to 39, got 19 from 20; {AGAIN}",

@@ -1,6 +1,7 @@
 """Pages of the report, as files."""
 
 import json
+from hashlib import sha256
 
 import pytest
 
@@ -39,12 +40,11 @@ def tables(tmp_path):
         (tmp_path / f"{name}.md").write_text(
             f"# {name}\n\n| a | b |\n| --- | ---: |\n| **x** | {number} |\n"
         )
-    made = Record.new(STAGES["evaluate"], Config())
-    (tmp_path / "provenance.json").write_text(json.dumps(made.fields()))
-    return {
-        "sources": [tmp_path / "first.md", tmp_path / "second.md"],
-        "provenance": [tmp_path / "provenance.json"],
-    }
+    made = Record.new(STAGES["evaluate"], Config()).fields()
+    sources = [tmp_path / "first.md", tmp_path / "second.md"]
+    made["files"] = {path.name: sha256(path.read_bytes()).hexdigest() for path in sources}
+    (tmp_path / "provenance.json").write_text(json.dumps(made))
+    return {"sources": sources, "provenance": 2 * [tmp_path / "provenance.json"]}
 
 
 def test_tables_stand_one_under_the_other(tables, tmp_path):
@@ -61,3 +61,10 @@ def test_tables_of_other_settings_are_refused(tables, tmp_path):
     with pytest.raises(FileError, match=r"provenance\.json: seed was 0, is 1; if the workflow"):
         pages.tables(Config(seed=1), **tables, output=tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_altered_tables_are_refused(tables, tmp_path):
+    with (tmp_path / "second.md").open("a") as file:
+        file.write("| y | 99.99 |\n")
+    with pytest.raises(FileError, match=r"second\.md: not what .* says was written"):
+        pages.tables(Config(), **tables, output=tmp_path / "page.html")

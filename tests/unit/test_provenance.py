@@ -1,6 +1,7 @@
 """Records and digests: what changes them, and what must not."""
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -9,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nsf_pipeline import provenance
-from nsf_pipeline.config import Config
+from nsf_pipeline import label, provenance
+from nsf_pipeline.config import (
+    Config,
+    ConfigError,
+    ModelConfig,
+    TrainingChanges,
+    TrainingConfig,
+    Variant,
+)
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record, fingerprint_of, modules_from, require_current
 from nsf_pipeline.stages import STAGES
@@ -97,7 +105,7 @@ def test_a_stage_cannot_read_what_it_does_not_declare():
     view = STAGES["rollouts"].view(Config())
     assert view.simulation == Config().simulation
     assert view.runtime == Config().runtime
-    with pytest.raises(AttributeError):
+    with pytest.raises(ConfigError, match="have no training"):
         _ = view.training
     assert Config().training  # of others, nothing is taken
 
@@ -397,10 +405,38 @@ def test_a_run_removes_the_stamps_of_other_settings_of_its_own_stages(tmp_path):
     before, now = Stamps(Config(), tmp_path), Stamps(Config(seed=1), tmp_path)
     kept = [before.of(STAGES["evaluate"]), before.of(STAGES["train"], variant="gaussian")]
     gone = [before.of(STAGES["train"])]
-    kept += [now.of(STAGES["train"]), now.of(STAGES["policies"], trajectories=5)]
+    kept += [now.of(STAGES["train"]), now.of(STAGES["policies"], part="00003", trajectories=5)]
     now.drop_others()
     assert sorted(map(str, tmp_path.rglob("*.json"))) == sorted(kept)
     assert not Path(gone[0]).exists()
+
+
+@pytest.mark.parametrize("text", ["", '{"seed": 0}', "\0"])
+def test_an_altered_stamp_is_mended(tmp_path, text):
+    path = Path(Stamps(Config(), tmp_path).of(STAGES["train"]))
+    sound = path.read_text()
+    path.write_text(text)
+    assert Stamps(Config(), tmp_path).of(STAGES["train"]) == str(path)
+    assert path.read_text() == sound
+
+
+def test_a_variants_stamp_has_the_variants_settings(tmp_path):
+    path = Stamps(Config(), tmp_path).of(STAGES["train"], variant="state5")
+    assert json.loads(Path(path).read_text())["model"]["state_dim"] == 5
+    # The same in other words is the same.
+    same = Config(training=TrainingConfig(steps=5_000), variants={"state5": STEPS})
+    other = Config(variants={"state5": STEPS})
+    stamps = {Stamps(c, tmp_path).of(STAGES["train"], variant="state5") for c in (same, other)}
+    assert len(stamps) == 1
+
+
+STEPS = Variant(model=ModelConfig(state_dim=5), training=TrainingChanges(steps=3_000))
+
+
+@pytest.mark.parametrize("fields", [{"config": 5}, {"modules": None}, {"config": "yes"}])
+def test_a_record_that_is_none_is_damage(fields):
+    with pytest.raises(label.LabelError, match="what it says of its making cannot be read"):
+        Record.read(fields)
 
 
 def test_a_folder_that_cannot_be_written_is_left_to_snakemake(tmp_path):

@@ -16,7 +16,8 @@ DOCUMENTED = {"basedir", "cores"}
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
 def test_rules_touch_nothing_private_or_undocumented(path):
     text = re.sub(r"#.*", "", path.read_text())
-    assert set(re.findall(r"\bworkflow\.(\w+)(?=[\s.,)])", text)) <= DOCUMENTED
+    text = re.sub(r"\"[^\"\n]*\"", "", text)  # paths, among others
+    assert set(re.findall(r"\bworkflow\.(\w+)", text)) <= DOCUMENTED
     assert not re.search(r"\bworkflow\.\w+ *=[^=]|\bsetattr\(|\bgetattr\(", text)
     assert not re.search(r"\w\._\w", text)
     imports = re.findall(r"^ *(?:from|import) (snakemake\S*)(?: import (.*))?$", text, re.M)

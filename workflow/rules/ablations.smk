@@ -34,6 +34,7 @@ rule speed:
         variants=[*SOLVED.values()],
         dataset=paths.DATASET,
         table=rules.compare.output.table,
+        provenance=rules.compare.output.provenance,
     output:
         table=report(
             f"{paths.ABLATIONS}/{paths.SPEED['table']}",
@@ -66,6 +67,7 @@ rule speed:
     shell:
         "(set -x; python -m nsf_pipeline speed --config {input.stamp:q} --model {input.model:q} "
         "{params.variants:q} --dataset {input.dataset:q} --scores {input.table:q} "
+        "--provenance {input.provenance:q} "
         "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
 
 

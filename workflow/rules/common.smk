@@ -3,6 +3,7 @@ from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
+from nsf_pipeline.tracking import mode_of
 
 try:
     SETTINGS = parse_config(config, "config")
@@ -10,8 +11,9 @@ except ConfigError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
 
-# Where training is logged to shapes no model, so it is in no stamp.
-os.environ.setdefault("WANDB_MODE", SETTINGS.wandb.mode)
+# Where training is logged to shapes no model, so it is in no stamp of one.
+WANDB_MODE, _ = mode_of(SETTINGS.wandb)
+os.environ.setdefault("WANDB_MODE", WANDB_MODE)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 STAMPS = Stamps(SETTINGS, Path(paths.STAMPS))
 SHARDS = [paths.shard_name(shard) for shard in range(SETTINGS.num_shards)]
@@ -51,10 +53,12 @@ def benchmark_of(job):
 
 
 def policy_stamp(wildcards):
-    """Of a last shard with fewer trajectories, a stamp of its own."""
-    first, stop = SETTINGS.shard_range(int(wildcards.shard))
-    fewer = {} if stop - first == SETTINGS.shard_size else {"trajectories": stop - first}
-    return STAMPS.of(STAGES["policies"], **fewer)
+    """A shard that has, or had, fewer trajectories than others has a stamp of its own."""
+    stage, shard = STAGES["policies"], wildcards.shard
+    count = SETTINGS.shard_size_of(int(shard))
+    if count < SETTINGS.shard_size or STAMPS.has(stage, shard):
+        return STAMPS.of(stage, part=shard, trajectories=count)
+    return STAMPS.of(stage)
 
 
 def source_of(wildcards):
@@ -100,4 +104,13 @@ def scores_in(folder, category, *shown):
 
 
 onstart:
+    STAMPS.drop_others()
+
+
+# Again, for who looked at other settings meanwhile.
+onsuccess:
+    STAMPS.drop_others()
+
+
+onerror:
     STAMPS.drop_others()

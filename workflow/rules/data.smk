@@ -40,8 +40,12 @@ rule rollouts:
     resources:
         mem_mb=1000,
         runtime=30,
+    params:
+        first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
+        stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
     shell:
         "(set -x; python -m nsf_pipeline rollouts --config {input.stamp:q} --policies {input.policies:q} "
+        "--first {params.first} --stop {params.stop} "
         "--output {output.rollouts:q}) 2>&1 | tee {log:q}"
 
 

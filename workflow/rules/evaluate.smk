@@ -59,10 +59,11 @@ rule evaluate:
 # To the run that the training was logged to; asked for where W&B is not disabled.
 rule upload:
     input:
-        stamp=stamp_of("upload"),
+        stamp=stamp_of("upload", mode=WANDB_MODE),
         model=paths.MODEL,
         metrics=paths.METRICS,
         table=rules.evaluate.output.table,
+        provenance=rules.evaluate.output.provenance,
         videos=expand(paths.VIDEO, trajectory=VIDEOS),
     output:
         run=paths.UPLOAD,
@@ -80,5 +81,6 @@ rule upload:
         videos=lambda wildcards, input: [f"--video={path}" for path in input.videos],
     shell:
         "(set -x; python -m nsf_pipeline upload --config {input.stamp:q} --model {input.model:q} "
-        "--metrics {input.metrics:q} --table {input.table:q} {params.videos:q} "
+        "--metrics {input.metrics:q} --table {input.table:q} --provenance {input.provenance:q} "
+        "{params.videos:q} "
         "--output {output.run:q}) 2>&1 | tee {log:q}"
