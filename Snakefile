@@ -12,7 +12,7 @@ min_version("9.20")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
-os.environ["PYTHONSAFEPATH"] = "1"  # and not what lies in the run's folder
+os.environ.update(PYTHONSAFEPATH="1")  # and not what lies in the run's folder
 for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
