@@ -306,7 +306,7 @@ def _ensembles(
     if shard is None:
         generate.all_ensembles(settings, dataset, output, jobs)
     else:
-        ensembles.run(settings, dataset, shard, output / f"{paths.shard_name(shard)}.h5")
+        ensembles.run(settings, dataset, shard, paths.shard_in(output, shard))
 
 
 @_verb("evaluate", "--config my.yaml --model results/model.eqx")

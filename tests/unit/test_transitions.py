@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import simulated
 
 from nsf_pipeline.config import Config, DatasetConfig, PolicyConfig
 from nsf_pipeline.data import store
-from nsf_pipeline.data.merge import merge
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.streaming import StreamedTransitions
 from nsf_pipeline.data.transitions import (
     Picker,
@@ -24,8 +23,6 @@ from nsf_pipeline.data.transitions import (
     trajectories_of,
 )
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.provenance import Record
-from nsf_pipeline.stages import STAGES
 
 DT = 0.1
 LENGTHS = np.array([1, 2, 7, 20, 20, 13], np.int32)
@@ -139,16 +136,7 @@ def made(tmp_path_factory):
         dataset=DatasetConfig(validation_fraction=0.3, test_fraction=1e-9),
     )
     folder = tmp_path_factory.mktemp("transitions")
-    rollouts = simulate(config, sample_policies(config, 0, 24))
-    attributes = Record.new(STAGES["rollouts"], config).fields()
-    store.write(folder / "00000.h5", "rollouts", rollouts, attributes)
-    merge(
-        [folder / "00000.h5"],
-        config,
-        STAGES["dataset"],
-        output=folder / "dataset.h5",
-        metadata_output=folder / "dataset.meta.json",
-    )
+    simulated(folder, sample_policies(config, 0, 24), config)
     return folder / "dataset.h5", store.read(folder / "00000.h5", "rollouts")
 
 
