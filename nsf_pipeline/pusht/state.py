@@ -1,0 +1,99 @@
+"""PushT's state: the names, units and places of its numbers, and how the plane is rotated.
+
+All that reads or builds a state takes places and names from a layout here. Planar parts are x and y
+of a vector in the room's axes; the block's angle is a real number that never jumps at 2 pi.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Array = Any  # NumPy's or JAX's: nothing here needs JAX
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """Where the parts of a state are.
+
+    Attributes:
+        names: of the numbers, in order.
+        units: px, px/s or rad, one for each.
+        agent: the agent's position.
+        velocity: the agent's velocity; None where the state does not hold it.
+        block: the block's pose, its position first.
+        block_position: x and y of the block.
+        block_angle: the block's angle, as a slice of length 1.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    agent: slice
+    velocity: slice | None
+    block: slice
+    block_position: slice
+    block_angle: slice
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a state has."""
+        return len(self.names)
+
+    @property
+    def angle(self) -> int:
+        """The place of the block's angle, the only number that is not planar."""
+        return self.block_angle.start
+
+    @property
+    def planes(self) -> tuple[slice, ...]:
+        """The planar parts, x and y each: they turn with a frame; the angle does not."""
+        parts = (self.agent, self.velocity, self.block_position)
+        return tuple(part for part in parts if part is not None)
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """The places of some numbers, by name.
+
+        Raises:
+            ValueError: the state has no number of that name.
+        """
+        return [self.names.index(name) for name in names]
+
+
+def _layout(has_velocity: bool) -> StateLayout:
+    first = 4 if has_velocity else 2
+    velocity = ("agent_velocity_x", "agent_velocity_y") if has_velocity else ()
+    return StateLayout(
+        names=("agent_x", "agent_y", *velocity, "block_x", "block_y", "block_angle"),
+        units=("px", "px", *["px/s"] * len(velocity), "px", "px", "rad"),
+        agent=slice(0, 2),
+        velocity=slice(2, 4) if has_velocity else None,
+        block=slice(first, first + 3),
+        block_position=slice(first, first + 2),
+        block_angle=slice(first + 2, first + 3),
+    )
+
+
+STATE = _layout(has_velocity=True)
+"""The simulator's state of seven numbers, which is Markov but for Chipmunk's memory of contacts."""
+STATE_WITHOUT_VELOCITY = _layout(has_velocity=False)
+"""The five numbers that gym-pusht's observation shows."""
+STATE_NAMES = STATE.names
+_BY_DIM = {layout.dim: layout for layout in (STATE, STATE_WITHOUT_VELOCITY)}
+
+
+def layout_of(dim: int) -> StateLayout:
+    """The layout of states of so many numbers.
+
+    Raises:
+        ValueError: there is no such layout.
+    """
+    if dim not in _BY_DIM:
+        raise ValueError(f"expected state_dim {' or '.join(map(str, sorted(_BY_DIM)))}, got {dim}")
+    return _BY_DIM[dim]
+
+
+def rotated(x: Array, y: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
+    """x and y of plane vectors rotated by an angle, of which cosine and sine are given.
+
+    With -sin in place of sin it is the rotation back.
+    """
+    return cos * x - sin * y, sin * x + cos * y
