@@ -10,13 +10,13 @@ import argparse
 
 import jax
 import numpy as np
+from jax import Array
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.transitions import join_state
-from nsf_pipeline.model import Normaliser
-from nsf_pipeline.model.view import View
+from nsf_pipeline.model.nominal import nominal_motion
 
 HORIZONS = (1, 5, 10, 20)
 """Control steps."""
@@ -31,9 +31,13 @@ def main() -> None:
     rollouts = simulate(config, sample_policies(config, 0, options.trajectories))
     states = join_state(rollouts, 7)
     length, condition = rollouts["length"], rollouts["condition"].astype(np.float32)
-    normaliser = Normaliser(((0.0, 0.0), (512.0, 512.0)), (1.0,) * 7, 1.0)
-    view = View(config.model, config.dmp, normaliser)
-    ahead = jax.jit(jax.vmap(lambda *given: view(*given).displacements[-1]))
+
+    @jax.jit
+    @jax.vmap
+    def ahead(state: Array, s: Array, t: Array, condition: Array) -> Array:
+        motion = nominal_motion(state, s, t, condition, config.model, config.dmp)
+        return motion.displacements[-1]
+
     random = np.random.default_rng(0)
     print("Of states whose block moves more than 0.5 px within the horizon (px):\n")
     print("| s | states | it moves | missed: median | 75 % | 90 % | mean | agent, at most |")

@@ -24,7 +24,7 @@ from benchmarks.flow import SQUARE, data, matrix_product, seconds, work_of_produ
 from nsf_pipeline.config import Config
 from nsf_pipeline.model import build_model, fit_normaliser
 from nsf_pipeline.training import fit
-from nsf_pipeline.training.fitting import batch_consistency, batch_view, clip, make_optimiser
+from nsf_pipeline.training.fitting import batch_consistency, batch_encoding, clip, make_optimiser
 
 
 def step_function(model: Any, settings: Any) -> Callable[..., Any]:
@@ -44,7 +44,7 @@ def step_function(model: Any, settings: Any) -> Callable[..., Any]:
 
     def consistency(trainable: Any, batch: Any, key: Any) -> jax.Array:
         flow, bridge = eqx.combine(trainable, fixed)
-        pair = batch_consistency(flow, bridge, batch, batch_view(flow, batch), key=key)
+        pair = batch_consistency(flow, bridge, batch, batch_encoding(flow, batch), key=key)
         return weights[0] * pair[0] + weights[1] * pair[1]
 
     def step(trainable: Any, state: Any, batch: Any, key: Any) -> tuple[Any, Any, jax.Array]:

@@ -90,7 +90,7 @@ def compare(
             if predictor.name == FLOW:
                 drawn[horizon] = prediction.draws
         for name, model in models.items():
-            if model.transition.view.config.kind == "flow":
+            if model.encoder.config.kind == "flow":
                 some_key = jax.random.fold_in(key, ensemble.states.gap)
                 steps += consistency.measure(
                     name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key

@@ -7,16 +7,14 @@ likelihood. Draws in one step are held against draws in two steps, through the m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from nsf_pipeline.evaluation import metrics
 from nsf_pipeline.evaluation.metrics import POSE, Resampler
-from nsf_pipeline.evaluation.predictors import in_chunks
+from nsf_pipeline.evaluation.predictors import draws_in_steps
 from nsf_pipeline.evaluation.states import Ensembles, States
 
 STEPS = (2, 10)
@@ -24,8 +22,6 @@ STEPS = (2, 10)
 STATES, DRAWS = 256, 32
 """Test states per horizon, at most, half of them with contact, and draws from each: every step
 costs as much as a draw."""
-CHUNK = 64
-"""States drawn from at once."""
 COLUMNS = (
     "model",
     "horizon_s",
@@ -57,7 +53,7 @@ def measure(
 
     Args:
         name: of the model, as tables have it.
-        model: whatever has the method `sample` of `PushTModel`, in one pass.
+        model: whatever has the method `rollout` of `PushTModel`.
         horizon: s.
         ensemble: its test states.
         change: units of the state's numbers.
@@ -71,12 +67,12 @@ def measure(
     weight = ensemble.weight.copy()
     for stratum in strata:
         weight[stratum] *= len(stratum) / max(1, min(len(stratum), STATES // 2))
-    states = States(*(values[rows] for values in ensemble.states)).seen_with(model.state_names)
-    one = draws_in_steps(model, states, 1, key=jax.random.fold_in(key, 0))
+    states = States(*(values[rows] for values in ensemble.states))
+    one = draws_in_steps(model, states, 1, DRAWS, key=jax.random.fold_in(key, 0))
     resampler = Resampler(ensemble.contact[rows], weight[rows], ensemble.trajectory[rows], seed)
     found = []
     for steps in (1, *STEPS):
-        other = draws_in_steps(model, states, steps, key=jax.random.fold_in(key, steps))
+        other = draws_in_steps(model, states, steps, DRAWS, key=jax.random.fold_in(key, steps))
         for group, columns in (("state", range(7)), ("pose", POSE)):
             if group == "state" and one.shape[-1] < 7:
                 continue
@@ -88,31 +84,6 @@ def measure(
                 size = resampler.sizes[contact]
                 found.append(dict(zip(COLUMNS, (*where, value, lower, upper, size), strict=True)))
     return found
-
-
-def draws_in_steps(
-    model: Any, states: States, steps: int, *, key: PRNGKeyArray
-) -> Float[np.ndarray, "n draws dim"]:
-    """Draws at the states' later time, by even steps on the way, each from where it is."""
-    keys = jax.random.split(key, len(states))
-    (draws,) = in_chunks(_in_steps, model, states, keys, jnp.asarray(steps), chunk=CHUNK)
-    return draws
-
-
-@eqx.filter_jit
-def _in_steps(model: Any, states: States, keys: Array, steps: Array) -> tuple[Array]:
-    def one(state: States, key: Array) -> Array:
-        start, _, s, t, condition = map(jnp.asarray, state)
-
-        def advance(number: Array, draws: Array) -> Array:
-            now, then = (s + (t - s) * (number + i) / steps for i in (0, 1))
-            each = jax.random.split(jax.random.fold_in(key, number), DRAWS)
-            step = jax.vmap(lambda key, x: model.sample(key, x, now, then, condition, 1)[0])
-            return step(each, draws)
-
-        return jax.lax.fori_loop(0, steps, advance, jnp.repeat(start[None], DRAWS, axis=0))
-
-    return (jax.vmap(one)(states, keys),)
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

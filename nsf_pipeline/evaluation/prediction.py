@@ -89,16 +89,9 @@ def _predict(
 ) -> tuple[Float[Array, "time dim"], Float[Array, "time draws dim"]]:
     path_key, draw_key = jax.random.split(key)
     times = CONTROL_DT * jnp.arange(steps + 1, dtype=jnp.float32)
-
-    def step(state: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        step_key, s, t = now
-        state = model.sample(step_key, state, s, t, condition, 1)[0]
-        return state, state
-
     # One key for all times, so that the outlines do not flicker: each moves with its own noise.
     draws = jax.vmap(lambda t: model.sample(draw_key, start, 0.0, t, condition, NUM_DRAWS))(times)
-    _, path = jax.lax.scan(step, start, (jax.random.split(path_key, steps), times[:-1], times[1:]))
-    return jnp.concatenate([start[None], path]), draws
+    return model.rollout(path_key, start, times, condition), draws
 
 
 def predicted(

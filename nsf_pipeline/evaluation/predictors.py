@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
-from nsf_pipeline.model.control import nominal_path
-from nsf_pipeline.timing import CONTROL_DT
+from nsf_pipeline.model.agent_motion import nominal_path
 
 CHUNK = 256
 """States drawn from at once, at most."""
@@ -74,13 +73,27 @@ class Recursive:
         self.name, self.model, self.max_samples = name, model, max_samples
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
-        """Draws; of the density, an integral over all ways, nothing is known."""
-        seen = states.seen_with(self.model.state_names)
-        keys = jax.random.split(key, len(states))
+        """Draws; the density would be an integral over all paths, and is not known."""
         count = min(num_samples, self.max_samples)
-        chunk = _states_at_once(count)
-        (draws,) = in_chunks(_step_by_step, self.model, seen, keys, count, chunk=chunk)
-        return Prediction(draws, None)
+        return Prediction(draws_in_steps(self.model, states, states.gap, count, key=key), None)
+
+
+def draws_in_steps(
+    model: Any, states: States, steps: int, num_samples: int, *, key: PRNGKeyArray
+) -> Float[np.ndarray, "n draws dim"]:
+    """A model's draws at the states' later time by even steps, each going on from the last.
+
+    Args:
+        model: whatever has the method `rollout` of `PushTModel`.
+        states: where to start, and until when.
+        steps: how many.
+        num_samples: draws per state.
+        key: for the draws.
+    """
+    known = states.seen_with(model.state_names)
+    keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
+    (draws,) = in_chunks(_in_steps, model, known, keys, steps, num_samples, chunk=chunk)
+    return draws
 
 
 class Persistence:
@@ -177,19 +190,12 @@ def _one_pass(model: Any, states: States, keys: Array, num_samples: int) -> tupl
 
 
 @eqx.filter_jit
-def _step_by_step(model: Any, states: States, keys: Array, num_samples: int) -> tuple[Array]:
+def _in_steps(
+    model: Any, states: States, keys: Array, steps: int, num_samples: int
+) -> tuple[Array]:
     def one(state: States, key: Array) -> Array:
         start, _, s, t, condition = map(jnp.asarray, state)
-        steps = jnp.round((t - s) / CONTROL_DT).astype(jnp.int32)
-
-        def advance(number: Array, draws: Array) -> Array:
-            now = s + CONTROL_DT * number
-            each = jax.random.split(jax.random.fold_in(key, number), num_samples)
-            step = jax.vmap(
-                lambda key, draw: model.sample(key, draw, now, now + CONTROL_DT, condition, 1)[0]
-            )
-            return step(each, draws)
-
-        return jax.lax.fori_loop(0, steps, advance, jnp.repeat(start[None], num_samples, axis=0))
+        times = s + (t - s) * jnp.arange(steps + 1) / steps
+        return model.rollout(key, start, times, condition, num_samples)[:, -1]
 
     return (jax.vmap(one)(states, keys),)

@@ -151,16 +151,13 @@ def one_pass(model: Any, horizon: float) -> Side:
 
 def step_by_step(model: Any, horizon: float) -> Side:
     """The same, one control step at a time."""
+    steps = round(horizon / CONTROL_DT)
 
     @eqx.filter_jit
     def draw(model: Any, key: Array, x: Array, s: Array, condition: Array) -> Array:
-        def advance(number: Array, states: Array) -> Array:
-            now = s + CONTROL_DT * number
-            keys = jax.random.split(jax.random.fold_in(key, number), len(states))
-            one = lambda key, x, s, c: model.sample(key, x, s, s + CONTROL_DT, c, 1)[0]  # noqa: E731
-            return jax.vmap(one)(keys, states, now, condition)
-
-        return jax.lax.fori_loop(0, round(horizon / CONTROL_DT), advance, x)
+        keys = jax.random.split(key, len(x))
+        times = s[:, None] + CONTROL_DT * jnp.arange(steps + 1)
+        return jax.vmap(model.rollout)(keys, x, times, condition)[:, -1]
 
     return _on_device(draw, model)
 

@@ -11,6 +11,8 @@ t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
 Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so at least 0 on average.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -36,15 +38,19 @@ class Transition(Protocol):
 
 
 @runtime_checkable
-class Seeing(Transition, Protocol):
-    """A transition whose networks see something computed from state, times and condition.
+class EncodedTransition(Transition, Protocol):
+    """A transition computed in two parts, of which the first holds no parameter.
 
-    Where that is dear, it is computed once for all losses: `seen` may be given in place of the
-    condition, to the transition and to the bridge. Nothing in it may be trained.
+    `flow(x, s, t, c)` is `flow.law(flow.encode(x, s, t, c))`, so several losses can share an
+    encoding.
     """
 
-    def see(self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any, /) -> Any:
-        """What the networks see from a state at t_init, of a step to t_final."""
+    def encode(self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any, /) -> Any:
+        """A tuple of the four arguments, and of what is computed from them without a parameter."""
+        ...
+
+    def law(self, encoding: Any, /) -> Distribution:
+        """The law of the state at t_final."""
         ...
 
 
@@ -66,9 +72,25 @@ class Bridge(Protocol):
         ...
 
 
-def see(flow: Transition, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any) -> Any:
-    """What is given to a flow, and to its bridge, as their condition."""
-    return flow.see(x_init, t_init, t_final, condition) if isinstance(flow, Seeing) else condition
+@runtime_checkable
+class EncodedBridge(Bridge, Protocol):
+    """A bridge that takes its transition's encoding of the step from t_init to t_final."""
+
+    def law(self, encoding: Any, x_final: State, t_mid: Scalar, /) -> Distribution:
+        """The law of the state at t_mid."""
+        ...
+
+
+def encode(flow: Transition, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any) -> Any:
+    """The flow's encoding; the arguments alone for a flow that has none."""
+    if isinstance(flow, EncodedTransition):
+        return flow.encode(x_init, t_init, t_final, condition)
+    return x_init, t_init, t_final, condition
+
+
+def law_of(flow: Transition, encoding: Any) -> Distribution:
+    """The flow's law, given what `encode` returned."""
+    return flow.law(encoding) if isinstance(flow, EncodedTransition) else flow(*encoding)
 
 
 def negative_log_likelihood(
@@ -77,10 +99,14 @@ def negative_log_likelihood(
     x_final: State,
     t_init: Scalar,
     t_final: Scalar,
-    condition: Any = None,
+    condition: Condition = None,
+    *,
+    encoding: Any = None,
 ) -> Scalar:
-    """-log p(x_t | x_s), in nats; `condition` may be what `see` gives."""
-    return -flow(x_init, t_init, t_final, condition).log_prob(x_final)
+    """-log p(x_t | x_s), in nats; `encoding` is what `encode` returns for it, where it is known."""
+    if encoding is None:
+        encoding = encode(flow, x_init, t_init, t_final, condition)
+    return -law_of(flow, encoding).log_prob(x_final)
 
 
 def consistency_losses(
@@ -92,10 +118,10 @@ def consistency_losses(
     t_final: Scalar,
     condition: Condition = None,
     *,
-    seen: Any = None,
+    encoding: Any = None,
     key: PRNGKeyArray,
 ) -> tuple[Scalar, Scalar]:
-    """The 1->2 and the 2->1 loss, each on one sample; what can serve both is computed once.
+    """The 1->2 and the 2->1 loss, each on one sample; what both need is computed once.
 
     Args:
         flow: p.
@@ -105,45 +131,59 @@ def consistency_losses(
         t_mid: m.
         t_final: t.
         condition: c.
-        seen: what `see` gives for the step from t_init to t_final, where it is known.
+        encoding: what `encode` returns for the step from t_init to t_final, where it is known.
         key: for the samples.
     """
-    if seen is None:
-        seen = see(flow, x_init, t_init, t_final, condition)
+    if encoding is None:
+        encoding = encode(flow, x_init, t_init, t_final, condition)
+    x_init, t_init, t_final, condition = encoding[:4]
 
-    def draw(x: State, s: Scalar, t: Scalar, seen: Any, key: PRNGKeyArray) -> tuple[State, Scalar]:
-        return flow(x, s, t, seen).sample_and_log_prob(key)
+    def draw(encoding: Any, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        return law_of(flow, encoding).sample_and_log_prob(key)
 
-    def density(x: State, s: Scalar, t: Scalar, seen: Any, later: State) -> Scalar:
-        return flow(x, s, t, seen).log_prob(later)
+    def density(encoding: Any, x_final: State) -> Scalar:
+        return law_of(flow, encoding).log_prob(x_final)
 
     def between(x_final: State) -> Distribution:
-        return bridge(x_init, x_final, t_init, t_mid, t_final, seen)
+        if isinstance(bridge, EncodedBridge):
+            return bridge.law(encoding, x_final, t_mid)
+        return bridge(x_init, x_final, t_init, t_mid, t_final, condition)
 
-    # What does not wait for one another goes through the networks together. Names that end in _ are
-    # of the samples of 2->1, the others of those of 1->2.
+    # Steps that do not depend on one another go through the networks together. Names that end in _
+    # belong to the samples of 2->1, the others to those of 1->2.
     key, *keys = jax.random.split(key, 4)
-    seen_first = see(flow, x_init, t_init, t_mid, condition)
-    (x_final, x_mid_), (log_one_step, log_first) = jax.vmap(draw, (None, None, 0, 0, 0))(
-        x_init, t_init, *_stacked((t_final, seen, keys[0]), (t_mid, seen_first, keys[1]))
+    first = encode(flow, x_init, t_init, t_mid, condition)
+    (x_final, x_mid_), (log_one_step, log_first) = _at_once(
+        draw, (encoding, keys[0]), (first, keys[1])
     )
     x_mid, log_between = between(x_final).sample_and_log_prob(keys[2])
-    seen_mid, seen_mid_ = (see(flow, x, t_mid, t_final, condition) for x in (x_mid, x_mid_))
-    x_final_, log_second = draw(x_mid_, t_mid, t_final, seen_mid_, key)
-    log_one_step_, log_mid, log_final = jax.vmap(density)(
-        *_stacked(
-            (x_init, t_init, t_final, seen, x_final_),
-            (x_init, t_init, t_mid, seen_first, x_mid),
-            (x_mid, t_mid, t_final, seen_mid, x_final),
-        )
+    second, second_ = (encode(flow, x, t_mid, t_final, condition) for x in (x_mid, x_mid_))
+    x_final_, log_second = draw(second_, key)
+    log_one_step_, log_mid, log_final = _at_once(
+        density, (encoding, x_final_), (first, x_mid), (second, x_final)
     )
     one_to_two = log_one_step + log_between - log_mid - log_final
     two_to_one = log_first + log_second - log_one_step_ - between(x_final_).log_prob(x_mid_)
     return one_to_two, two_to_one
 
 
-def _stacked(*rows: Any) -> Any:
-    return jax.tree.map(lambda *values: jnp.stack(values), *rows)
+def _at_once(function: Callable[..., Any], *calls: tuple[Any, ...]) -> Any:
+    """Several calls of a function as one, by `jax.vmap`: arrays that all calls share stay single.
+
+    Args:
+        function: of arrays, in any trees.
+        calls: the arguments of each call.
+
+    Returns:
+        The results along a new first axis.
+    """
+    leaves, structure = jax.tree.flatten(calls[0])
+    columns = list(zip(leaves, *map(jax.tree.leaves, calls[1:]), strict=True))
+    shared = [all(value is column[0] for value in column) for column in columns]
+    arguments = [c[0] if one else jnp.stack(c) for c, one in zip(columns, shared, strict=True)]
+    axes = [None if one else 0 for one in shared]
+    rebuild = partial(jax.tree.unflatten, structure)
+    return jax.vmap(function, rebuild(axes))(*rebuild(arguments))
 
 
 def one_to_two_loss(
@@ -191,12 +231,14 @@ def combined_loss(
     key: PRNGKeyArray,
 ) -> Scalar:
     """Negative log-likelihood plus both consistency losses, weighted."""
-    seen = see(flow, x_init, t_init, t_final, condition)
+    encoding = encode(flow, x_init, t_init, t_final, condition)
     one_to_two, two_to_one = consistency_losses(
-        flow, bridge, x_init, t_init, t_mid, t_final, condition, seen=seen, key=key
+        flow, bridge, x_init, t_init, t_mid, t_final, condition, encoding=encoding, key=key
     )
     return (
-        negative_log_likelihood(flow, x_init, x_final, t_init, t_final, seen)
+        negative_log_likelihood(
+            flow, x_init, x_final, t_init, t_final, condition, encoding=encoding
+        )
         + one_to_two_weight * one_to_two
         + two_to_one_weight * two_to_one
     )

@@ -1,9 +1,12 @@
-"""The PushT model: what its networks see, the flow in physical units, and its file."""
+"""The PushT model: what its networks are given, its law in physical units, and its file.
+
+`README.md` in this folder shows in one picture what flows from where to where.
+"""
 
 from nsf_pipeline.model.build import build_model
 from nsf_pipeline.model.file import ModelFileError, load_model, save_model
-from nsf_pipeline.model.pusht import PushTModel
-from nsf_pipeline.model.view import Normaliser, fit_normaliser
+from nsf_pipeline.model.model import PushTModel
+from nsf_pipeline.model.normaliser import Normaliser, fit_normaliser
 
 __all__ = [
     "ModelFileError",

@@ -1,10 +1,27 @@
 """Untrained models, of the kind that their settings name."""
 
+from typing import Any
+
+import jax
 from jaxtyping import PRNGKeyArray
 
-from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.model.pusht import PushTModel, build_flow
-from nsf_pipeline.model.view import Normaliser, View
+from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.model.encoder import Encoder
+from nsf_pipeline.model.model import PushTModel
+from nsf_pipeline.model.normaliser import Normaliser
+from nsf_pipeline.model.transition import FlowTransition, PushTBridge
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "tanh": jax.nn.tanh,
+    "gelu": jax.nn.gelu,
+    "softplus": jax.nn.softplus,
+}
+MIN_STD = 0.02
+"""Least noise of a residual's number, in units of its scale and per root of TIME_UNIT."""
+AGENT_MIN_STD = 0.3
+"""The same of the agent where its noise is known, in units of that noise."""
 
 
 def build_model(
@@ -18,10 +35,49 @@ def build_model(
         normaliser: see `fit_normaliser`.
         key: for the initial weights.
     """
-    view = View(config, dmp, normaliser)
+    encoder = Encoder(config, dmp, normaliser)
     if config.kind == "neural_sde":
-        # With its solver, which is slow to import.
-        from nsf_pipeline.model.neural_sde import build_neural_sde
+        # Its solver is slow to import.
+        from nsf_pipeline.model.neural_sde import SDETransition
 
-        return build_neural_sde(view, key=key)
-    return build_flow(view, key=key)
+        sizes = config.flow
+        shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
+        return PushTModel(SDETransition.build(encoder, *shape, MIN_STD, key=key), None)
+    flow_key, bridge_key = jax.random.split(key)
+    transition = FlowTransition(flow=_flow(encoder, key=flow_key), encoder=encoder)
+    return PushTModel(transition, PushTBridge(_bridge(encoder, key=bridge_key), encoder))
+
+
+def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochasticFlow:
+    layout = encoder.layout
+    agent, moved = layout.block.start, []
+    # Couplings move the block's position given the rest, its angle given the rest, and the agent
+    # given the block. Where the agent's noise is known the agent's law is Gaussian, for nothing
+    # pushes the agent back: no coupling moves it.
+    for part in (layout.block_position, layout.block_angle, slice(0, agent)):
+        places = range(*part.indices(layout.dim))
+        moved.append([place in places for place in range(layout.dim)])
+    return ConditionalNeuralStochasticFlow(
+        layout.dim,
+        encoder.feature_dim,
+        autonomous=True,  # where the law may know s, the features tell it
+        min_std=(AGENT_MIN_STD if encoder.knows_noise else MIN_STD,) * agent + (MIN_STD,) * 3,
+        **_network(encoder.config.flow),
+        moved=moved[: 2 if encoder.knows_noise else 3],
+        key=key,
+    )
+
+
+def _bridge(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalAuxiliaryFlow:
+    return ConditionalAuxiliaryFlow(
+        encoder.layout.dim,
+        encoder.feature_dim,
+        autonomous=True,
+        min_std=MIN_STD,
+        **_network(encoder.config.bridge),
+        key=key,
+    )
+
+
+def _network(config: NetworkConfig) -> dict[str, Any]:
+    return {**dict(config), "activation": ACTIVATIONS[config.activation]}

@@ -1,12 +1,13 @@
-"""Contact: how far the agent is from the T, and where its nominal path would push it.
+"""Contact: how far the agent is from the T, and where the agent's nominal path pushes the T.
 
-Every substep PushT's block starts at rest (the space damps all motion), nothing rubs, and neither
-the agent nor the walls give way. So where one of these overlaps the block by d in the direction u
-that would part them, with the lever arm l = r x u about the centre of mass, the block yields by
+In every substep PushT's block starts at rest (the space damps all motion), there is no friction,
+and neither the agent nor the walls give way. Where one of these overlaps the block by d, in the
+direction u that separates them, with the lever arm l = r x u about the centre of mass, the block
+receives the impulse
 
-    j = d / (1 / m + l^2 / I),    moving by j u / m and turning by j l / I.
+    j = d / (1 / m + l^2 / I),    moves by j u / m and turns by j l / I.
 
-Carried along the agent's noiseless path, this is the push to expect; noise is left to the flow.
+Applied along the agent's noiseless path, this is the nominal push.
 """
 
 from typing import Any, NamedTuple
@@ -24,16 +25,17 @@ from nsf_pipeline.pusht.geometry import (
     T_RECTANGLES,
     WALLS,
 )
+from nsf_pipeline.pusht.state import rotated, rotated_back
 
 Point = Float[Array, "*batch 2"]
 Pose = Float[Array, "3"]
-# In what runs at every step of the push, a plane vector is two scalars: mapped over a batch, each
-# is one contiguous array, which a processor's vector units take whole.
+# In the code that runs at every step of the push, a plane vector is two scalars. Mapped over a
+# batch, each is one contiguous array, which suits a processor's vector units.
 Scalar = Float[Array, "..."]
 Pair = tuple[Any, Any]
 
 SWEEPS = 2
-"""Times that the contacts of one step are resolved, in turn."""
+"""How many times the contacts of one step are resolved, one after the other."""
 
 # As plain numbers.
 _CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
@@ -52,26 +54,23 @@ class Body(NamedTuple):
     cos: Scalar
     sin: Scalar
 
-    def turned(self, vector: Pair) -> Pair:
-        """A vector of the block's frame, as the room sees it."""
-        x, y = vector
-        return self.cos * x - self.sin * y, self.sin * x + self.cos * y
+    def to_room(self, vector: Pair) -> Pair:
+        """A vector given in the block's frame, in the room's."""
+        return rotated(*vector, self.cos, self.sin)
 
-    def seen(self, vector: Pair) -> Pair:
-        """A vector of the room, as the block's frame sees it."""
-        x, y = vector
-        return self.cos * x + self.sin * y, self.cos * y - self.sin * x
+    def to_block(self, vector: Pair) -> Pair:
+        """A vector given in the room's frame, in the block's."""
+        return rotated_back(*vector, self.cos, self.sin)
 
 
 def rotate(points: Point, angle: Float[Array, ""]) -> Point:
-    """Points turned by an angle in rad about the origin."""
+    """Points rotated by an angle in rad about the origin."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    x, y = points[..., 0], points[..., 1]
-    return jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+    return jnp.stack(rotated(points[..., 0], points[..., 1], cos, sin), axis=-1)
 
 
-def seen_from(pose: Pose, points: Point) -> Point:
-    """Points in the frame of a block at a pose (px, px, rad)."""
+def in_frame_of(pose: Pose, points: Point) -> Point:
+    """Points of the room in the frame of a block at a pose (px, px, rad)."""
     return rotate(points - pose[:2], -pose[2])
 
 
@@ -83,7 +82,7 @@ def distance_and_normal(point: Float[Array, "2"]) -> tuple[Float[Array, ""], Flo
 
 def clearance(pose: Pose, agent: Float[Array, "2"]) -> Float[Array, ""]:
     """px between the agent's circle and a block at a pose; negative where they overlap."""
-    return distance_and_normal(seen_from(pose, agent))[0] - AGENT_RADIUS
+    return distance_and_normal(in_frame_of(pose, agent))[0] - AGENT_RADIUS
 
 
 def nominal_push(
@@ -91,7 +90,8 @@ def nominal_push(
 ) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"]]:
     """Where the block goes as the agent follows a path.
 
-    What overlaps at first is parted slowly, as Chipmunk does: where no time passes, nothing moves.
+    An overlap at the start is separated gradually, as Chipmunk does it, so where no time passes
+    nothing moves.
 
     Args:
         path: (knots, 2) px, the agent's positions.
@@ -99,12 +99,12 @@ def nominal_push(
         step: s, from knot to knot.
 
     Returns:
-        Poses (knots, 3), and how deep each step took the agent before the block yielded, px
-        (knots - 1); negative where it did not touch.
+        Poses (knots, 3), and for each step how deep the agent was in the block before the block
+        moved, px (knots - 1); negative where they did not touch.
     """
     agents = path[:, 0], path[:, 1]
     frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
-    offset_x, offset_y = frame.turned((_MASS_X, _MASS_Y))
+    offset_x, offset_y = frame.to_room((_MASS_X, _MASS_Y))
     body = frame._replace(x=frame.x + offset_x, y=frame.y + offset_y)
     ends = [(axis, end) for axis in range(2) for end in range(2)]
     tolerated = [
@@ -119,7 +119,7 @@ def nominal_push(
         agent, decay = now
         overlap, arm, direction = _agent_overlap(body, agent)
         depth = overlap - decay * tolerated[0]
-        body = _part(body, depth, arm, direction)
+        body = _separate(body, depth, arm, direction)
         for axis in range(2):
             corners = [_outermost(body, axis, end) for end in range(2)]
             low, high = (
@@ -127,11 +127,11 @@ def nominal_push(
                 for end in range(2)
             )
             is_low = low > high
-            arm = body.turned(_where(is_low, *corners))
+            arm = body.to_room(_where(is_low, *corners))
             inward = jnp.where(is_low, 1.0, -1.0)
             still = jnp.zeros_like(inward)
             direction = (inward, still) if axis == 0 else (still, inward)
-            body = _part(body, jnp.maximum(low, high), arm, direction)
+            body = _separate(body, jnp.maximum(low, high), arm, direction)
         return body, (body, depth)
 
     decay = OVERLAP_DECAY ** (step * jnp.arange(1, path.shape[0]))
@@ -140,28 +140,28 @@ def nominal_push(
     _, (bodies, depths) = jax.lax.scan(jax.checkpoint(advance), body, sweeps)
     bodies = jax.tree.map(lambda values: values[SWEEPS - 1 :: SWEEPS], bodies)
     depths = depths[::SWEEPS]
-    offset_x, offset_y = bodies.turned((_MASS_X, _MASS_Y))
+    offset_x, offset_y = bodies.to_room((_MASS_X, _MASS_Y))
     poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
-    # Untouched, the block keeps its pose to the last bit.
+    # An untouched block keeps its pose to the last bit.
     untouched = (bodies.x == body.x) & (bodies.y == body.y) & (bodies.angle == body.angle)
     poses = jnp.where(untouched[:, None], pose, poses)
     return jnp.concatenate([pose[None], poses]), depths
 
 
 def _agent_overlap(body: Body, agent: Pair) -> tuple[Scalar, Pair, Pair]:
-    """Depth (px), arm from the centre of mass to the contact, and where to the block yields."""
-    seen_x, seen_y = body.seen((agent[0] - body.x, agent[1] - body.y))
-    distance, normal = _distance_and_normal((seen_x + _MASS_X, seen_y + _MASS_Y))
-    arm = body.turned((seen_x - normal[0] * distance, seen_y - normal[1] * distance))
-    away_x, away_y = body.turned(normal)
+    """Depth (px), arm from the centre of mass to the contact, and direction the block moves in."""
+    local_x, local_y = body.to_block((agent[0] - body.x, agent[1] - body.y))
+    distance, normal = _distance_and_normal((local_x + _MASS_X, local_y + _MASS_Y))
+    arm = body.to_room((local_x - normal[0] * distance, local_y - normal[1] * distance))
+    away_x, away_y = body.to_room(normal)
     return AGENT_RADIUS - distance, arm, (-away_x, -away_y)
 
 
 def _outermost(body: Body, axis: int, end: int) -> Pair:
     """The corner, in the block's frame, that is furthest out at an axis's low or high end."""
     side = 1.0 if end else -1.0
-    # The way out, as the block's frame sees it.
-    out_x, out_y = body.seen((side, 0.0) if axis == 0 else (0.0, side))
+    # The way out, in the block's frame.
+    out_x, out_y = body.to_block((side, 0.0) if axis == 0 else (0.0, side))
     bar, stem = (
         (jnp.where(out_x > 0, high_x, low_x), jnp.where(out_y > 0, high_y, low_y))
         for (low_x, low_y), (high_x, high_y) in _ENDS
@@ -172,18 +172,18 @@ def _outermost(body: Body, axis: int, end: int) -> Pair:
 
 def _wall_depth(body: Body, axis: int, end: int, corner: Pair) -> Scalar:
     """How far (px) a corner is beyond the wall at an axis's low or high end."""
-    at = body[axis] + body.turned(corner)[axis]
+    at = body[axis] + body.to_room(corner)[axis]
     return at - WALLS[1] if end else WALLS[0] - at
 
 
-def _part(body: Body, depth: Scalar, arm: Pair, direction: Pair) -> Body:
-    """The body after yielding to one overlap; itself, bit for bit, where there is none."""
+def _separate(body: Body, depth: Scalar, arm: Pair, direction: Pair) -> Body:
+    """The body after one overlap is resolved; the same to the last bit where there is none."""
     lever = arm[0] * direction[1] - arm[1] * direction[0]
-    # Nothing, exactly, where nothing overlaps.
+    # Exactly 0 where nothing overlaps.
     impulse = jnp.where(depth > 0, depth, 0.0) / (1.0 + lever**2 * (1.0 / T_INERTIA))
     angle = impulse * lever * (1.0 / T_INERTIA)
-    # Cosine and sine of a small angle, by its half's tangent: a processor's own cost more than all
-    # the rest of a step.
+    # Cosine and sine of a small angle, by the tangent of its half: the exact functions would cost
+    # more than the rest of the step.
     tangent = angle / 2 + angle**3 / 24
     scale = 1.0 / (1.0 + tangent**2)
     cos, sin = scale * (1.0 - tangent**2), scale * 2.0 * tangent
@@ -211,7 +211,7 @@ def _from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair
     outside_x, outside_y = jnp.maximum(beyond_x, 0.0), jnp.maximum(beyond_y, 0.0)
     squared = outside_x**2 + outside_y**2
     is_outside = squared > 0
-    # The root is kept from 0, where its slope is not finite.
+    # The root's argument is kept from 0, where its slope is not finite.
     reach = jnp.sqrt(jnp.where(is_outside, squared, 1.0))
     per_reach = 1.0 / reach
     nearer_x = jnp.where(beyond_x > beyond_y, 1.0, 0.0)

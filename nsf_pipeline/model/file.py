@@ -18,8 +18,8 @@ from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.model.build import build_model
-from nsf_pipeline.model.pusht import PushTModel
-from nsf_pipeline.model.view import Normaliser
+from nsf_pipeline.model.model import PushTModel
+from nsf_pipeline.model.normaliser import Normaliser
 
 FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 2
@@ -40,17 +40,17 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
     Raises:
         FileError: the file cannot be written.
     """
-    view = model.transition.view
+    encoder = model.encoder
     leaves = io.BytesIO()
     eqx.tree_serialise_leaves(leaves, model)
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "config": {
-            "model": view.config.model_dump(mode="json"),
-            "dmp": view.dmp.model_dump(mode="json"),
+            "model": encoder.config.model_dump(mode="json"),
+            "dmp": encoder.dmp.model_dump(mode="json"),
         },
-        "normaliser": view.normaliser._asdict(),
+        "normaliser": encoder.normaliser._asdict(),
         **attributes,
     }
     leaves.seek(0)

@@ -1,18 +1,21 @@
 """A neural SDE in place of the flow: drift and diffusion networks, and a numerical solver.
 
-In the block's frame and in the units of the residuals (`nsf_pipeline.model.pusht`),
+In the block's frame and in the units of the residuals (`nsf_pipeline.model.law`),
 
     dx = (nominal(t, t + h) / h + mu(c)) dt + L(c) dW    (Ito),
 
-where h is the control step, c the features of the view of the step that lies ahead, nominal its
-nominal displacement, and L lower triangular: what moves the agent moves its velocity too, and the
-block that it pushes.
+where h is the control step, c the features of the control step that lies ahead, nominal its nominal
+displacement, and L lower triangular: what moves the agent also moves its velocity and the block
+that it pushes.
 
-Drift and diffusion hold for a control step, as the environment's targets do. Over one step the law
-is therefore the Gaussian of Euler and Maruyama, exactly; training maximises its density over
-transitions of one control step (those of a trajectory make up all of its likelihood), and Euler's
-solver with steps as long draws from what was fitted.
+Drift and diffusion are held for a control step, as the environment holds its targets. So the law of
+one step is exactly the Gaussian of Euler and Maruyama. Training maximises its density over
+transitions of one control step (their product is a trajectory's whole likelihood), and the solver,
+Euler's with steps of the same length, draws from the law that was fitted.
 """
+
+from collections.abc import Callable
+from typing import final
 
 import diffrax
 import equinox as eqx
@@ -21,79 +24,151 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nsf_pipeline.flow.distributions import Given, MultivariateNormalTri, jittable
-from nsf_pipeline.model.pusht import (
-    ACTIVATIONS,
-    MIN_STD,
-    TIME_UNIT,
-    BlockFrameLaw,
-    PushTLaw,
-    PushTModel,
-    turn,
-)
-from nsf_pipeline.model.view import Condition, Scalar, State, View
+from nsf_pipeline.flow.distributions import MultivariateNormalTri
+from nsf_pipeline.model.encoder import Encoder, Encoding
+from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
+from nsf_pipeline.model.nominal import Condition, Scalar, State
+from nsf_pipeline.model.transition import TIME_UNIT, PushTTransition
 from nsf_pipeline.timing import CONTROL_DT
 
 STEP = CONTROL_DT
 """s; of the solver."""
 
 
-class EulerStep(PushTLaw):
-    """p(x_t | x_s, s, t, c) of one step of Euler and Maruyama, of a control step at most.
+@final
+class SDETransition(PushTTransition):
+    """The law of a neural SDE.
 
     Attributes:
         drift: mu of the features.
-        diffusion: L of the features, row by row below its diagonal, which comes first.
-        view: how both see a state.
+        diffusion: L of the features, its diagonal first, then row by row what is below.
+        encoder: of the control step that lies ahead.
+        min_std: least diagonal of L.
     """
 
     drift: eqx.nn.MLP
     diffusion: eqx.nn.MLP
-    view: View
+    encoder: Encoder
+    min_std: float = eqx.field(static=True)
+
+    @classmethod
+    def build(
+        cls,
+        encoder: Encoder,
+        hidden_size: int,
+        depth: int,
+        activation: Callable[[Array], Array],
+        min_std: float,
+        *,
+        key: PRNGKeyArray,
+    ) -> "SDETransition":
+        """An untrained one, with networks of so many hidden layers."""
+        dim = encoder.layout.dim
+        drift, diffusion = (
+            eqx.nn.MLP(encoder.feature_dim, outputs, hidden_size, depth, activation, key=each)
+            for outputs, each in zip(
+                (dim, dim * (dim + 1) // 2), jax.random.split(key), strict=True
+            )
+        )
+        return cls(drift=drift, diffusion=diffusion, encoder=encoder, min_std=min_std)
+
+    def encode(
+        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> Encoding:
+        """See `PushTTransition.encode`; features are those of one control step from t_init."""
+        ahead = self.encoder(x_init, t_init, t_init + CONTROL_DT, condition)
+        return ahead._replace(t_final=t_final)
+
+    def law(self, encoding: Encoding) -> "SDELaw":
+        """The law of the state at t_final."""
+        return SDELaw(self, encoding)
 
     def coefficients(
-        self, x: State, t: Scalar, condition: Condition
+        self, encoding: Encoding
     ) -> tuple[State, Float[Array, " dim"], Float[Array, "dim dim"]]:
         """Nominal displacement of the next control step; mu and L, of the residual."""
-        displacements, seen = self.view(x, t, t + CONTROL_DT, condition)
-        diagonal, below = jnp.split(self.diffusion(seen), [len(x)])
+        dim, features = len(encoding.state), encoding.features
+        diagonal, below = jnp.split(self.diffusion(features), [dim])
         # A product with ones and zeros, for scattering is slow.
-        places = np.zeros((len(below), len(x), len(x)), np.float32)
-        places[np.arange(len(below)), *np.tril_indices(len(x), -1)] = 1.0
-        factor = jnp.diag(jax.nn.softplus(diagonal) + MIN_STD) + jnp.tensordot(below, places, 1)
-        return displacements[-1], self.drift(seen), factor
-
-    def __call__(
-        self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Condition
-    ) -> BlockFrameLaw:
-        """The law of the state at t_final (s), from x_init (px, px/s, rad) at t_init (s)."""
-        nominal, drift, factor = self.coefficients(x_init, t_init, condition)
-        gap = t_final - t_init
-        delta = gap / TIME_UNIT
-        residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
-        origin = x_init + gap / CONTROL_DT * nominal
-        return BlockFrameLaw(residual, origin, x_init[-1], self.view.normaliser.scale)
+        places = np.zeros((len(below), dim, dim), np.float32)
+        places[np.arange(len(below)), *np.tril_indices(dim, -1)] = 1.0
+        factor = jnp.diag(jax.nn.softplus(diagonal) + self.min_std)
+        factor += jnp.tensordot(below, places, 1)
+        return encoding.displacements[-1], self.drift(features), factor
 
 
-class Field(diffrax.AbstractTerm):
-    """Drift and diffusion at once, for both see the same view.
+@final
+class SDELaw(eqx.Module):
+    """The law of a neural SDE after some time: the solver draws from it.
 
     Attributes:
-        step: the networks.
-        condition: the DMP vector.
+        transition: the networks.
+        encoding: where the solver starts, and until when it goes.
+    """
+
+    transition: SDETransition
+    encoding: Encoding
+
+    def sample(self, key: PRNGKeyArray) -> State:
+        """One state, by steps of the solver; not differentiable backwards."""
+        start, known = self.encoding.state, self.encoding.condition
+        solution = diffrax.diffeqsolve(
+            _Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
+            diffrax.Euler(),
+            self.encoding.t_init,
+            self.encoding.t_final,
+            STEP,
+            start,
+            adjoint=diffrax.DirectAdjoint(),
+            max_steps=None,
+            throw=False,
+        )
+        return solution.ys[-1]
+
+    def log_prob(self, x: State) -> Scalar:
+        """Log-density in nats, per px, px/s and rad; NaN beyond one step, where it is not known."""
+        is_known = self.encoding.t_final - self.encoding.t_init <= 1.001 * STEP
+        return jnp.where(is_known, self.euler_step().log_prob(x), jnp.nan)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        """One state and its log-density."""
+        x = self.sample(key)
+        return x, self.log_prob(x)
+
+    def euler_step(self) -> BlockFrameLaw:
+        """The law of a single step of Euler and Maruyama."""
+        encoding, encoder = self.encoding, self.transition.encoder
+        nominal, drift, factor = self.transition.coefficients(encoding)
+        gap = encoding.t_final - encoding.t_init
+        delta = gap / TIME_UNIT
+        residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
+        origin = encoding.state + gap / CONTROL_DT * nominal
+        angle = encoding.state[encoder.layout.angle]
+        return BlockFrameLaw(residual, origin, angle, encoder.normaliser.scale)
+
+
+@final
+class _Field(diffrax.AbstractTerm):
+    """Drift and diffusion at once, for both need the same features.
+
+    Attributes:
+        transition: the networks.
+        condition: the packed DMP vector.
         motion: the Brownian motion, of variance 1 per s.
     """
 
-    step: EulerStep
+    transition: SDETransition
     condition: Condition
     motion: diffrax.UnsafeBrownianPath
 
     def vf(self, t, y, args):  # type: ignore[no-untyped-def]
         """Drift (dim) per s, and diffusion (dim, dim) per root s with the block's angle."""
-        nominal, drift, factor = self.step.coefficients(y, t, self.condition)
-        scale = jnp.array(self.step.view.normaliser.scale)
-        drift = nominal / CONTROL_DT + turn(scale * drift / TIME_UNIT, y[-1])
-        return drift, scale[:, None] * factor / TIME_UNIT**0.5, y[-1]
+        encoder = self.transition.encoder
+        encoding = self.transition.encode(y, t, t, self.condition)
+        nominal, drift, factor = self.transition.coefficients(encoding)
+        scale, angle = jnp.array(encoder.normaliser.scale), y[encoder.layout.angle]
+        drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
+        return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 
     def contr(self, t0, t1, **kwargs):  # type: ignore[no-untyped-def]
         """Time and Brownian motion that pass."""
@@ -102,64 +177,4 @@ class Field(diffrax.AbstractTerm):
     def prod(self, vf, control):  # type: ignore[no-untyped-def]
         """What they move."""
         (drift, diffusion, angle), (time, motion) = vf, control
-        return drift * time + turn(diffusion @ motion, angle)
-
-
-class PushTSDE(PushTModel):
-    """The model whose law a solver draws, with the same methods as the flow's."""
-
-    transition: EulerStep
-    bridge: None
-
-    @jittable
-    def sample(
-        self,
-        key: PRNGKeyArray,
-        state: Given,
-        t_init: Scalar | float,
-        t_final: Scalar | float,
-        condition: Given,
-        num_samples: int = 64,
-    ) -> Float[Array, "samples dim"]:
-        """As `PushTModel.sample`, by steps of the solver; not differentiable backwards."""
-        start, begin, end, known = self._given(state, t_init, t_final, condition)
-
-        def draw(key: PRNGKeyArray) -> State:
-            solution = diffrax.diffeqsolve(
-                Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
-                diffrax.Euler(),
-                begin,
-                end,
-                STEP,
-                start,
-                adjoint=diffrax.DirectAdjoint(),
-                max_steps=None,
-                throw=False,
-            )
-            return solution.ys[-1]
-
-        return jax.vmap(draw)(jax.random.split(key, num_samples))
-
-    @jittable
-    def log_prob(
-        self,
-        next_state: Given,
-        state: Given,
-        t_init: Scalar | float,
-        t_final: Scalar | float,
-        condition: Given,
-    ) -> Scalar:
-        """As `PushTModel.log_prob`; NaN beyond one control step, where it is not known."""
-        density = PushTModel.log_prob.__get__(self)(next_state, state, t_init, t_final, condition)
-        return jnp.where(t_final - t_init <= 1.001 * STEP, density, jnp.nan)
-
-
-def build_neural_sde(view: View, *, key: PRNGKeyArray) -> PushTSDE:
-    """An untrained neural SDE."""
-    sizes, dim = view.config.flow, view.config.state_dim
-    shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
-    drift, diffusion = (
-        eqx.nn.MLP(view.feature_dim, outputs, *shape, key=each)
-        for outputs, each in zip((dim, dim * (dim + 1) // 2), jax.random.split(key), strict=True)
-    )
-    return PushTSDE(EulerStep(drift=drift, diffusion=diffusion, view=view), None)
+        return drift * time + rotate_planes(diffusion @ motion, angle)

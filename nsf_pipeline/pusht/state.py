@@ -23,6 +23,7 @@ class StateLayout:
         block: the block's pose, its position first.
         block_position: x and y of the block.
         block_angle: the block's angle, as a slice of length 1.
+        planar: all numbers but the angle: x and y of one plane vector after the other.
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,7 @@ class StateLayout:
     block: slice
     block_position: slice
     block_angle: slice
+    planar: slice
 
     @property
     def dim(self) -> int:
@@ -69,6 +71,7 @@ def _layout(has_velocity: bool) -> StateLayout:
         block=slice(first, first + 3),
         block_position=slice(first, first + 2),
         block_angle=slice(first + 2, first + 3),
+        planar=slice(0, first + 2),
     )
 
 
@@ -92,8 +95,10 @@ def layout_of(dim: int) -> StateLayout:
 
 
 def rotated(x: Array, y: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
-    """x and y of plane vectors rotated by an angle, of which cosine and sine are given.
-
-    With -sin in place of sin it is the rotation back.
-    """
+    """x and y of plane vectors rotated by an angle, of which cosine and sine are given."""
     return cos * x - sin * y, sin * x + cos * y
+
+
+def rotated_back(x: Array, y: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
+    """The inverse of `rotated`."""
+    return cos * x + sin * y, cos * y - sin * x

@@ -39,7 +39,7 @@ def load_models(
     with store.reading(dataset, "dataset") as file:
         source = store.record_of(file)
     for name, path in paths.items():
-        if models[name].transition.view.dmp != config.dmp:
+        if models[name].encoder.dmp != config.dmp:
             raise FileError(
                 f"{path}: its policies are defined by other dmp settings than those given; "
                 "train it again, or evaluate it with its own settings"

@@ -9,7 +9,7 @@ from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.files import FileError, replacing, write_figure
-from nsf_pipeline.model import build_model, fit_normaliser, save_model
+from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.timing import CONTROL_DT
@@ -112,7 +112,7 @@ def run(
                 "step": best["step"],
                 "validation_nll": best["validation_nll"],
             }
-            save_model(output, type(model)(transition, bridge), attributes)
+            save_model(output, PushTModel(transition, bridge), attributes)
             display.say(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )

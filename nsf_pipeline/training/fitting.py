@@ -22,8 +22,8 @@ from nsf_pipeline.flow.losses import (
     Bridge,
     Transition,
     consistency_losses,
+    encode,
     negative_log_likelihood,
-    see,
 )
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.stopping import Stopped
@@ -146,15 +146,15 @@ def fit(
 
     weights = config.one_to_two_weight, config.two_to_one_weight
 
-    def likelihood(trainable: PyTree, batch: TransitionBatch, seen: PyTree) -> Array:
+    def likelihood(trainable: PyTree, batch: TransitionBatch, encoding: PyTree) -> Array:
         flow, _ = eqx.combine(trainable, fixed)
-        return batch_likelihood(flow, batch, seen)
+        return batch_likelihood(flow, batch, encoding)
 
     def consistency(
-        trainable: PyTree, batch: TransitionBatch, seen: PyTree, key: PRNGKeyArray
+        trainable: PyTree, batch: TransitionBatch, encoding: PyTree, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Array, Array]]:
         flow, bridge = eqx.combine(trainable, fixed)
-        pair = batch_consistency(flow, bridge, batch, seen, time_step, key=key)
+        pair = batch_consistency(flow, bridge, batch, encoding, time_step, key=key)
         return weights[0] * pair[0] + weights[1] * pair[1], pair
 
     @partial(jax.jit, donate_argnums=0)
@@ -167,13 +167,13 @@ def fit(
             batch = jax.tree.map(lambda values: values[step - first], batches)
             loss_key = _keys_of(batch_key, step)[1]
             # Once for all losses, and outside of what is differentiated.
-            seen = batch_view(eqx.combine(progress.trainable, fixed)[0], batch)
-            nll, gradients = jax.value_and_grad(likelihood)(progress.trainable, batch, seen)
+            encoding = batch_encoding(eqx.combine(progress.trainable, fixed)[0], batch)
+            nll, gradients = jax.value_and_grad(likelihood)(progress.trainable, batch, encoding)
             gradients, norm = clip(gradients, config.clip_norm)
             total, pair = jnp.zeros(()), (jnp.zeros(()), jnp.zeros(()))
             if any(weights):
                 count = max(1, round(config.consistency_fraction * config.batch_size))
-                part = jax.tree.map(lambda values: values[:count], (batch, seen))
+                part = jax.tree.map(lambda values: values[:count], (batch, encoding))
                 (total, pair), more = jax.value_and_grad(consistency, has_aux=True)(
                     progress.trainable, *spread.constrain(part), loss_key
                 )
@@ -199,8 +199,8 @@ def fit(
 
     @jax.jit
     def validate(trainable: PyTree, batch: TransitionBatch) -> Array:
-        seen = batch_view(eqx.combine(trainable, fixed)[0], batch)
-        return likelihood(trainable, batch, seen)
+        encoding = batch_encoding(eqx.combine(trainable, fixed)[0], batch)
+        return likelihood(trainable, batch, encoding)
 
     held_out = None
     if validation is not None:
@@ -413,26 +413,31 @@ def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
     return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm
 
 
-def batch_view(flow: Transition, batch: TransitionBatch) -> PyTree:
-    """What the flow sees of each example."""
+def batch_encoding(flow: Transition, batch: TransitionBatch) -> PyTree:
+    """The flow's encoding of each example."""
 
     def one(batch: TransitionBatch) -> PyTree:
-        return see(flow, batch.x_init, batch.t_init, batch.t_final, batch.condition)
+        return encode(flow, batch.x_init, batch.t_init, batch.t_final, batch.condition)
 
     return jax.vmap(one)(batch)
 
 
-def batch_likelihood(flow: Transition, batch: TransitionBatch, seen: PyTree) -> Float[Array, ""]:
+def batch_likelihood(
+    flow: Transition, batch: TransitionBatch, encoding: PyTree
+) -> Float[Array, ""]:
     """The negative log-likelihood, a mean over a batch."""
-    losses = jax.vmap(partial(negative_log_likelihood, flow))(*batch[:-1], seen)
-    return jnp.mean(losses)
+
+    def one(batch: TransitionBatch, encoding: PyTree) -> Array:
+        return negative_log_likelihood(flow, *batch, encoding=encoding)
+
+    return jnp.mean(jax.vmap(one)(batch, encoding))
 
 
 def batch_consistency(
     flow: Transition,
     bridge: Bridge,
     batch: TransitionBatch,
-    seen: PyTree,
+    encoding: PyTree,
     time_step: float | None = None,
     *,
     key: PRNGKeyArray,
@@ -454,13 +459,13 @@ def batch_consistency(
     t_mid = batch.t_init + share * gap
 
     def one(
-        batch: TransitionBatch, t_mid: Array, seen: PyTree, key: PRNGKeyArray
+        batch: TransitionBatch, t_mid: Array, encoding: PyTree, key: PRNGKeyArray
     ) -> tuple[Array, Array]:
         times = (batch.t_init, t_mid, batch.t_final)
         return consistency_losses(
-            flow, bridge, batch.x_init, *times, batch.condition, seen=seen, key=key
+            flow, bridge, batch.x_init, *times, batch.condition, encoding=encoding, key=key
         )
 
-    losses = jax.vmap(one)(batch, t_mid, seen, jax.random.split(key, count))
+    losses = jax.vmap(one)(batch, t_mid, encoding, jax.random.split(key, count))
     one_to_two, two_to_one = (jnp.mean(jnp.where(has_mid, loss, 0.0)) for loss in losses)
     return one_to_two, two_to_one

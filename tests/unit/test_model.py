@@ -27,17 +27,19 @@ from nsf_pipeline.flow import (
 from nsf_pipeline.model import (
     ModelFileError,
     Normaliser,
+    agent_motion,
     build_model,
-    control,
     load_model,
+    nominal,
     save_model,
-    view,
 )
+from nsf_pipeline.model.agent_motion import nominal_path, propagator
+from nsf_pipeline.model.agent_noise import noise_factor, noise_share
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
-from nsf_pipeline.model.control import noise_factor, noise_share, nominal_path, propagator
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
-from nsf_pipeline.model.pusht import STATE_NAMES, PushTTransition
+from nsf_pipeline.model.transition import FlowTransition
 from nsf_pipeline.pusht import geometry, simulator
+from nsf_pipeline.pusht.state import layout_of
 
 DMP = DMPConfig()
 NETWORK = NetworkConfig(hidden_size=8, depth=1, num_flow_layers=3)
@@ -94,44 +96,44 @@ def sample(model, state, s=0.5, t=0.9):
 
 @pytest.mark.parametrize("autonomous", [False, True])
 def test_an_unconditional_law_hides_the_policy(autonomous):
-    hidden = model_of(7, autonomous, conditional=False).transition.view
-    told = model_of(7, autonomous).transition.view
+    hidden = model_of(7, autonomous, conditional=False).encoder
+    told = model_of(7, autonomous).encoder
 
     @eqx.filter_jit
-    def seen_at(view, s, t, condition):
-        moved, features = view(jnp.asarray(STATE), s, t, condition)
-        return jnp.concatenate([moved[-1], features])
+    def encoded_at(encoder, s, t, condition):
+        encoding = encoder(jnp.asarray(STATE), s, t, condition)
+        return jnp.concatenate([encoding.displacements[-1], encoding.features])
 
-    def seen(view, s, condition):
-        return seen_at(view, jnp.float32(s), jnp.float32(s + 0.4), condition)
+    def encoded(encoder, s, condition):
+        return encoded_at(encoder, jnp.float32(s), jnp.float32(s + 0.4), condition)
 
     other = CONDITION.at[3:5].set(100.0).at[0].set(3.0)
-    assert (seen(told, 0.5, CONDITION) != seen(told, 0.5, other)).any()
-    np.testing.assert_array_equal(seen(hidden, 0.5, CONDITION), seen(hidden, 0.5, other))
-    tells_time = (seen(hidden, 0.5, CONDITION) != seen(hidden, 0.7, CONDITION)).any()
+    assert (encoded(told, 0.5, CONDITION) != encoded(told, 0.5, other)).any()
+    np.testing.assert_array_equal(encoded(hidden, 0.5, CONDITION), encoded(hidden, 0.5, other))
+    tells_time = (encoded(hidden, 0.5, CONDITION) != encoded(hidden, 0.7, CONDITION)).any()
     assert tells_time != autonomous
-    assert not seen(hidden, 0.5, CONDITION)[:7].any()
+    assert not encoded(hidden, 0.5, CONDITION)[:7].any()
 
 
-def test_what_is_seen_is_computed_once_for_all_losses(monkeypatch):
+def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
     model, state, (s, m, t) = model_of(), state_of(7), jnp.array([0.5, 0.6, 0.9])
-    flow, push, pushes = model.transition, view.nominal_push, itertools.count()
+    flow, push, pushes = model.transition, nominal.nominal_push, itertools.count()
 
     def counted(*given):
         next(pushes)
         return push(*given)
 
-    monkeypatch.setattr(view, "nominal_push", counted)
+    monkeypatch.setattr(nominal, "nominal_push", counted)
 
     @jax.jit
     def losses(state):
-        seen = flow.see(state, s, t, CONDITION)
-        ends, steps = (state, state + 1.0, s, t), (state, s, m, t, CONDITION)
-        consistency = consistency_losses(flow, model.bridge, *steps, seen=seen, key=KEY)
-        shared = *consistency, negative_log_likelihood(flow, *ends, seen)
+        encoding = flow.encode(state, s, t, CONDITION)
+        ends, steps = (state, state + 1.0, s, t, CONDITION), (state, s, m, t, CONDITION)
+        consistency = consistency_losses(flow, model.bridge, *steps, encoding=encoding, key=KEY)
+        shared = *consistency, negative_log_likelihood(flow, *ends, encoding=encoding)
         assert next(pushes) == 1 + 3  # of the first step, and of the second from both samples
         alone = consistency_losses(flow, model.bridge, *steps, key=KEY)
-        return shared, (*alone, negative_log_likelihood(flow, *ends, CONDITION))
+        return shared, (*alone, negative_log_likelihood(flow, *ends))
 
     shared, alone = losses(state)
     np.testing.assert_allclose(shared, alone, rtol=1e-4)
@@ -156,7 +158,7 @@ def test_draws_and_densities_are_in_physical_units(state_dim, autonomous):
     model, state = model_of(state_dim, autonomous), state_of(state_dim)
     draws = sample(model, state)
     assert draws.shape == (COUNT, state_dim)
-    assert model.state_names == STATE_NAMES[state_dim]
+    assert model.state_names == layout_of(state_dim).names
     assert jnp.isfinite(draws).all()
     spread = np.asarray(draws).std(axis=0) / SCALES[state_dim]
     assert ((spread > 0.05) & (spread < 20.0)).all()
@@ -190,27 +192,13 @@ def test_log_prob_is_the_density_of_draws(state_dim, gap):
     assert (np.abs(moved) < 0.25 * draws.std(axis=0)).all()
 
 
-@eqx.filter_jit
-def after_steps(model, states, times):
-    """Draws from some states, each going on from where it is."""
-
-    def advance(states, step):
-        number, s, t = step
-        keys = jax.random.split(jax.random.fold_in(KEY, number), len(states))
-        draw = jax.vmap(lambda key, state: model.sample(key, state, s, t, CONDITION, 1)[0])
-        return draw(keys, states), None
-
-    steps = jnp.arange(len(times) - 1), times[:-1], times[1:]
-    return jax.lax.scan(advance, states, steps)[0]
-
-
 @pytest.mark.parametrize(("start", "limit"), [(0.5, 0.1), (0.54, 1.0)])
 def test_short_steps_make_up_a_control_step(start, limit):
     """Means and spreads, away from contact, where the law hardly changes on the way."""
     model, state = model_of(), state_of(7).at[4:6].set(400.0)
     whole = np.asarray(sample(model, state, start, start + 0.1))
-    times = jnp.linspace(start, start + 0.1, 11)
-    parts = np.asarray(after_steps(model, jnp.tile(state, (COUNT, 1)), times))
+    times = np.linspace(start, start + 0.1, 11)
+    parts = np.asarray(model.rollout(KEY, state, times, CONDITION, COUNT)[:, -1])
     spread = whole.std(axis=0)
     off = np.abs(parts.mean(axis=0) - whole.mean(axis=0)) / spread
     assert off[:4].max() < limit
@@ -329,11 +317,78 @@ def test_slopes_by_state_time_and_condition_are_finite():
 )
 def test_wrong_shapes_are_named(changes, message):
     arguments = {"state": STATE, "t_init": 0.5, "t_final": 0.9, "condition": CONDITION} | changes
-    unchecked = type(model_of())._checked
-    name = next(iter(changes))
-    size = {"state": 7, "condition": 19}[name]
+    model = model_of()
+    methods = (
+        model.encode,
+        functools.partial(model.sample, KEY),
+        functools.partial(model.log_prob, STATE),
+    )
+    for method in methods:
+        with pytest.raises(ValueError, match=message):
+            method(**arguments)
+    times = {"times": [0.5, 0.9], **{name: arguments[name] for name in ("state", "condition")}}
     with pytest.raises(ValueError, match=message):
-        unchecked(name, jnp.asarray(arguments[name]), size)
+        model.rollout(KEY, **times)
+
+
+def test_wrong_times_of_a_rollout_are_named():
+    for times in ([], 0.5, [[0.5, 0.9]]):
+        with pytest.raises(ValueError, match=r"expected times of shape \(n,\), n at least 1, got"):
+            model_of().rollout(KEY, STATE, times, CONDITION)
+
+
+def test_a_rollout_draws_each_state_given_the_one_before():
+    model, times = model_of(), [0.5, 0.6, 0.83, 0.83]
+    paths = np.asarray(model.rollout(KEY, STATE, times, CONDITION, num_samples=2))
+    assert paths.shape == (2, 4, 7)
+    np.testing.assert_array_equal(paths[:, 0], np.stack([STATE] * 2))
+    for number, (s, t) in enumerate(itertools.pairwise(times)):
+        keys = jax.random.split(jax.random.fold_in(KEY, number), 2)
+        for key, path in zip(keys, paths, strict=True):
+            (expected,) = model.sample(key, path[number], s, t, CONDITION, 1)
+            np.testing.assert_allclose(path[number + 1], expected, rtol=1e-4, atol=1e-2)
+    np.testing.assert_array_equal(paths[:, 3], paths[:, 2])  # no time passes
+    alone = model.rollout(KEY, STATE, times, CONDITION)
+    np.testing.assert_array_equal(
+        alone, model.rollout(KEY, STATE, times, CONDITION, num_samples=1)[0]
+    )
+    only = model.rollout(KEY, STATE, [0.5], CONDITION)
+    np.testing.assert_array_equal(only, STATE[None])
+
+
+def test_sample_and_log_prob_are_those_of_the_law_of_the_encoding():
+    model = model_of()
+    encoding = model.encode(STATE, 0.5, 0.9, CONDITION)
+    law = model.law(encoding)
+    (key,) = jax.random.split(KEY, 1)
+    (draw,) = model.sample(KEY, STATE, 0.5, 0.9, CONDITION, 1)
+    np.testing.assert_allclose(law.sample(key), draw, rtol=1e-5, atol=1e-4)
+    density = model.log_prob(draw, STATE, 0.5, 0.9, CONDITION)
+    assert float(law.log_prob(draw)) == pytest.approx(float(density), abs=1e-3)
+    again, same = law.sample_and_log_prob(key)
+    np.testing.assert_allclose(again, draw, rtol=1e-5, atol=1e-4)
+    assert float(same) == pytest.approx(float(density), abs=1e-2)
+
+
+def test_methods_compile_once_per_shape(caplog):
+    """Other numbers compile nothing, whether they come as Python's, NumPy's or JAX's."""
+    model = model_of()
+
+    def use(s, t, kind):
+        state, condition = kind(STATE), kind(CONDITION)
+        draws = model.sample(KEY, state, s, t, condition, num_samples=3)
+        model.log_prob(draws[0], state, s, t, condition)
+        model.rollout(KEY, state, [s, t], condition)
+        model.law(model.encode(state, s, t, condition))
+
+    use(0.5, 0.9, jnp.asarray)
+    with jax.log_compiles():
+        for s, t in ((0.7, 1.0), (1, 2), (np.float64(0.25), np.float32(0.5)), (0.3, 0.3)):
+            for kind in (jnp.asarray, np.asarray, lambda values: np.asarray(values).tolist()):
+                use(s, t, kind)
+        assert "Compiling" not in caplog.text
+        model.sample(KEY, STATE, 0.5, 0.9, CONDITION, num_samples=5)
+        assert "Compiling" in caplog.text
 
 
 # The file.
@@ -371,7 +426,7 @@ def test_a_model_with_spline_couplings_comes_back_bit_for_bit(tmp_path):
     model = of_couplings(tmp_path / "model.eqx", coupling="spline", num_bins=3)
     loaded = load_model(tmp_path / "model.eqx")
     assert eqx.tree_equal(model, loaded)
-    assert isinstance(loaded.transition, PushTTransition)
+    assert isinstance(loaded.transition, FlowTransition)
     couplings = loaded.transition.flow.couplings
     assert [isinstance(c, ContinuousSplineCoupling) and c.num_bins for c in couplings] == [3] * 3
 
@@ -455,8 +510,6 @@ def test_constants_are_the_environments(sim):
     np.testing.assert_allclose(tuple(block.center_of_gravity), geometry.T_CENTRE)
     assert block.moment / block.mass == pytest.approx(geometry.T_INERTIA)
     assert sim._env.space.collision_bias == pytest.approx(geometry.OVERLAP_DECAY, rel=1e-3)
-    assert STATE_NAMES[7] == simulator.STATE_NAMES
-    assert set(STATE_NAMES[5]) == set(STATE_NAMES[7]) - {"agent_velocity_x", "agent_velocity_y"}
 
 
 def test_distance_is_shapelys():
@@ -510,7 +563,7 @@ def noiseless():
 
 @functools.partial(jax.jit, static_argnums=4)
 @functools.partial(jax.vmap, in_axes=(0, None, 0, 0, None))
-def nominal(state, s, t, condition, points):
+def nominally(state, s, t, condition, points):
     times = jnp.linspace(s, t, points + 1)
     knots, velocities = nominal_path(state[:2], state[2:4], times, condition, DMP)
     poses, depths = nominal_push(knots, state[4:], (t - s) / points)
@@ -555,7 +608,7 @@ def test_noise_of_the_agent_adds_up_over_any_times():
 
 def exact_covariance(s, t):
     """Step by step, in double precision."""
-    (rates, vectors), total = control._modes(), np.zeros((2, 2))
+    (rates, vectors), total = agent_motion._modes(), np.zeros((2, 2))
     kept = lambda time: vectors @ np.diag(np.exp(rates * time)) @ np.linalg.inv(vectors)  # noqa: E731
 
     def arrived(time):
@@ -610,7 +663,7 @@ def test_nominal_motion_is_the_simulators_without_noise(noiseless, start):
     rows = np.flatnonzero(lengths >= start + 5)
     begin, end = states[rows, start], states[rows, lengths[rows]]
     times = (0.1 * start, 0.1 * lengths[rows].astype(np.float32))
-    agent, velocity, pose, depth = map(np.asarray, nominal(begin, *times, conditions[rows], 96))
+    agent, velocity, pose, depth = map(np.asarray, nominally(begin, *times, conditions[rows], 96))
     assert np.abs(agent - end[:, :2]).max() < 0.02  # px
     assert np.abs(velocity - end[:, 2:4]).max() < 0.1  # px/s
 

@@ -13,7 +13,7 @@ from nsf_pipeline.config import Config, ModelConfig, NetworkConfig, TrainingConf
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.model import Normaliser, build_model, load_model, save_model
 from nsf_pipeline.model.file import model_header
-from nsf_pipeline.model.pusht import TIME_UNIT
+from nsf_pipeline.model.transition import TIME_UNIT
 from nsf_pipeline.training import fit
 
 NETWORK = NetworkConfig(hidden_size=8, depth=1)
@@ -48,11 +48,12 @@ def test_constant_coefficients_are_drawn_from_the_exact_law():
     raw = np.linspace(-1.0, 1.0, 28, dtype=np.float32)
     model = constant(built(scale=scale), drift, raw)
     step = model.transition
-    _, _, factor = step.coefficients(UPRIGHT, jnp.float32(0.0), CONDITION)
+    now = jnp.float32(0.0)
+    _, _, factor = step.coefficients(step.encode(UPRIGHT, now, now, CONDITION))
     assert (jnp.triu(factor, 1) == 0).all()
     assert (jnp.diagonal(factor) > 0).all()
     # The last of these eleven steps is shorter.
-    draw = jax.jit(model.sample, static_argnames="num_samples")
+    draw = model.sample
     draws = np.asarray(draw(KEY, UPRIGHT, 0.5, 1.55, CONDITION, num_samples=COUNT), np.float64)
     spread = np.asarray(scale)[:, None] * np.asarray(factor, np.float64)
     cov = 1.05 / TIME_UNIT * spread @ spread.T
@@ -67,8 +68,8 @@ def test_constant_coefficients_are_drawn_from_the_exact_law():
 def test_one_step_of_the_solver_is_the_law_that_is_fitted():
     model = built(ModelConfig(kind="neural_sde", path_points=2, flow=NETWORK))
     times = jnp.float32(0.5), jnp.float32(0.6)
-    law = eqx.filter_jit(model.transition)(jnp.asarray(STATE), *times, CONDITION)
-    draw = jax.jit(model.sample, static_argnames="num_samples")
+    law = eqx.filter_jit(model.transition)(jnp.asarray(STATE), *times, CONDITION).euler_step()
+    draw = model.sample
     draws = np.asarray(draw(KEY, STATE, 0.5, 0.6, CONDITION, num_samples=COUNT), np.float64)
     residuals = jax.jit(jax.vmap(law.residual_of))(jnp.asarray(draws, jnp.float32))
     noise = residuals - law.residual.loc
@@ -82,7 +83,7 @@ def test_one_step_of_the_solver_is_the_law_that_is_fitted():
 
 def test_a_density_is_given_where_it_is_known():
     model = built()
-    score = jax.jit(model.log_prob)
+    score = model.log_prob
     end = STATE + 0.5
     law = model.transition(jnp.asarray(STATE), jnp.float32(0.5), jnp.float32(0.6), CONDITION)
     assert float(score(end, STATE, 0.5, 0.6, CONDITION)) == pytest.approx(
@@ -126,7 +127,7 @@ def test_a_fit_recovers_correlated_noise():
     )
     step, bridge, _ = fit(model.transition, None, Driven(), config, key=KEY)
     assert bridge is None
-    law = step(UPRIGHT, jnp.float32(0.0), jnp.float32(0.1), CONDITION)
+    law = step(UPRIGHT, jnp.float32(0.0), jnp.float32(0.1), CONDITION).euler_step()
     np.testing.assert_allclose(law.residual.loc, 0.5, atol=0.1)
     np.testing.assert_allclose(law.residual.factor, 0.5 * FACTOR, atol=0.1)
 

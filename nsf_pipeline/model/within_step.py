@@ -1,16 +1,19 @@
-"""Times between control steps, of which the data say nothing.
+"""The law of a step shorter than a control step, as a part of a whole control step's law.
 
-A control step is the shortest gap that the transition's networks ever see. Of a shorter one they
-are shown the control step that lies ahead, and the law is a part of that step's: of its residuals
-e, with the drift d that they start from,
+The data say nothing of times between control steps: a control step is the shortest gap that the
+networks are trained on. For a shorter gap they are given the whole control step that lies ahead,
+and the law is a part of that step's. With the whole step's residual e, whose law has the base drift
+d, the residual of the part is
 
     e' = a d + sqrt(b) (e - d),
 
-where a is the share of the time, and b that of the noise. Drifts and variances of the parts of a
-control step add up to its own, so that away from contact several short steps lead to about where
-one leads; what couplings add on average counts as noise, and does not add up. No time leaves no
-residual, exactly.
+where a is the part's share of the time and b its share of the noise. Drifts and variances of the
+parts of a control step add up to the whole step's. So, away from contact, several short steps lead
+to about the law that one step leads to. (The mean shift of the couplings counts as noise here, and
+does not add up.) In no time the residual is exactly 0.
 """
+
+from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -23,13 +26,14 @@ Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 
 
+@final
 class PartOfStep(eqx.Module):
     """The law of e', in terms of that of e.
 
     Attributes:
         whole: the law of e.
-        shift: (a - sqrt(b)) d, which is 0 of a whole step.
-        root: sqrt(b), which is 1 of a whole step.
+        shift: (a - sqrt(b)) d; 0 for a whole step.
+        root: sqrt(b); 1 for a whole step.
     """
 
     whole: ContinuousNormalizingFlow
@@ -38,7 +42,7 @@ class PartOfStep(eqx.Module):
 
     @classmethod
     def of(cls, whole: ContinuousNormalizingFlow, share: Scalar, noise: Scalar) -> "PartOfStep":
-        """A part with this share of the time, and this of the noise."""
+        """The part with these shares of the time and of the noise."""
         root = safe_sqrt(noise)
         return cls(whole, (share - root) * whole.base.loc, root)
 

@@ -1,0 +1,121 @@
+"""The agent's motion without noise, in closed form.
+
+The agent is a kinematic body: nothing pushes back, so its motion follows from the targets alone.
+A PD controller holds one target for each control step of ten substeps of h = 0.01 s,
+
+    v <- v + h (k_p (target - p) - k_v v),    p <- p + h v    (k_p = 100 / s^2, k_v = 20 / s).
+
+This is linear in p and v, with real eigenvalues: in its modes (the eigenvectors), each component
+decays at a rate of its own, and position and velocity after any time follow in closed form. At
+whole control steps they are the simulator's; within a control step they interpolate between its
+substeps.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nsf_pipeline import dmp
+from nsf_pipeline.config import DMPConfig
+from nsf_pipeline.timing import CONTROL_DT
+
+# The environment's PD control of the agent, per s^2 and per s, and its substep in s.
+STIFFNESS = 100.0
+DAMPING = 20.0
+SUBSTEP = 0.01
+TOLERANCE = 1e-4
+"""Control steps; a time this near to the start of a control step counts as its start."""
+
+
+def _modes() -> tuple[np.ndarray, np.ndarray]:
+    """The control's modes, with position (px) and velocity (px/s) measured from the target.
+
+    Returns:
+        (2) rates per s, negative; (2, 2) the modes' positions and velocities, one mode a column.
+    """
+    slowed = 1.0 - SUBSTEP * DAMPING
+    step = np.array(
+        [[1.0 - SUBSTEP**2 * STIFFNESS, SUBSTEP * slowed], [-SUBSTEP * STIFFNESS, slowed]]
+    )
+    factors, vectors = np.linalg.eig(step)
+    return np.log(factors) / SUBSTEP, vectors
+
+
+RATES, _FROM_MODES = _modes()
+_TO_MODES = np.linalg.inv(_FROM_MODES)
+PROJECTIONS = _FROM_MODES.T[:, :, None] * _TO_MODES[:, None, :]
+"""(2, 2, 2): on to each mode; exp(RATES t) times them, summed, is the propagator."""
+
+
+def propagator(time: Float[Array, "*times"]) -> Float[Array, "*times 2 2"]:
+    """The matrix that takes (position, velocity), measured from a held target, a time (s) ahead."""
+    # Exactly the identity where no time passes.
+    decays = jnp.expm1(time[..., None] * jnp.asarray(RATES, jnp.float32))
+    return jnp.eye(2) + jnp.tensordot(decays, jnp.asarray(PROJECTIONS, jnp.float32), 1)
+
+
+def desired_path(
+    condition: Float[Array, " condition"], times: Float[Array, " points"], config: DMPConfig
+) -> Float[Array, "points 2"]:
+    """px: where the DMP wants the agent to be at some times."""
+    params = dmp.DMPParams.from_vector(condition)
+    path = dmp.integrate(params, config, jnp, jax.lax.scan)
+    return dmp.evaluate(path, times, config, jnp)
+
+
+def nominal_path(
+    position: Float[Array, "2"],
+    velocity: Float[Array, "2"],
+    times: Float[Array, " knots"],
+    condition: Float[Array, " condition"],
+    config: DMPConfig,
+) -> tuple[Float[Array, "knots 2"], Float[Array, "knots 2"]]:
+    """Where the agent goes without noise: each control step's target is the DMP's at its end.
+
+    At whole control steps this is the simulator's path, as long as knots are at most a control step
+    apart. Between knots that are further apart, one target stands for all that are held there.
+
+    Args:
+        position: px, of the agent at the first time.
+        velocity: px/s, of the agent at the first time.
+        times: (knots) s, never decreasing.
+        condition: the DMP vector.
+        config: what all DMPs share.
+
+    Returns:
+        Positions in px and velocities in px/s at the times.
+    """
+    start, end = times[:-1], times[1:]
+    # The control step that a knot lies in ends at `last`. If it begins after the knot before, the
+    # way to the knot has two targets: one before `change`, one after.
+    last = CONTROL_DT * jnp.ceil(end / CONTROL_DT - TOLERANCE)
+    change = jnp.clip(last - CONTROL_DT, start, end)
+    before = jnp.minimum(change, (start + change + CONTROL_DT) / 2)
+    targets = desired_path(condition, jnp.stack([before, last], axis=1).ravel(), config)
+    # In the control's modes, measured from the first position. In a step a mode loses a share of
+    # its value (exactly 0 in no time) and gains the same share of the target's.
+    rates, into = jnp.asarray(RATES, jnp.float32), jnp.asarray(_TO_MODES, jnp.float32)
+    lost, lost_then = (-jnp.expm1(time[:, None] * rates) for time in (end - start, end - change))
+
+    def advance(modes: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        (first, second), lost, lost_then = step
+        pulled = (lost - lost_then)[:, None] * (first - position)
+        pulled += lost_then[:, None] * (second - position)
+        modes = modes - lost[:, None] * modes + into[:, :1] * pulled
+        return modes, modes
+
+    # (modes, x or y)
+    initial = into[:, 1:] * velocity
+    _, modes = jax.lax.scan(advance, initial, (targets.reshape(-1, 2, 2), lost, lost_then))
+    moved = jnp.concatenate([initial[None], modes]) - initial
+    of_position, of_velocity = jnp.asarray(_FROM_MODES, jnp.float32)
+    positions = position + moved[:, 0] * of_position[0] + moved[:, 1] * of_position[1]
+    velocities = velocity + moved[:, 0] * of_velocity[0] + moved[:, 1] * of_velocity[1]
+    return positions, velocities
+
+
+def at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
+    """t_final (s), or a control step after t_init where that is later."""
+    is_part = t_final - t_init < CONTROL_DT * (1.0 - TOLERANCE)
+    return jnp.where(is_part, t_init + CONTROL_DT, t_final)

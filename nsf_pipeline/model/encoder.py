@@ -1,0 +1,137 @@
+"""The encoder: all that the law of a transition depends on, before any network.
+
+The block responds only to what touches it, wherever on the table it lies: in its own frame the same
+push is the same numbers. So the networks get the agent, its nominal path and the nominal push in
+the block's frame. An encoding is a function of one state, two times and one condition, and holds
+nothing that is trained.
+"""
+
+from typing import NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.model.contact import clearance, in_frame_of, rotate
+from nsf_pipeline.model.nominal import Condition, NominalMotion, Scalar, State, nominal_motion
+from nsf_pipeline.model.normaliser import Normaliser
+from nsf_pipeline.pusht.state import StateLayout, layout_of
+
+
+class Encoding(NamedTuple):
+    """A transition as the networks get it.
+
+    Attributes:
+        state: x_s in px, px/s, rad.
+        t_init: s, since the policy started.
+        t_final: s, since the policy started.
+        condition: the packed DMP vector.
+        displacements: nominal ones (px, px/s, rad) at even times from s to t, or over one control
+            step where that is longer.
+        features: what the networks are given, of order one.
+    """
+
+    state: State
+    t_init: Scalar
+    t_final: Scalar
+    condition: Condition
+    displacements: Float[Array, "knots dim"]
+    features: Float[Array, " features"]
+
+    def displacement(self, share: Scalar) -> State:
+        """The nominal displacement after a share of the way, interpolated linearly."""
+        last = self.displacements.shape[0] - 1
+        place = share * last
+        lower = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last - 1)
+        weight = place - lower
+        before, after = self.displacements[lower], self.displacements[lower + 1]
+        return (1.0 - weight) * before + weight * after
+
+
+@final
+class Encoder(eqx.Module):
+    """Encodes transitions.
+
+    Attributes:
+        config: what the model may know.
+        dmp: what all policies share.
+        normaliser: sizes from the training data.
+    """
+
+    config: ModelConfig = eqx.field(static=True)
+    dmp: DMPConfig = eqx.field(static=True)
+    normaliser: Normaliser = eqx.field(static=True)
+
+    def __call__(
+        self, state: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> Encoding:
+        """The encoding of a transition from a state at t_init (s) to t_final (s)."""
+        motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
+        if self.config.conditional:
+            time = DMPParams.from_vector(condition).duration
+        else:
+            time = jnp.zeros(()) if self.config.autonomous else t_init
+        features = self._features(motion, time)
+        return Encoding(state, t_init, t_final, condition, motion.displacements, features)
+
+    def _features(self, motion: NominalMotion, time: Scalar) -> Float[Array, " features"]:
+        """Numbers of order one; `time` (s) is how long the policy lasts or has lasted."""
+        agent, velocity, block = motion.agent, motion.velocity, motion.block
+        push = _push_features(motion)
+        low, high = np.array(self.normaliser.block_bounds, np.float32)
+        gap = clearance(block, agent)
+        gaps = jax.vmap(clearance, (None, 0))(block, motion.path)
+        parts = [
+            in_frame_of(block, agent) / 100.0,
+            in_frame_of(block, motion.path).ravel() / 100.0,
+            # Steep where it matters, at contact, and flat where it does not.
+            jnp.tanh(gap[None] / 10.0),
+            jnp.tanh(gaps / 10.0),
+            gap[None] / 100.0,
+            jnp.min(gaps)[None] / 30.0,
+            push,
+            2.0 * (block[:2] - low) / (high - low) - 1.0,
+            jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), time]),
+        ]
+        if velocity is not None:
+            parts.append(rotate(velocity, -block[2]) / 200.0)
+        return jnp.concatenate(parts)
+
+    @property
+    def layout(self) -> StateLayout:
+        """Where the parts of a state are."""
+        return layout_of(self.config.state_dim)
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether the agent's noise is known in closed form: that takes its path and velocity."""
+        config = self.config
+        return config.conditional and not config.autonomous and self.layout.velocity is not None
+
+    @property
+    def condition_dim(self) -> int:
+        """Numbers in a packed DMP vector."""
+        return 7 + 2 * self.dmp.n_basis
+
+    @property
+    def feature_dim(self) -> int:
+        """How many features there are."""
+        state, condition = (
+            jax.ShapeDtypeStruct((size,), jnp.float32)
+            for size in (self.config.state_dim, self.condition_dim)
+        )
+        time = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.eval_shape(self.__call__, state, time, time, condition).features.shape[0]
+
+
+def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
+    """The nominal push: where it takes the block, and how deep or near the agent passes."""
+    if motion.end is None or motion.depths is None:
+        return jnp.zeros(0)
+    start, end, depths = motion.block, motion.end, motion.depths
+    moved = jnp.append(rotate(end[:2] - start[:2], -start[2]) / 50.0, end[2] - start[2])
+    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(jnp.max(depths)[None] / 3.0)])

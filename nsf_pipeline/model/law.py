@@ -1,0 +1,91 @@
+"""The law of a state in physical units, given the law of its residual.
+
+The residual of a transition is
+
+    e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
+
+where R rotates the planar parts of a state into the block's frame, and the nominal displacement is
+what would happen without noise. In no time both the displacement and the residual are 0, so the law
+is exactly a point mass at x_s. The start angle enters by its sine and cosine only: adding 2 pi to
+it shifts the law by 2 pi, up to rounding, and changes nothing else.
+"""
+
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.flow.distributions import Distribution
+from nsf_pipeline.model.contact import rotate
+from nsf_pipeline.model.nominal import Scalar, State
+from nsf_pipeline.pusht.state import STATE, layout_of
+
+
+@final
+class BlockFrameLaw(eqx.Module):
+    """The law of a state, as that of its residual in the frame of the block at s.
+
+    Attributes:
+        residual: the law of e.
+        origin: x_s plus the nominal displacement.
+        angle: rad, of the block at s.
+        scale: sizes of the residual's numbers.
+        agent: (2, 2), maps the agent's two scaled residuals, in each axis of the plane, to its
+            position and velocity; its determinant is positive. None: they are these already.
+    """
+
+    residual: Distribution
+    origin: State
+    angle: Scalar
+    scale: tuple[float, ...] = eqx.field(static=True)
+    agent: Float[Array, "2 2"] | None = None
+
+    def sample(self, key: PRNGKeyArray) -> State:
+        """One state."""
+        return self._state(self.residual.sample(key))
+
+    def log_prob(self, x: State) -> Scalar:
+        """Log-density in nats, per px, px/s and rad."""
+        return self.residual.log_prob(self.residual_of(x)) - self._log_volume()
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        """One state and its log-density."""
+        residual, log_prob = self.residual.sample_and_log_prob(key)
+        return self._state(residual), log_prob - self._log_volume()
+
+    def residual_of(self, x: State) -> State:
+        """e of a state."""
+        moved = rotate_planes(x - self.origin, -self.angle)
+        if self.agent is not None:
+            (a, b), (c, d) = self.agent
+            position, velocity = moved[STATE.agent], moved[STATE.velocity]
+            first = (d * position - b * velocity) / (a * d - b * c)
+            second = (a * velocity - c * position) / (a * d - b * c)
+            moved = jnp.concatenate([first, second, moved[STATE.block]])
+        return moved / jnp.array(self.scale)
+
+    def _state(self, residual: State) -> State:
+        moved = jnp.array(self.scale) * residual
+        if self.agent is not None:
+            first, second = moved[STATE.agent], moved[STATE.velocity]
+            (a, b), (c, d) = self.agent
+            agent = [a * first + b * second, c * first + d * second]
+            moved = jnp.concatenate([*agent, moved[STATE.block]])
+        return self.origin + rotate_planes(moved, self.angle)
+
+    def _log_volume(self) -> Scalar:
+        # Rotating the frame leaves volumes as they are.
+        volume = jnp.asarray(np.log(self.scale).sum(), jnp.float32)
+        if self.agent is None:
+            return volume
+        (a, b), (c, d) = self.agent
+        return volume + 2.0 * jnp.log(a * d - b * c)
+
+
+def rotate_planes(state: State, angle: Scalar) -> State:
+    """A state or displacement with its planar parts rotated by an angle."""
+    layout = layout_of(len(state))
+    planes = rotate(state[layout.planar].reshape(-1, 2), angle)
+    return jnp.concatenate([planes.ravel(), state[layout.block_angle]])

@@ -1,0 +1,241 @@
+"""The PushT model: what `load_model` returns."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nsf_pipeline.flow.distributions import Distribution, jittable
+from nsf_pipeline.model.encoder import Encoder, Encoding
+from nsf_pipeline.model.nominal import Condition, Scalar, State
+from nsf_pipeline.model.transition import PushTBridge, PushTTransition
+
+Numbers = ArrayLike | Sequence[Any]
+"""An array, or plain numbers that make one."""
+
+
+@final
+class PushTModel(eqx.Module):
+    """The law of PushT's state at any later time, and the bridge that it was trained with.
+
+    The methods take one example at a time, as plain numbers, NumPy or JAX arrays; `jax.vmap`,
+    `jax.jit` and `jax.grad` work on them. Called plainly, each compiles itself once per shape.
+    States are in px, px/s and rad, in the order of `state_names`; the block's angle is continuous.
+    Times are in s since the policy started. A condition is the packed DMP vector, (condition_dim).
+
+    Attributes:
+        transition: the law, by a flow or by a neural SDE.
+        bridge: used in training only; a neural SDE has none.
+    """
+
+    transition: PushTTransition
+    bridge: PushTBridge | None
+
+    @property
+    def encoder(self) -> Encoder:
+        """What the model was built with: its settings, and the sizes that the data fixed."""
+        return self.transition.encoder
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of a state's numbers, in order."""
+        return self.encoder.layout.names
+
+    @property
+    def condition_dim(self) -> int:
+        """Numbers in a packed DMP vector."""
+        return self.encoder.condition_dim
+
+    @jittable
+    def encode(
+        self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
+    ) -> Encoding:
+        """All that the law of a transition depends on besides the parameters; for `law`.
+
+        Args:
+            state: (state_dim) at t_init.
+            t_init: s.
+            t_final: s, not before t_init.
+            condition: (condition_dim) the packed DMP vector.
+
+        Raises:
+            ValueError: a shape is not what the model was trained for.
+        """
+        return _encode(self, *self._checked(state, t_init, t_final, condition))
+
+    @jittable
+    def law(self, encoding: Encoding) -> Distribution:
+        """The law of the state at t_final, with `sample`, `log_prob` and `sample_and_log_prob`.
+
+        Args:
+            encoding: what `encode` returned.
+        """
+        return _law(self, encoding)
+
+    @jittable
+    def sample(
+        self,
+        key: PRNGKeyArray,
+        state: Numbers,
+        t_init: ArrayLike,
+        t_final: ArrayLike,
+        condition: Numbers,
+        num_samples: int = 64,
+    ) -> Float[Array, "samples dim"]:
+        """Draw states at a later time, in one pass each.
+
+        `jax.jit` takes `num_samples` as a static argument.
+
+        Args:
+            key: for the draws.
+            state: (state_dim) at t_init.
+            t_init: s.
+            t_final: s, not before t_init.
+            condition: (condition_dim) the packed DMP vector.
+            num_samples: how many.
+
+        Returns:
+            (num_samples, state_dim) states.
+
+        Raises:
+            ValueError: a shape is not what the model was trained for.
+        """
+        return _sample(self, key, *self._checked(state, t_init, t_final, condition), num_samples)
+
+    @jittable
+    def log_prob(
+        self,
+        next_state: Numbers,
+        state: Numbers,
+        t_init: ArrayLike,
+        t_final: ArrayLike,
+        condition: Numbers,
+    ) -> Scalar:
+        """Log-density in nats, per px, px/s and rad, of a state at a later time.
+
+        At t_final = t_init the law is a point mass and the result is not finite.
+
+        Args:
+            next_state: (state_dim) at t_final; its angle continues that of `state`.
+            state: (state_dim) at t_init.
+            t_init: s.
+            t_final: s, not before t_init.
+            condition: (condition_dim) the packed DMP vector.
+
+        Raises:
+            ValueError: a shape is not what the model was trained for.
+        """
+        end = _array("next_state", next_state, len(self.state_names))
+        return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
+
+    @jittable
+    def rollout(
+        self,
+        key: PRNGKeyArray,
+        state: Numbers,
+        times: Numbers,
+        condition: Numbers,
+        num_samples: int | None = None,
+    ) -> Float[Array, "*samples time dim"]:
+        """Draw a path: the state at one time after the other, each drawn given the one before.
+
+        `jax.jit` takes `num_samples` as a static argument.
+
+        Args:
+            key: for the draws.
+            state: (state_dim) at the first of the times.
+            times: (n) s, never decreasing, at least one.
+            condition: (condition_dim) the packed DMP vector.
+            num_samples: how many paths; one, without an axis of its own, if None.
+
+        Returns:
+            (n, state_dim) states, the first of them `state`; with num_samples, that many along a
+            new first axis.
+
+        Raises:
+            ValueError: a shape is not what the model was trained for.
+        """
+        times = jnp.asarray(times, jnp.float32)
+        if times.ndim != 1 or not len(times):
+            raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
+        start = _array("state", state, len(self.state_names))
+        known = _array("condition", condition, self.condition_dim)
+        paths = _rollout(self, key, start, times, known, 1 if num_samples is None else num_samples)
+        return paths[0] if num_samples is None else paths
+
+    def _checked(
+        self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
+    ) -> tuple[State, Scalar, Scalar, Condition]:
+        return (
+            _array("state", state, len(self.state_names)),
+            jnp.asarray(t_init, jnp.float32),
+            jnp.asarray(t_final, jnp.float32),
+            _array("condition", condition, self.condition_dim),
+        )
+
+
+def _array(name: str, values: Numbers, size: int) -> Array:
+    array = jnp.asarray(values, jnp.float32)
+    if array.shape != (size,):
+        raise ValueError(
+            f"expected {name} of shape ({size},), got {array.shape}; map over batches with jax.vmap"
+        )
+    return array
+
+
+# What the methods compile. Times are arrays here, so that other numbers compile nothing anew.
+
+
+@eqx.filter_jit
+def _encode(model: PushTModel, *given: Array) -> Encoding:
+    return model.transition.encode(*given)
+
+
+@eqx.filter_jit
+def _law(model: PushTModel, encoding: Encoding) -> Distribution:
+    return model.transition.law(encoding)
+
+
+@eqx.filter_jit
+def _sample(
+    model: PushTModel,
+    key: PRNGKeyArray,
+    state: State,
+    t_init: Scalar,
+    t_final: Scalar,
+    condition: Condition,
+    num_samples: int,
+) -> Float[Array, "samples dim"]:
+    law = model.transition(state, t_init, t_final, condition)
+    return jax.vmap(law.sample)(jax.random.split(key, num_samples))
+
+
+@eqx.filter_jit
+def _log_prob(model: PushTModel, next_state: State, *given: Array) -> Scalar:
+    return model.transition(*given).log_prob(next_state)
+
+
+@eqx.filter_jit
+def _rollout(
+    model: PushTModel,
+    key: PRNGKeyArray,
+    state: State,
+    times: Float[Array, " time"],
+    condition: Condition,
+    num_samples: int,
+) -> Float[Array, "samples time dim"]:
+    def advance(states: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        number, s, t = step
+        keys = jax.random.split(jax.random.fold_in(key, number), num_samples)
+        states = jax.vmap(lambda key, x: _sample(model, key, x, s, t, condition, 1)[0])(
+            keys, states
+        )
+        return states, states
+
+    start = jnp.repeat(state[None], num_samples, axis=0)
+    _, later = jax.lax.scan(advance, start, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    return jnp.moveaxis(jnp.concatenate([start[None], later]), 0, 1)

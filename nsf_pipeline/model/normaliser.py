@@ -1,0 +1,66 @@
+"""Sizes that the training data fix: where blocks lie, and how large residuals are."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.model.agent_noise import noise_factor
+from nsf_pipeline.model.nominal import Condition, Scalar, State, nominal_motion
+from nsf_pipeline.pusht.state import layout_of
+
+LEAST = 1e-3
+"""px, px/s, rad; no size is smaller, so that nothing is divided by 0."""
+
+
+class Normaliser(NamedTuple):
+    """What the training data fixes before training; it is never trained.
+
+    Attributes:
+        block_bounds: least and greatest block x and y, px.
+        scale: (state_dim) root mean square size of the residuals: px, px/s, rad.
+        noise: px; standard deviation of the noise on targets, as the agent's residuals show it.
+    """
+
+    block_bounds: tuple[tuple[float, float], tuple[float, float]]
+    scale: tuple[float, ...]
+    noise: float
+
+
+def fit_normaliser(
+    config: ModelConfig, dmp: DMPConfig, transitions: tuple[Array | None, ...]
+) -> Normaliser:
+    """Measure the normaliser on some training transitions.
+
+    Args:
+        config: the model's.
+        dmp: what all policies share.
+        transitions: x_init, x_final, t_init, t_final and condition, with the batch in front.
+    """
+    layout = layout_of(config.state_dim)
+    block = np.asarray(transitions[0], np.float64)[:, layout.block_position]
+    low = block.min(axis=0)
+    high = np.maximum(block.max(axis=0), low + 1.0)
+
+    @jax.jit
+    @jax.vmap
+    def residual(start: State, end: State, s: Scalar, t: Scalar, condition: Condition) -> State:
+        motion = nominal_motion(start, s, t, condition, config, dmp)
+        return end - start - motion.displacements[-1]
+
+    residuals = np.asarray(residual(*transitions))
+    # Of 1 px on each target, so many px of the agent's position.
+    per_px = np.asarray(jax.jit(jax.vmap(noise_factor))(*transitions[2:4]))[:, :1, 0]
+    of_targets = (residuals[:, layout.agent] / per_px).astype(np.float64)
+    noise = float(np.sqrt(np.mean(of_targets**2)))
+    size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
+    # Frames are rotated, so x and y share one size.
+    for plane in layout.planes:
+        size[plane] = np.sqrt(np.mean(size[plane] ** 2))
+    return Normaliser(
+        block_bounds=(tuple(low.tolist()), tuple(high.tolist())),
+        scale=tuple(float(max(each, LEAST)) for each in size),
+        noise=max(noise, LEAST),
+    )
