@@ -50,9 +50,9 @@ def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
     Returns:
         (2, ..., n) px: coordinate first, pose last.
     """
-    shift, turn = (poses[:, :2] - GOAL_POSE[:2]).T, poses[:, 2] - GOAL_POSE[2]
+    dx, dy, turn = (poses - GOAL_POSE).T
     x, y = rotated(points[..., :1], points[..., 1:], np.cos(turn), np.sin(turn))
-    dx, dy = rotated(*shift, np.cos(GOAL_POSE[2]), -np.sin(GOAL_POSE[2]))
+    dx, dy = rotated(dx, dy, np.cos(GOAL_POSE[2]), -np.sin(GOAL_POSE[2]))
     return np.stack([x + dx, y + dy])
 
 
@@ -118,7 +118,8 @@ def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 def _rotation(angle: float | np.floating) -> np.ndarray:
     """(2, 2): its columns are the rotated unit vectors."""
-    return np.array(rotated(*np.eye(2), np.cos(angle), np.sin(angle)))
+    x, y = np.eye(2)
+    return np.array(rotated(x, y, np.cos(angle), np.sin(angle)))
 
 
 def coverage(poses: np.ndarray) -> np.ndarray:
