@@ -48,7 +48,7 @@ class DMPParams(NamedTuple):
     damping: Array
 
     def as_vector(self, xp: Any = np) -> Array:
-        """Packed one after another, the weights row by row: (..., `condition_dim`)."""
+        """Packed in the order of the attributes, the weights row by row: (..., `condition_dim`)."""
         *axes, _, n_basis = self.weights.shape
         parts = [
             xp.reshape(xp.asarray(value), (*axes, math.prod(shape)))

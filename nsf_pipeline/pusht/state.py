@@ -107,7 +107,6 @@ STATE = _layout(has_velocity=True)
 """The simulator's state of seven numbers, which is Markov but for Chipmunk's memory of contacts."""
 STATE_WITHOUT_VELOCITY = _layout(has_velocity=False)
 """The five numbers that gym-pusht's observation shows."""
-STATE_NAMES = STATE.names
 _BY_DIM = {layout.dim: layout for layout in (STATE, STATE_WITHOUT_VELOCITY)}
 
 
