@@ -20,6 +20,7 @@ from nsf_pipeline.evaluation.ensembles import (
     select,
 )
 from nsf_pipeline.evaluation.metrics import GROUPS, crps
+from nsf_pipeline.evaluation.states import gap_of
 from nsf_pipeline.pusht.simulator import Simulator
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     print("| horizon | group | entered | replayed | difference | ms, entered | replayed |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     for horizon in config.ensembles.horizons:
-        chosen, gap = select(simulator, test, config, horizon), round(horizon / 0.1)
+        chosen, gap = select(simulator, test, config, horizon), gap_of(horizon)
         entered, replayed, truth, seconds = [], [], [], np.zeros(2)
         for place in np.flatnonzero(chosen.contact):
             row, step = int(chosen.row[place]), int(chosen.step[place])

@@ -21,9 +21,11 @@ import numpy as np
 from nsf_pipeline.config import Config, TrainingConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
-from nsf_pipeline.data.transitions import Trajectories, Transitions, join_state
+from nsf_pipeline.data.states import join_state
+from nsf_pipeline.data.transitions import Trajectories, Transitions
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.training import fit
 
 SIZES = (1, 16, 256, 4096, 65_536)
@@ -47,7 +49,7 @@ def flops(function: Callable[..., object], *arguments: object) -> float:
 def data(config: Config, count: int) -> tuple[Transitions, dict[str, np.ndarray]]:
     """Transitions of freshly simulated trajectories, and the trajectories."""
     rollouts = simulate(config, sample_policies(config, 0, count))
-    states = join_state(rollouts, 7)
+    states = join_state(rollouts, STATE)
     trajectories = Trajectories(states, rollouts["length"], rollouts["condition"])
     return Transitions.build(trajectories, config.training.max_gap), rollouts
 

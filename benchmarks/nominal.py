@@ -15,8 +15,10 @@ from jax import Array
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
-from nsf_pipeline.data.transitions import join_state
+from nsf_pipeline.data.states import join_state
 from nsf_pipeline.model.nominal import nominal_motion
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.timing import CONTROL_DT
 
 HORIZONS = (1, 5, 10, 20)
 """Control steps."""
@@ -29,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     config = Config.model_validate_json('{"simulation": {"action_noise_std": 0.0}}')
     rollouts = simulate(config, sample_policies(config, 0, options.trajectories))
-    states = join_state(rollouts, 7)
+    states = join_state(rollouts, STATE)
     length, condition = rollouts["length"], rollouts["condition"].astype(np.float32)
 
     @jax.jit
@@ -46,14 +48,16 @@ def main() -> None:
         rows = np.flatnonzero(length >= steps)
         begin = random.integers(0, length[rows] - steps + 1)
         start, end = states[rows, begin], states[rows, begin + steps]
-        times = (0.1 * begin).astype(np.float32), (0.1 * (begin + steps)).astype(np.float32)
+        times = ((CONTROL_DT * at).astype(np.float32) for at in (begin, begin + steps))
         error = start + np.asarray(ahead(start, *times, condition[rows])) - end
-        missed, moved = (np.linalg.norm(x[:, 4:6], axis=1) for x in (error, end - start))
+        missed, moved = (
+            np.linalg.norm(x[:, STATE.block_position], axis=1) for x in (error, end - start)
+        )
         some = moved > 0.5
         cells = [f"{moved[some].mean():.1f}"]
         cells += [f"{np.quantile(missed[some], share):.3f}" for share in (0.5, 0.75, 0.9)]
-        cells += [f"{missed[some].mean():.2f}", f"{np.abs(error[:, :2]).max():.3f}"]
-        print(f"| {0.1 * steps:.1f} | {some.sum()} | {' | '.join(cells)} |")
+        cells += [f"{missed[some].mean():.2f}", f"{np.abs(error[:, STATE.agent]).max():.3f}"]
+        print(f"| {CONTROL_DT * steps:.1f} | {some.sum()} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.timing import CONTROL_DT
 
 HORIZONS = (1, 5, 10, 20)
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -49,11 +51,14 @@ def main() -> None:
         at = int(random.integers(1, length - 1))
         simulator.enter(states[at])
         again = simulator.rollout(actions[at:])
-        moved = (np.diff(states[:, 4:], axis=0) != 0.0).any(axis=1)
+        moved = (np.diff(states[:, STATE.block], axis=0) != 0.0).any(axis=1)
         kind = names[2] if moved[at - 1] else names[1] if moved[at:].any() else names[0]
-        error = np.linalg.norm(again[:, 4:6] - states[at:, 4:6], axis=1)
+        error = np.linalg.norm((again - states[at:])[:, STATE.block_position], axis=1)
         kinds[kind].append([error[h] if h < len(error) else np.nan for h in HORIZONS])
-        agents_same += np.array_equal(again[:, :4], states[at:, :4])
+        agents_same += all(
+            np.array_equal(again[:, part], states[at:, part])
+            for part in (STATE.agent, STATE.velocity)
+        )
         count += 1
     print(f"{count} re-entries; the agent's path has the same bits in {agents_same}.\n")
     print(
@@ -67,7 +72,7 @@ def main() -> None:
             found = column[~np.isnan(column)]
             quantiles = " | ".join(f"{q:.2g}" for q in np.quantile(found, QUANTILES))
             same = f"{np.mean(found == 0.0):.1%}"
-            print(f"| {kind} | {len(found)} | {horizon / 10:g} s | {quantiles} | {same} |")
+            print(f"| {kind} | {len(found)} | {CONTROL_DT * horizon:g} s | {quantiles} | {same} |")
 
 
 if __name__ == "__main__":

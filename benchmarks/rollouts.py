@@ -25,6 +25,7 @@ from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.data.rollouts import CARRIED_OVER, desired_positions, simulate
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 
@@ -35,7 +36,7 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
     arrays = {
         name: np.zeros((count, *shape), kind)
         for name, shape, kind in [
-            ("observations", (steps + 1, 5), np.float32),
+            ("observations", (steps + 1, STATE_WITHOUT_VELOCITY.dim), np.float32),
             ("agent_velocity", (steps + 1, 2), np.float32),
             ("block_angle", (steps + 1,), np.float32),
             ("targets", (steps, 2), np.float32),
@@ -159,7 +160,7 @@ def main() -> None:
     def step_ours() -> None:
         for row, targets in enumerate(actions):
             simulator.reset(row)
-            geometry.coverage(simulator.rollout(targets)[1:, 4:])
+            geometry.coverage(simulator.rollout(targets)[1:, STATE.block])
 
     def step_env(env: gymnasium.Env) -> None:
         for row, targets in enumerate(actions):

@@ -24,6 +24,7 @@ from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.evaluation.predictors import OnePass
 from nsf_pipeline.evaluation.states import Ensembles, load_ensembles, typical_changes
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.training import fit
 
@@ -104,7 +105,8 @@ def main() -> None:
     found = load_ensembles(options.results / "ensembles", usual)
     changes = typical_changes(options.results / "dataset.h5", found)
     splits = [
-        load_trajectories(options.results / "dataset.h5", split, 7) for split in (TRAIN, VALIDATION)
+        load_trajectories(options.results / "dataset.h5", split, STATE.dim)
+        for split in (TRAIN, VALIDATION)
     ]
     held_out = Transitions.build(
         splits[1], usual.training.max_gap, block_blur=usual.training.block_blur

@@ -14,6 +14,7 @@ The attractor g + f is taken as linear between the integration's knots, and each
 knot is then exact. The functions take NumPy or JAX arrays, one policy or any number of them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,11 +48,12 @@ class DMPParams(NamedTuple):
     damping: Array
 
     def as_vector(self, xp: Any = np) -> Array:
-        """Packed as duration, start, goal, weights row by row, stiffness, damping: (..., C)."""
-        weights = xp.reshape(self.weights, (*self.weights.shape[:-2], -1))
-        scalars = (self.duration, self.stiffness, self.damping)
-        duration, stiffness, damping = (xp.asarray(scalar)[..., None] for scalar in scalars)
-        parts = (duration, self.start, self.goal, weights, stiffness, damping)
+        """Packed in the order of the attributes, the weights row by row: (..., `condition_dim`)."""
+        *axes, _, n_basis = self.weights.shape
+        parts = [
+            xp.reshape(xp.asarray(value), (*axes, math.prod(shape)))
+            for value, shape in zip(self, _shapes(n_basis), strict=True)
+        ]
         return xp.concatenate(parts, axis=-1)
 
     @classmethod
@@ -61,21 +63,31 @@ class DMPParams(NamedTuple):
         Raises:
             ValueError: no whole number of basis functions fits the length.
         """
-        n_basis, rest = divmod(vector.shape[-1] - 7, 2)
+        *axes, length = vector.shape
+        n_basis, rest = divmod(length - condition_dim(0), 2)
         if n_basis < 1 or rest:
             raise ValueError(
-                f"a DMP vector has 7 + 2 n_basis numbers, got {vector.shape[-1]}: duration, "
-                "start (2), goal (2), weights (2 n_basis), stiffness, damping"
+                f"a DMP vector has {condition_dim(0)} + 2 n_basis numbers, got {length}: "
+                + ", ".join(cls._fields)
             )
-        weights = vector[..., 5:-2].reshape(*vector.shape[:-1], 2, n_basis)
-        return cls(
-            duration=vector[..., 0],
-            start=vector[..., 1:3],
-            goal=vector[..., 3:5],
-            weights=weights,
-            stiffness=vector[..., -2],
-            damping=vector[..., -1],
-        )
+        parts, first = [], 0
+        for shape in _shapes(n_basis):
+            stop = first + math.prod(shape)
+            parts.append(vector[..., first:stop].reshape((*axes, *shape)))
+            first = stop
+        return cls(*parts)
+
+
+def _shapes(n_basis: int) -> DMPParams:
+    """The shape of each parameter of one policy."""
+    return DMPParams(
+        duration=(), start=(2,), goal=(2,), weights=(2, n_basis), stiffness=(), damping=()
+    )
+
+
+def condition_dim(n_basis: int) -> int:
+    """How many numbers `DMPParams.as_vector` packs."""
+    return sum(map(math.prod, _shapes(n_basis)))
 
 
 class Path(NamedTuple):

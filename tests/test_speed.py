@@ -17,6 +17,7 @@ from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.files import FileError, write_figure
 from nsf_pipeline.model import load_model
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import speed as stage
 
 
@@ -27,7 +28,7 @@ def starts(smoke):
 
 
 def test_starts_are_states_of_the_test_split(smoke, starts):
-    test = load_trajectories(smoke.results / "dataset.h5", 2, 7)
+    test = load_trajectories(smoke.results / "dataset.h5", 2, STATE.dim)
     assert starts.actions.shape == (12, 10, 2)
     assert len(np.unique(starts.state, axis=0)) == 12
     for state, time, condition in zip(*starts[:3], strict=True):

@@ -14,6 +14,7 @@ from nsf_pipeline.files import write_figure
 from nsf_pipeline.model import Normaliser
 from nsf_pipeline.model.file import model_header
 from nsf_pipeline.provenance import Record
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import train
 from nsf_pipeline.training import METRICS, TrainingError
 from nsf_pipeline.training.curves import picture
@@ -59,7 +60,7 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
         report(dict.fromkeys(set(METRICS) - {"seconds"}, 1.0))
         raise TrainingError("the loss stopped being finite")
 
-    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * 7, 1.0)
+    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * STATE.dim, 1.0)
     monkeypatch.setattr("nsf_pipeline.stages.train.fit_normaliser", lambda *_: unit)
     monkeypatch.setattr("nsf_pipeline.stages.train.fit", diverge)
     paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))

@@ -13,13 +13,15 @@ from conftest import ROOT, SMOKE, run_snakemake, run_verb
 
 from nsf_pipeline import load_model
 from nsf_pipeline.config import Config, json_schema
+from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.model.file import model_header
+from nsf_pipeline.pusht.state import STATE
 
 CHANGES = yaml.safe_load(SMOKE.read_text())
 COUNT, SHARD = CHANGES["num_trajectories"], CHANGES["shard_size"]
 SHARDS = [f"{shard:05d}" for shard in range(COUNT // SHARD)]
 STEPS, BASIS = 36, 6
-CONDITION = 7 + 2 * BASIS
+CONDITION = condition_dim(BASIS)
 SPLITS = ("train", "validation", "test")
 HORIZONS = (0.1, 0.5, 1.0, 2.0)
 GROUPS = ("agent", "block_position", "block_angle")
@@ -79,7 +81,7 @@ def test_shards_hold_what_the_contract_says(smoke, shard):
     np.testing.assert_array_equal(rollouts["trajectory"], np.arange(first, first + SHARD))
     for name in CARRIED_OVER:
         np.testing.assert_array_equal(policies[name], rollouts[name])
-    np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, :2])
+    np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, STATE.agent])
     np.testing.assert_array_equal(rollouts["action_mask"].sum(axis=1), rollouts["length"])
     np.testing.assert_array_equal(rollouts["observation_mask"].sum(axis=1), rollouts["length"] + 1)
 

@@ -16,8 +16,10 @@ import numpy as np
 from nsf_pipeline.config import Config, DatasetConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.data.states import join_state
 from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.provenance import Record, Stage, require_current
+from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -150,7 +152,7 @@ class Statistics:
         return {
             "num_trajectories": len(coverage),
             "dt": CONTROL_DT,
-            "observation_dim": 5,
+            "observation_dim": STATE_WITHOUT_VELOCITY.dim,
             "action_dim": 2,
             "condition_dim": self.condition_dim,
             "min": {name: self.low[name].tolist() for name in SCALED},
@@ -166,9 +168,7 @@ class Statistics:
 
 def block_moved(rollouts: dict[str, np.ndarray]) -> np.ndarray:
     """(n, T) bool: the block's pose changed in this step."""
-    pose = np.concatenate(
-        [rollouts["observations"][:, :, 2:4], rollouts["block_angle"][:, :, None]], axis=-1
-    )
+    pose = join_state(rollouts, STATE_WITHOUT_VELOCITY)[..., STATE_WITHOUT_VELOCITY.block]
     return (np.diff(pose, axis=1) != 0).any(axis=-1) & rollouts["action_mask"]
 
 

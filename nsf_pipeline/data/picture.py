@@ -12,7 +12,9 @@ from matplotlib.patches import Patch, Polygon
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import block_moved
+from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD, WORKSPACE, t_outline
+from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT
 
 CONTACT, PUSH, APART, GOAL, LINE = "#8fb0dd", "#3b6fb6", "#cbab78", "#b5e6b5", "#9aa0a6"
@@ -101,10 +103,11 @@ def _add(summary: Summary, rows: slice, arrays: dict[str, np.ndarray], moved: np
 
 
 def _sample(sample: Sample, row: int, arrays: dict[str, np.ndarray], moved: np.ndarray) -> None:
-    states = slice(arrays["length"][row] + 1)
-    seen, angle = arrays["observations"][row, states], arrays["block_angle"][row, states]
-    sample.agent.append(seen[:, :2])
-    sample.block.append(np.column_stack([seen[:, 2:4], angle]))
+    layout = STATE_WITHOUT_VELOCITY
+    of_row = {name: arrays[name][row] for name in state_parts(layout)}
+    states = join_state(of_row, layout)[: arrays["length"][row] + 1]
+    sample.agent.append(states[:, layout.agent])
+    sample.block.append(states[:, layout.block])
     sample.moved.append(moved[row, : arrays["length"][row]])
     sample.from_reset.append(bool(arrays["from_reset"][row]))
 

@@ -11,6 +11,7 @@ from nsf_pipeline.data.starts import sample_start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE, rotated
 
 CONTACT_SPREAD = 30.0
 """px; how far from the block's centre a path that heads for the block is aimed."""
@@ -43,7 +44,7 @@ def initial_states(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, 7) initial states, and (n) whether each is what `env.reset` gives for its seed."""
     simulator = Simulator()
-    states, from_reset = np.full((len(seeds), 7), np.nan), np.ones(len(seeds), bool)
+    states, from_reset = np.full((len(seeds), STATE.dim), np.nan), np.ones(len(seeds), bool)
     for row, (trajectory, seed) in enumerate(zip(trajectories, seeds, strict=True)):
         random = generator(config.seed, trajectory, Stream.START)
         if random.random() < config.policies.mid_task_fraction:
@@ -68,6 +69,7 @@ def sample_policy(
         config: ranges to sample from.
         dmp: what all policies share.
     """
+    position = state[STATE.agent]
     # Drawn whether used or not, so that contact_fraction moves no other number.
     duration = random.uniform(*config.duration)
     low, high = np.array([config.goal_x, config.goal_y]).T
@@ -76,11 +78,11 @@ def sample_policy(
     aim = block_centre(state) + random.normal(0.0, CONTACT_SPREAD, 2)
     overshoot = random.uniform(0.0, MAX_OVERSHOOT)
     if heads_for_block:
-        goal = np.clip(aim + overshoot * (aim - state[:2]), low, high)
+        goal = np.clip(aim + overshoot * (aim - position), low, high)
     stiffness = random.uniform(*config.stiffness)
     return DMPParams(
         duration=np.float64(duration),
-        start=state[:2].copy(),
+        start=position.copy(),
         goal=goal,
         weights=random.uniform(*config.weights, size=(2, dmp.n_basis)),
         stiffness=np.float64(stiffness),
@@ -90,6 +92,5 @@ def sample_policy(
 
 def block_centre(state: np.ndarray) -> np.ndarray:
     """(2,) px: centre of mass of the block in a state."""
-    cos, sin = np.cos(state[6]), np.sin(state[6])
-    x, y = T_CENTRE
-    return state[4:6] + np.array([cos * x - sin * y, sin * x + cos * y])
+    (x, y), angle = T_CENTRE, state[STATE.angle]
+    return state[STATE.block_position] + rotated(x, y, np.cos(angle), np.sin(angle))

@@ -11,6 +11,7 @@ from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.pusht.video import annotated, record
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -87,6 +88,7 @@ def replayed(trajectory: dict[str, np.ndarray], title: str) -> Iterator[np.ndarr
     travelled: list[np.ndarray] = []
     for step, frame in enumerate(record(simulator, actions)):
         state = simulator.state()
-        travelled.append(state[:2])
-        caption = f"{title}   {CONTROL_DT * step:.1f} s   coverage {coverage(state[4:]):.1%}"
+        travelled.append(state[STATE.agent])
+        covered = coverage(state[STATE.block])
+        caption = f"{title}   {CONTROL_DT * step:.1f} s   coverage {covered:.1%}"
         yield annotated(frame, desired, params.goal, np.array(travelled), caption)

@@ -10,6 +10,7 @@ from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator, observations
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 CARRIED_OVER = ("trajectory", "seed", "initial_state", "from_reset", "condition")
@@ -64,7 +65,7 @@ def states_of(
     Returns:
         (n, T+1, 7) float64: px, px/s, rad; 0 past the length.
     """
-    states = np.zeros((len(length), actions.shape[1] + 1, 7))
+    states = np.zeros((len(length), actions.shape[1] + 1, STATE.dim))
     simulator = Simulator()
     for row, steps in enumerate(length):
         start(simulator, starts, row)
@@ -93,7 +94,7 @@ def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]
         states: (n, T+1, 7) px, px/s, rad.
         planned: (n) steps taken unless a success comes first.
     """
-    coverage = geometry.coverage(states[:, 1:, 4:7])
+    coverage = geometry.coverage(states[:, 1:, STATE.block])
     steps = np.arange(coverage.shape[1])
     succeeds = (coverage > geometry.SUCCESS_THRESHOLD) & (steps < planned[:, None])
     success = np.any(succeeds, axis=1)
@@ -102,8 +103,8 @@ def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]
     reached = np.arange(states.shape[1]) <= length[:, None]
     return {
         "observations": _padded(observations(states), reached),
-        "agent_velocity": _padded(states[:, :, 2:4], reached),
-        "block_angle": _padded(states[:, :, 6], reached),
+        "agent_velocity": _padded(states[..., STATE.velocity], reached),
+        "block_angle": _padded(states[..., STATE.angle], reached),
         "rewards": _padded(geometry.reward(coverage), taken),
         "coverage": _padded(coverage, taken),
         "observation_mask": reached,

@@ -15,6 +15,7 @@ from nsf_pipeline.pusht.geometry import (
     nearest_on_block,
     t_outline,
 )
+from nsf_pipeline.pusht.state import STATE
 
 NEAR_WALL = NEAR_GOAL = 0.25
 """Shares of starts with the block close to a wall, and close to the goal or in it."""
@@ -49,7 +50,7 @@ def sample_start(random: np.random.Generator) -> np.ndarray:
     velocity = np.zeros(2)
     if random.random() < MOVING:
         velocity = random.exponential(MEAN_SPEED) * _direction(random)
-    return np.round(np.concatenate([agent, velocity, pose]), DECIMALS)
+    return STATE.join(agent, velocity, pose).round(DECIMALS)
 
 
 def _block_pose(random: np.random.Generator) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from nsf_pipeline import label
 from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.provenance import Record
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
 SCHEMA_VERSION = 1
 # Shards are compressed, so many trajectories a chunk. The data set is not: training reads its rows
@@ -46,11 +47,17 @@ class Field(NamedTuple):
     scaled: bool = False
 
 
+def state_field(
+    layout: StateLayout, dtype: str, meaning: str, *axes: int | str, scaled: bool = False
+) -> Field:
+    """States of a layout along some axes."""
+    unit = ", ".join(dict.fromkeys(layout.units))
+    return Field((*axes, layout.dim), dtype, unit, meaning, scaled)
+
+
 TRAJECTORY = Field((), "int64", "1", "index in the whole data set")
 SEED = Field((), "int64", "1", "seed of env.reset")
-INITIAL_STATE = Field(
-    (7,), "float64", "px, px/s, rad", "agent x, y, velocity x, y, block x, y, angle", scaled=True
-)
+INITIAL_STATE = state_field(STATE, "float64", STATE.meaning, scaled=True)
 FROM_RESET = Field((), "bool", "1", "the state of env.reset(seed); false: entered directly")
 CONDITION = Field(("C",), "float64", "mixed", "the packed DMP vector", scaled=True)
 
@@ -74,8 +81,12 @@ ROLLOUTS: dict[str, Field] = {
     "initial_state": INITIAL_STATE,
     "from_reset": FROM_RESET,
     "condition": CONDITION,
-    "observations": Field(
-        ("T+1", 5), "float32", "px, rad", "agent x, y, block x, y, angle in [0, 2 pi)", scaled=True
+    "observations": state_field(
+        STATE_WITHOUT_VELOCITY,
+        "float32",
+        f"{STATE_WITHOUT_VELOCITY.meaning} in [0, 2 pi)",
+        "T+1",
+        scaled=True,
     ),
     "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
     "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
@@ -100,9 +111,9 @@ ENSEMBLES: dict[str, Field] = {
     "horizon_s": Field((), "float64", "s", "from the state to its truth and members"),
     "trajectory": TRAJECTORY,
     "step": Field((), "int32", "steps", "control step of the state"),
-    "state": Field((7,), "float64", "px, px/s, rad", "where the members start"),
-    "truth": Field((7,), "float64", "px, px/s, rad", "the trajectory's own state a horizon later"),
-    "members": Field(("M", 7), "float32", "px, px/s, rad", "the same with fresh action noise"),
+    "state": state_field(STATE, "float64", "where the members start"),
+    "truth": state_field(STATE, "float64", "the trajectory's own state a horizon later"),
+    "members": state_field(STATE, "float32", "the same with fresh action noise", "M"),
     "contact": Field((), "bool", "1", "the policy without noise moves the block in the horizon"),
     "weight": Field((), "float64", "1", "in means over all states of the horizon; 1 on average"),
     "condition": Field(("C",), "float64", "mixed", "the packed DMP vector"),

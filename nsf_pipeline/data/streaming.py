@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
+from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.data.transitions import (
     Picker,
     Picks,
     TransitionBatch,
     finish_batches,
-    join_state,
     pick_batches,
-    state_parts,
 )
 from nsf_pipeline.files import again
+from nsf_pipeline.pusht.state import layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 SLICE = 1 << 13
@@ -124,9 +124,9 @@ class StreamedTransitions:
         Raises:
             StoreError: the file's arrays are compressed or in chunks.
         """
-        self.rows, self.state_dim = rows, state_dim
+        self.rows, self.layout = rows, layout_of(state_dim)
         self.picker = Picker.build(file["length"][...][rows], state_dim, max_gap, dt, block_blur)
-        names = (*state_parts(state_dim), "condition")
+        names = (*state_parts(self.layout), "condition")
         self._arrays = {name: StreamedArray(path, file[name]) for name in names}
         self._bounds = {name: store.bounds_of(file, name) for name in names}
 
@@ -148,19 +148,19 @@ class StreamedTransitions:
         row, step, later = (np.asarray(values) for values in picks[:3])
         shape = row.shape
         row, step, later = self.rows[row.ravel()], step.ravel(), later.ravel()
-        states = np.empty((2, len(row), self.state_dim), np.float32)
+        states = np.empty((2, len(row), self.layout.dim), np.float32)
         condition = np.empty((len(row), self._arrays["condition"].shape[1]), np.float32)
         for first in range(0, len(row), SLICE):
             part = slice(first, first + SLICE)
             pairs = {
                 name: self._arrays[name].ends(row[part], step[part], later[part])
-                for name in state_parts(self.state_dim)
+                for name in state_parts(self.layout)
             }
             for end in range(2):
                 values = {name: self._unscaled(name, pair[end]) for name, pair in pairs.items()}
-                states[end, part] = join_state(values, self.state_dim)
+                states[end, part] = join_state(values, self.layout)
             condition[part] = self._unscaled("condition", self._arrays["condition"].rows(row[part]))
-        x_init, x_final = states.reshape(2, *shape, self.state_dim)
+        x_init, x_final = states.reshape(2, *shape, self.layout.dim)
         return x_init, x_final, condition.reshape(*shape, -1)
 
     def _unscaled(self, name: str, values: np.ndarray) -> np.ndarray:

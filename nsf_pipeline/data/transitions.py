@@ -12,7 +12,9 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SPLITS
+from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht.state import layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 BLUR_LEVER = 60.0
@@ -207,8 +209,8 @@ def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
     would reward ever sharper spikes over honest tails. Blurred, the law has a density and is still
     one of a Markov process. The angle's share moves the T's outline about as far.
     """
-    blur = np.zeros(state_dim, np.float32)
-    blur[-3:] = block_blur, block_blur, block_blur / BLUR_LEVER
+    layout, blur = layout_of(state_dim), np.zeros(state_dim, np.float32)
+    blur[layout.block_position], blur[layout.angle] = block_blur, block_blur / BLUR_LEVER
     return jnp.asarray(blur)
 
 
@@ -254,11 +256,11 @@ def trajectories_of(file: Any, rows: np.ndarray, state_dim: int) -> Trajectories
     Raises:
         ValueError: the state has neither 5 nor 7 numbers.
     """
-    parts = state_parts(state_dim)
+    layout = layout_of(state_dim)
     times, size = file["observations"].shape[1], file["condition"].shape[1]
     states = np.empty((len(rows), times, state_dim), np.float32)
     condition = np.empty((len(rows), size), np.float32)
-    bounds = {name: store.bounds_of(file, name) for name in {*parts, "condition"}}
+    bounds = {name: store.bounds_of(file, name) for name in (*state_parts(layout), "condition")}
     for block in store.blocks(len(file["split"])):
         first, stop = np.searchsorted(rows, [block.start, block.stop])
         if first < stop:
@@ -267,24 +269,5 @@ def trajectories_of(file: Any, rows: np.ndarray, state_dim: int) -> Trajectories
                 name: store.unscale(file[name][block][chosen], *bounds[name]) for name in bounds
             }
             condition[first:stop] = values.pop("condition")
-            states[first:stop] = join_state(values, state_dim)
+            states[first:stop] = join_state(values, layout)
     return Trajectories(states, file["length"][...][rows], condition)
-
-
-def state_parts(state_dim: int) -> tuple[str, ...]:
-    """The data set's arrays that a state is made of."""
-    if state_dim not in (5, 7):
-        raise ValueError(f"expected state_dim 5 or 7, got {state_dim}")
-    return ("observations", "agent_velocity", "block_angle")[:: 1 if state_dim == 7 else 2]
-
-
-def join_state(values: dict[str, np.ndarray], state_dim: int) -> Float[np.ndarray, "*batch dim"]:
-    """States of the arrays that `state_parts` names, in their order."""
-    observations = values["observations"]
-    joined = np.empty((*observations.shape[:-1], state_dim), np.float32)
-    joined[..., :2] = observations[..., :2]
-    if state_dim == 7:
-        joined[..., 2:4] = values["agent_velocity"]
-    joined[..., -3:-1] = observations[..., 2:4]
-    joined[..., -1] = values["block_angle"]
-    return joined

@@ -23,6 +23,7 @@ from nsf_pipeline.evaluation.states import Ensembles
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.provenance import versions
+from nsf_pipeline.pusht.state import STATE
 
 
 class Comparison(NamedTuple):
@@ -146,15 +147,10 @@ def _given(
         of = {need: group.of(x) for need, x in values.items()}
         random = np.random.default_rng([seed, ensemble.states.gap])
         given[group_name] = {**of, "ranks": metrics.pit(of["draws"], of["truth"], random)}
-    for joint, columns in JOINTS.items():
-        unit = change[list(columns)]
-        given[joint] = {
-            # Of the velocity, five numbers say nothing.
-            need: x[..., list(columns)] / unit if joint == "pose" or x.shape[-1] == 7 else None
-            for need, x in values.items()
-        }
+    for joint in JOINTS:
+        given[joint] = {need: metrics.joint(joint, x, change) for need, x in values.items()}
     # The density of five numbers would be another quantity.
-    density = prediction.log_density if draws.shape[-1] == 7 else None
+    density = prediction.log_density if draws.shape[-1] == STATE.dim else None
     given["state"]["log_density"] = None if density is None else density.astype(np.float64)
     return given
 

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, PRNGKeyArray
 
 from nsf_pipeline.evaluation import metrics
-from nsf_pipeline.evaluation.metrics import POSE, Resampler
+from nsf_pipeline.evaluation.metrics import JOINTS, Resampler
 from nsf_pipeline.evaluation.predictors import draws_in_steps
 from nsf_pipeline.evaluation.states import Ensembles, States
 
@@ -73,11 +73,11 @@ def measure(
     found = []
     for steps in (1, *STEPS):
         other = draws_in_steps(model, states, steps, DRAWS, key=jax.random.fold_in(key, steps))
-        for group, columns in (("state", range(7)), ("pose", POSE)):
-            if group == "state" and one.shape[-1] < 7:
+        for group in JOINTS:
+            of_one, of_other = (metrics.joint(group, draws, change) for draws in (one, other))
+            if of_one is None or of_other is None:
                 continue
-            of = [values[..., list(columns)] / change[list(columns)] for values in (one, other)]
-            distance = metrics.energy_distance(*of)
+            distance = metrics.energy_distance(of_one, of_other)
             for contact, values in resampler.means(distance[:, None]).items():
                 value, lower, upper = metrics.estimate(values[:, 0])
                 where = (name, horizon, group, contact, steps)

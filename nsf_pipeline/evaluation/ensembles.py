@@ -22,9 +22,11 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.data.rollouts import start
+from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
 
 READ = (
@@ -33,9 +35,7 @@ READ = (
     "initial_state",
     "from_reset",
     "condition",
-    "observations",
-    "agent_velocity",
-    "block_angle",
+    *state_parts(STATE),
     "targets",
     "actions",
     "length",
@@ -105,9 +105,9 @@ def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> 
                 "horizon_s": np.full(len(here), horizon),
                 "trajectory": test["trajectory"][row],
                 "step": step,
-                "state": np.array(states).reshape(-1, 7),
+                "state": np.array(states).reshape(-1, STATE.dim),
                 "truth": test["states"][row, step + gap].astype(np.float64),
-                "members": np.array(members).reshape(-1, settings.num_members, 7),
+                "members": np.array(members).reshape(-1, settings.num_members, STATE.dim),
                 "contact": chosen.contact[here],
                 "weight": weight[here],
                 "condition": test["condition"][row],
@@ -137,9 +137,7 @@ def load_test_split(dataset: Path) -> Arrays:
             "dataset.test_fraction"
         )
     found = {name: np.concatenate([part[name] for part in parts]) for name in READ}
-    agent, block = np.split(found["observations"][..., :4], 2, axis=-1)
-    numbers = (agent, found["agent_velocity"], block, found["block_angle"][..., None])
-    return found | {"states": np.concatenate(numbers, axis=-1)}
+    return found | {"states": join_state(found, STATE)}
 
 
 def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -> Selection:
@@ -190,7 +188,7 @@ def weights_of(chosen: Selection) -> np.ndarray:
 def _moves(simulator: Simulator, test: Arrays, row: int, step: int, gap: int) -> bool:
     """Whether the policy without noise moves the block."""
     simulator.enter(test["states"][row, step])
-    poses = simulator.rollout(test["targets"][row, step : step + gap])[:, 4:]
+    poses = simulator.rollout(test["targets"][row, step : step + gap])[:, STATE.block]
     return bool((poses != poses[0]).any())
 
 
@@ -210,7 +208,7 @@ def members_of(
 ) -> np.ndarray:
     """(M, 7) float32: where actions (M, gap, 2) take a trajectory from one of its steps on."""
     before = test["actions"][row, :step].astype(np.float64)
-    ends = np.empty((len(actions), 7), np.float32)
+    ends = np.empty((len(actions), STATE.dim), np.float32)
     for member, own in enumerate(actions):
         start(simulator, test, row)
         ends[member] = simulator.rollout(np.concatenate([before, own]))[-1]

@@ -13,6 +13,7 @@ from nsf_pipeline.evaluation.metrics import GROUPS
 from nsf_pipeline.evaluation.states import Ensembles, States
 from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, SIMULATOR
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
+from nsf_pipeline.pusht.state import STATE, layout_of
 
 PREDICTED, TRUE, START = "#3b6fb6", "#d1495b", "#9aa0a6"
 STYLES = {
@@ -206,9 +207,9 @@ def block_positions(
 
 
 def _displacements(axis: Axes, draws: np.ndarray, states: States) -> None:
-    start = states.x_init[:POINTS, -3:-1]
-    true = states.x_final[:POINTS, -3:-1] - start
-    predicted = draws[:POINTS, :, -3:-1] - start[:, None]
+    start = states.x_init[:POINTS, STATE.block_position]
+    true = states.x_final[:POINTS, STATE.block_position] - start
+    predicted = draws[:POINTS, :, layout_of(draws.shape[-1]).block_position] - start[:, None]
     low, high = np.quantile(predicted, [0.05, 0.95], axis=1)
     limit = 1.05 * max(np.abs(true).max(), 1.0)
     axis.plot([-limit, limit], [-limit, limit], color=START, linewidth=1)
@@ -220,26 +221,33 @@ def _displacements(axis: Axes, draws: np.ndarray, states: States) -> None:
 
 def _most_moved(states: States) -> np.ndarray:
     """Evenly spaced among the tenth of the states whose block moved most."""
-    moved = np.linalg.norm(states.x_final[:, -3:-1] - states.x_init[:, -3:-1], axis=-1)
+    change = states.x_final - states.x_init
+    moved = np.linalg.norm(change[:, STATE.block_position], axis=-1)
     order = np.argsort(-moved, kind="stable")[: max(SCENES, len(moved) // 10)]
     return order[np.linspace(0, len(order) - 1, min(SCENES, len(order))).astype(int)]
 
 
 def _scene(axis: Axes, draws: np.ndarray, ensembles: Ensembles, row: int) -> None:
     states, members = ensembles.states, ensembles.members[row, :DRAWN]
+    layout = layout_of(draws.shape[-1])
     for member in members:
-        outline = t_outline(member[-3:])
+        outline = t_outline(member[STATE.block])
         axis.add_patch(Polygon(outline, color=TRUE, alpha=2.0 / DRAWN, linewidth=0, zorder=1))
-    axis.plot(members[:, 0], members[:, 1], ".", color=TRUE, markersize=4, alpha=0.5, zorder=2)
+    axis.plot(*members[:, STATE.agent].T, ".", color=TRUE, markersize=4, alpha=0.5, zorder=2)
     for draw in draws[:OUTLINED]:
-        _outline(axis, draw, PREDICTED, 0.7)
-    axis.plot(*draws[:DRAWN, :2].T, "x", color=PREDICTED, markersize=3.5, alpha=0.7, zorder=3)
-    corners = [t_outline(pose) for pose in (*members[:, -3:], *draws[:OUTLINED, -3:])]
+        _outline(axis, draw[layout.block], PREDICTED, 0.7)
+    axis.plot(
+        *draws[:DRAWN, layout.agent].T, "x", color=PREDICTED, markersize=3.5, alpha=0.7, zorder=3
+    )
+    poses = (*members[:, STATE.block], *draws[:OUTLINED, layout.block])
+    corners = [t_outline(pose) for pose in poses]
     for state, color in [(states.x_init[row], START), (states.x_final[row], "k")]:
-        _outline(axis, state, color, 1.4)
-        agent = Circle((state[0], state[1]), AGENT_RADIUS, fill=False, edgecolor=color, zorder=4)
-        axis.add_patch(agent)
-        corners += [t_outline(state[-3:]), state[:2] + AGENT_RADIUS * np.array([[-1], [1]])]
+        agent, block = state[STATE.agent], state[STATE.block]
+        _outline(axis, block, color, 1.4)
+        x, y = agent
+        circle = Circle((x, y), AGENT_RADIUS, fill=False, edgecolor=color, zorder=4)
+        axis.add_patch(circle)
+        corners += [t_outline(block), agent + AGENT_RADIUS * np.array([[-1], [1]])]
     seen = np.concatenate(corners)
     centre = (seen.min(axis=0) + seen.max(axis=0)) / 2.0
     reach = np.ptp(seen, axis=0).max() / 2.0 + MARGIN
@@ -249,6 +257,6 @@ def _scene(axis: Axes, draws: np.ndarray, ensembles: Ensembles, row: int) -> Non
     axis.set_aspect("equal")
 
 
-def _outline(axis: Axes, state: np.ndarray, color: str, width: float) -> None:
-    corners = t_outline(state[-3:])
+def _outline(axis: Axes, pose: np.ndarray, color: str, width: float) -> None:
+    corners = t_outline(pose)
     axis.add_patch(Polygon(corners, fill=False, edgecolor=color, linewidth=width, zorder=3))

@@ -17,6 +17,8 @@ import numpy as np
 import scoringrules
 from jaxtyping import Bool, Float, Int
 
+from nsf_pipeline.pusht.state import STATE, layout_of
+
 INTERVALS = (0.5, 0.9)
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -32,30 +34,48 @@ class Group(NamedTuple):
     """Components that are scored together.
 
     Attributes:
-        columns: where in a state, counted from the end where negative.
+        name: in tables and in `StateLayout.groups`, which has the places.
         unit: of the scores.
         factor: from the state's unit to this one.
     """
 
-    columns: tuple[int, ...]
+    name: str
     unit: str
     factor: float
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """The components (..., k) of states (..., state_dim), in the group's unit."""
-        return values[..., list(self.columns)].astype(np.float64) * self.factor
+        columns = layout_of(values.shape[-1]).groups[self.name]
+        return values[..., columns].astype(np.float64) * self.factor
 
-
-POSE = (0, 1, -3, -2, -1)
-"""Agent and block positions and the block's angle: what every model predicts."""
 
 GROUPS = {
-    "agent": Group((0, 1), "px", 1.0),
-    "block_position": Group((-3, -2), "px", 1.0),
-    "block_angle": Group((-1,), "degrees", 180.0 / np.pi),
+    group.name: group
+    for group in (
+        Group("agent", "px", 1.0),
+        Group("block_position", "px", 1.0),
+        Group("block_angle", "degrees", 180.0 / np.pi),
+    )
 }
-JOINTS = {"state": tuple(range(7)), "pose": POSE}
-"""Columns that are scored as one vector, in units of their typical change over the horizon."""
+JOINTS = ("state", "pose")
+"""Groups that are scored as one vector: all numbers, and the pose, which every model predicts."""
+
+
+def joint(
+    name: str, values: Float[np.ndarray, "*batch dim"], change: Float[np.ndarray, " 7"]
+) -> Float[np.ndarray, "*batch k"] | None:
+    """The components of one of `JOINTS`, in units of their typical change over the horizon.
+
+    Args:
+        name: one of `JOINTS`.
+        values: states.
+        change: of all numbers of `STATE`.
+
+    Returns:
+        None where the states hold too few numbers: those without velocity have no `state`.
+    """
+    columns = layout_of(values.shape[-1]).groups.get(name)
+    return None if columns is None else values[..., columns] / change[STATE.groups[name]]
 
 
 def crps(
@@ -237,7 +257,7 @@ class Over(Enum):
     """What a score is of; the values are the groups' names in tables."""
 
     GROUPS = tuple(GROUPS)
-    JOINTS = tuple(JOINTS)
+    JOINTS = JOINTS
     STATE = ("state",)
 
 
@@ -345,7 +365,7 @@ class Metric:
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups in whose rows tables have it: a score of the state is in every group's."""
-        return tuple(JOINTS if self.score.over is Over.JOINTS else GROUPS)
+        return JOINTS if self.score.over is Over.JOINTS else tuple(GROUPS)
 
     def of(self, group: str) -> str:
         """What the score in a group's row is of."""

@@ -19,13 +19,14 @@ from nsf_pipeline.data.recording import NEEDED, replayed
 from nsf_pipeline.data.transitions import rows_of
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model import PushTModel
-from nsf_pipeline.pusht.simulator import STATE_NAMES, Simulator
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE, layout_of
 from nsf_pipeline.pusht.video import annotated, with_outlines
 from nsf_pipeline.timing import CONTROL_DT
 
 NUM_DRAWS = 12
 """One-pass draws behind the sampled path."""
-NOWHERE = np.array([-1e3, -1e3, 0.0, 0.0, -1e3, -1e3, 0.0])
+NOWHERE = STATE.join([-1e3, -1e3], [0.0, 0.0], [-1e3, -1e3, 0.0])
 """A state with agent and block outside the picture."""
 
 
@@ -72,7 +73,7 @@ def predict(
         (length + 1, dim) a path from the first state, each state drawn from the one before it;
         (length + 1, NUM_DRAWS, dim) draws in one pass from the first state. px, px/s, rad.
     """
-    columns = [STATE_NAMES.index(name) for name in model.state_names]
+    columns = STATE.columns(model.state_names)
     start = jnp.asarray(trajectory["initial_state"][0, columns], jnp.float32)
     condition = jnp.asarray(trajectory["condition"][0], jnp.float32)
     path, draws = _predict(model, start, condition, int(trajectory["length"][0]), key)
@@ -109,16 +110,14 @@ def predicted(
     """
     params = DMPParams.from_vector(trajectory["condition"][0])
     desired = np.concatenate([params.start[None], trajectory["targets"][0, : len(path) - 1]])
-    simulator = Simulator()
+    simulator, layout = Simulator(), layout_of(path.shape[-1])
     simulator.enter(NOWHERE)
     backdrop = simulator.render()
     for step, (state, others) in enumerate(zip(path, draws, strict=True)):
-        shown = np.zeros(len(STATE_NAMES))
-        shown[:2], shown[-3:] = state[:2], state[-3:]
-        simulator.enter(shown)
+        simulator.enter(STATE.join(state[layout.agent], np.zeros(2), state[layout.block]))
         frame = with_outlines(simulator.render(), backdrop, others)
         caption = (
             f"model: a sampled path   {CONTROL_DT * step:.1f} s   "
             f"faint: {len(others)} draws in one pass each"
         )
-        yield annotated(frame, desired, params.goal, path[: step + 1, :2], caption)
+        yield annotated(frame, desired, params.goal, path[: step + 1, layout.agent], caption)

@@ -13,6 +13,7 @@ from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
 from nsf_pipeline.model.agent_motion import nominal_path
+from nsf_pipeline.pusht.state import STATE
 
 CHUNK = 256
 """States drawn from at once, at most."""
@@ -124,16 +125,16 @@ class Kinematic:
         @jax.vmap
         def follow(state: Array, s: Array, t: Array, condition: Array) -> Array:
             times = jnp.linspace(s, t, PATH_STEPS + 1)
-            path, velocity = nominal_path(state[:2], state[2:4], times, condition, dmp)
-            return jnp.concatenate([path[-1], velocity[-1]])
+            agent, velocity = state[STATE.agent], state[STATE.velocity]
+            path, velocities = nominal_path(agent, velocity, times, condition, dmp)
+            return STATE.join(path[-1], velocities[-1], state[STATE.block], jnp)
 
         self.name, self._follow = "kinematic", follow
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """The end of the agent's nominal path."""
-        later = states.x_init.copy()
-        later[:, :4] = self._follow(states.x_init, states.t_init, states.t_final, states.condition)
-        return Prediction(_repeated(later, num_samples), None)
+        later = self._follow(states.x_init, states.t_init, states.t_final, states.condition)
+        return Prediction(_repeated(np.asarray(later), num_samples), None)
 
 
 class Simulator:

@@ -29,7 +29,8 @@ from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.simulator import STATE_NAMES, Simulator
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
@@ -108,7 +109,7 @@ def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> 
         StoreError: the data set cannot be read.
         UserError: there is none.
     """
-    test, steps = load_trajectories(dataset, TEST, 7), round(horizon / CONTROL_DT)
+    test, steps = load_trajectories(dataset, TEST, STATE.dim), round(horizon / CONTROL_DT)
     last = test.length[:, None] - steps
     row, step = np.nonzero(np.arange(test.states.shape[1]) <= last)
     if not len(row):
@@ -163,7 +164,7 @@ def step_by_step(model: Any, horizon: float) -> Side:
 
 
 def _on_device(draw: Callable[..., Array], model: Any) -> Side:
-    columns = [STATE_NAMES.index(name) for name in model.state_names]
+    columns = STATE.columns(model.state_names)
     key = jax.random.key(0)
 
     def prepare(starts: Starts) -> Prepared:
@@ -178,7 +179,7 @@ def _on_device(draw: Callable[..., Array], model: Any) -> Side:
 
 def simulated(starts: Starts) -> np.ndarray:
     """The states at the end, by our simulator, on one core."""
-    simulator, later = Simulator(), np.empty((len(starts.state), 7))
+    simulator, later = Simulator(), np.empty((len(starts.state), STATE.dim))
     for row, state in enumerate(starts.state.astype(np.float64)):
         simulator.enter(state)
         later[row] = simulator.rollout(starts.actions[row])[-1]

@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Int
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TRAIN
-from nsf_pipeline.data.transitions import join_state, state_parts
+from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import again
 from nsf_pipeline.paths import shard_in
 from nsf_pipeline.provenance import require_current
-from nsf_pipeline.pusht.simulator import STATE_NAMES
+from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
 
 
@@ -25,7 +25,7 @@ def gap_of(horizon: float) -> int:
 
 
 class States(NamedTuple):
-    """Test states of one horizon, in px, px/s, rad as `pusht.simulator.STATE_NAMES` has them.
+    """Test states of one horizon, in the layout `pusht.state.STATE`.
 
     Attributes:
         x_init: (n, 7); fewer for a model that sees fewer.
@@ -51,7 +51,7 @@ class States(NamedTuple):
 
     def seen_with(self, names: Sequence[str]) -> "States":
         """The same for a model whose state has only some of the numbers, by their names."""
-        columns = [STATE_NAMES.index(name) for name in names]
+        columns = STATE.columns(names)
         # Not `_replace`, which takes the number of states for that of the fields.
         return States(self.x_init[:, columns], self.x_final[:, columns], *self[2:])
 
@@ -132,17 +132,14 @@ def typical_changes(dataset: Path, horizons: Iterable[float]) -> dict[float, np.
         StoreError: the data set cannot be read.
     """
     gaps = {horizon: gap_of(horizon) for horizon in horizons}
-    totals = {horizon: np.zeros(7) for horizon in gaps}
+    totals = {horizon: np.zeros(STATE.dim) for horizon in gaps}
     counts = dict.fromkeys(gaps, 0)
     with store.reading(dataset, "dataset") as file:
         is_train, length = file["split"][...] == TRAIN, file["length"][...]
         for rows in store.blocks(len(length)):
             chosen = is_train[rows]
-            parts = {
-                name: store.physical(file, name, rows, chosen)
-                for name in state_parts(len(STATE_NAMES))
-            }
-            states = join_state(parts, len(STATE_NAMES)).astype(np.float64)
+            parts = {name: store.physical(file, name, rows, chosen) for name in state_parts(STATE)}
+            states = join_state(parts, STATE).astype(np.float64)
             for horizon, gap in gaps.items():
                 last = length[rows][chosen, None] - gap
                 reached = np.arange(max(states.shape[1] - gap, 0)) <= last

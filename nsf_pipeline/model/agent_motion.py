@@ -1,7 +1,7 @@
 """The agent's motion without noise, in closed form.
 
 The agent is a kinematic body: nothing pushes back, so its motion follows from the targets alone.
-A PD controller holds one target for each control step of ten substeps of h = 0.01 s,
+A PD controller holds one target for each control step; in each substep of h = 0.01 s,
 
     v <- v + h (k_p (target - p) - k_v v),    p <- p + h v    (k_p = 100 / s^2, k_v = 20 / s).
 
@@ -18,12 +18,9 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import DMPConfig
+from nsf_pipeline.pusht.environment import CONTROL
 from nsf_pipeline.timing import CONTROL_DT
 
-# The environment's PD control of the agent, per s^2 and per s, and its substep in s.
-STIFFNESS = 100.0
-DAMPING = 20.0
-SUBSTEP = 0.01
 TOLERANCE = 1e-4
 """Control steps; a time this near to the start of a control step counts as its start."""
 
@@ -34,12 +31,14 @@ def _modes() -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (2) rates per s, negative; (2, 2) the modes' positions and velocities, one mode a column.
     """
-    slowed = 1.0 - SUBSTEP * DAMPING
-    step = np.array(
-        [[1.0 - SUBSTEP**2 * STIFFNESS, SUBSTEP * slowed], [-SUBSTEP * STIFFNESS, slowed]]
+    h, stiffness, slowed = (
+        CONTROL.substep,
+        CONTROL.stiffness,
+        1.0 - CONTROL.substep * CONTROL.damping,
     )
+    step = np.array([[1.0 - h**2 * stiffness, h * slowed], [-h * stiffness, slowed]])
     factors, vectors = np.linalg.eig(step)
-    return np.log(factors) / SUBSTEP, vectors
+    return np.log(factors) / h, vectors
 
 
 RATES, _FROM_MODES = _modes()

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.model.contact import clearance, in_frame_of, rotate
 from nsf_pipeline.model.nominal import Condition, NominalMotion, Scalar, State, nominal_motion
 from nsf_pipeline.model.normaliser import Normaliser
@@ -115,7 +115,7 @@ class Encoder(eqx.Module):
     @property
     def condition_dim(self) -> int:
         """Numbers in a packed DMP vector."""
-        return 7 + 2 * self.dmp.n_basis
+        return condition_dim(self.dmp.n_basis)
 
     @property
     def feature_dim(self) -> int:

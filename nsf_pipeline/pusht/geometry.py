@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from nsf_pipeline.pusht.state import rotated
+
 T_RECTANGLES = np.array([(-60.0, 0.0, 60.0, 30.0), (-15.0, 30.0, 15.0, 120.0)])
 """Bar and stem of the T in the block's frame: x_min, y_min, x_max, y_max in px."""
 
@@ -48,16 +50,10 @@ def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
     Returns:
         (2, ..., n) px: coordinate first, pose last.
     """
-    dx, dy = (poses[:, :2] - GOAL_POSE[:2]).T
-    cos, sin = np.cos(GOAL_POSE[2]), np.sin(GOAL_POSE[2])
-    x, y = points[..., :1], points[..., 1:]
-    turn = poses[:, 2] - GOAL_POSE[2]
-    return np.stack(
-        [
-            x * np.cos(turn) - y * np.sin(turn) + (dx * cos + dy * sin),
-            x * np.sin(turn) + y * np.cos(turn) + (dy * cos - dx * sin),
-        ]
-    )
+    dx, dy, turn = (poses - GOAL_POSE).T
+    x, y = rotated(points[..., :1], points[..., 1:], np.cos(turn), np.sin(turn))
+    dx, dy = rotated(dx, dy, np.cos(GOAL_POSE[2]), -np.sin(GOAL_POSE[2]))
+    return np.stack([x + dx, y + dy])
 
 
 def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) -> np.ndarray:
@@ -121,8 +117,9 @@ def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def _rotation(angle: float | np.floating) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, -sin], [sin, cos]])
+    """(2, 2): its columns are the rotated unit vectors."""
+    x, y = np.eye(2)
+    return np.array(rotated(x, y, np.cos(angle), np.sin(angle)))
 
 
 def coverage(poses: np.ndarray) -> np.ndarray:

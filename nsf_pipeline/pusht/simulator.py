@@ -5,39 +5,24 @@ Python around them. Here the same substeps drive the environment's own space and
 control in plain floats: the operations and their order are the environment's, so are the results.
 """
 
-import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from gym_pusht.envs import PushTEnv
 
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
-
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # gym-pusht draws with pygame
-from gym_pusht.envs import PushTEnv
+from nsf_pipeline.pusht.environment import CONTROL
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
 try:  # pymunk's own handle on Chipmunk: nearly twice as fast, but private
     from pymunk._chipmunk_cffi import lib as _chipmunk
 except ImportError:  # pragma: no cover
     _chipmunk = None
 
-STATE_NAMES = (
-    "agent_x",
-    "agent_y",
-    "agent_velocity_x",
-    "agent_velocity_y",
-    "block_x",
-    "block_y",
-    "block_angle",
-)
-"""A state's seven numbers: px, px/s, and the block's angle in rad, continuous."""
-
 FRAME_SIZE = 512
 """Width and height of a rendered frame in px."""
-
-_SUBSTEP_DT = 0.01
-_SUBSTEPS = 10
 
 
 class _QuietEnv(PushTEnv):
@@ -136,13 +121,17 @@ def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarra
 
 def _place(env: PushTEnv, state: np.ndarray) -> None:
     """Set up the space anew, with agent and block in a state (7,) and no action taken."""
-    numbers = state.tolist()
     env._setup()
     env._last_action = None
-    env.agent.position = numbers[0:2]
-    env.agent.velocity = numbers[2:4]
-    env.block.angle = numbers[6]  # turns about the centre of mass, so before the position
-    env.block.position = numbers[4:6]
+    env.agent.position = state[STATE.agent].tolist()
+    env.agent.velocity = state[STATE.velocity].tolist()
+    # Turning is about the centre of mass, so the angle comes before the position.
+    env.block.angle = float(state[STATE.angle])
+    env.block.position = state[STATE.block_position].tolist()
+
+
+def _pose(block: Any) -> tuple[float, float, float]:
+    return (*block.position, block.angle)
 
 
 class Simulator:
@@ -189,22 +178,22 @@ class Simulator:
         quantile, with a long tail where a contact slips instead of holding (docs/benchmarks.md).
 
         Args:
-            state: (7,) as `STATE_NAMES`; the angle is kept as given, not wrapped.
+            state: (7,) as `STATE`; the angle is kept as given, not wrapped.
 
         Raises:
             ValueError: a wrong shape, or a number that is not finite.
         """
-        _place(self._env, _checked("state", state, (7,)))
+        _place(self._env, _checked("state", state, (STATE.dim,)))
         self._has_stepped = False
 
     def state(self) -> np.ndarray:
         """The current state.
 
         Returns:
-            (7,) float64 as `STATE_NAMES`.
+            (7,) float64 as `STATE`.
         """
-        agent, block = self._env.agent, self._env.block
-        return np.array([*agent.position, *agent.velocity, *block.position, block.angle])
+        agent = self._env.agent
+        return STATE.join(agent.position, agent.velocity, _pose(self._env.block))
 
     def step(self, action: np.ndarray) -> None:
         """One control step, as `PushTEnv.step`.
@@ -229,29 +218,31 @@ class Simulator:
         actions = _checked("actions", actions, (None, 2))
         env, block = self._env, self._env.block
         space, agent, set_velocity, step, get_position = _chipmunk_of(env)
-        gain, damping = float(env.k_p), float(env.k_v)
+        stiffness, damping, substep, substeps = CONTROL
         x, y = env.agent.position
         velocity_x, velocity_y = env.agent.velocity
-        states = [(x, y, velocity_x, velocity_y, *block.position, block.angle)]
+        agents, velocities, blocks = [(x, y)], [(velocity_x, velocity_y)], [_pose(block)]
         for target_x, target_y in actions.tolist():
-            for _ in range(_SUBSTEPS):
-                velocity_x += (gain * (target_x - x) + damping * (0.0 - velocity_x)) * _SUBSTEP_DT
-                velocity_y += (gain * (target_y - y) + damping * (0.0 - velocity_y)) * _SUBSTEP_DT
+            for _ in range(substeps):
+                velocity_x += (stiffness * (target_x - x) + damping * (0.0 - velocity_x)) * substep
+                velocity_y += (stiffness * (target_y - y) + damping * (0.0 - velocity_y)) * substep
                 set_velocity(agent, (velocity_x, velocity_y))
-                step(space, _SUBSTEP_DT)
+                step(space, substep)
                 position = get_position(agent)
                 x, y = position.x, position.y
-            states.append((x, y, velocity_x, velocity_y, *block.position, block.angle))
+            agents.append((x, y))
+            velocities.append((velocity_x, velocity_y))
+            blocks.append(_pose(block))
         if len(actions):
             env._last_action = actions[-1]
             self._has_stepped = True
-        return np.array(states)
+        return STATE.join(agents, velocities, blocks)
 
     def ensemble(self, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Many rollouts from one state, each entered anew.
 
         Args:
-            state: (7,) as `STATE_NAMES`.
+            state: (7,) as `STATE`.
             actions: (M, T, 2) px, one row of targets a member.
 
         Returns:
@@ -261,7 +252,7 @@ class Simulator:
             ValueError: a wrong shape, or a number that is not finite.
         """
         actions = _checked("actions", actions, (None, None, 2))
-        states = np.empty((actions.shape[0], actions.shape[1] + 1, 7))
+        states = np.empty((actions.shape[0], actions.shape[1] + 1, STATE.dim))
         for member, targets in enumerate(actions):
             self.enter(state)
             states[member] = self.rollout(targets)
@@ -288,11 +279,12 @@ def observations(states: np.ndarray) -> np.ndarray:
     """What gym-pusht's `state` observation shows of states, cast to float32.
 
     Args:
-        states: (..., 7) as `STATE_NAMES`.
+        states: (..., 7) as `STATE`.
 
     Returns:
-        (..., 5) float32: agent x, y, block x, y in px, block angle in [0, 2π) rad.
+        (..., 5) float32 as `STATE_WITHOUT_VELOCITY`, the angle in [0, 2π).
     """
-    seen = np.asarray(states, dtype=np.float64)[..., [0, 1, 4, 5, 6]]
-    seen[..., 4] %= 2 * np.pi
+    layout = STATE_WITHOUT_VELOCITY
+    seen = np.asarray(states, dtype=np.float64)[..., STATE.columns(layout.names)]
+    seen[..., layout.angle] %= 2 * np.pi
     return seen.astype(np.float32)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 Array = Any  # NumPy's or JAX's: nothing here needs JAX
 
 
@@ -18,6 +20,7 @@ class StateLayout:
     Attributes:
         names: of the numbers, in order.
         units: px, px/s or rad, one for each.
+        meaning: the numbers in order, in short, for files that hold states.
         agent: the agent's position.
         velocity: the agent's velocity; None where the state does not hold it.
         block: the block's pose, its position first.
@@ -28,6 +31,7 @@ class StateLayout:
 
     names: tuple[str, ...]
     units: tuple[str, ...]
+    meaning: str
     agent: slice
     velocity: slice | None
     block: slice
@@ -51,6 +55,32 @@ class StateLayout:
         parts = (self.agent, self.velocity, self.block_position)
         return tuple(part for part in parts if part is not None)
 
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """The places of what is scored together, by the names that tables give it.
+
+        A state without the velocity has no group `state`, which is all seven numbers.
+        """
+        every = list(range(self.dim))
+        agent, position, angle = (
+            every[part] for part in (self.agent, self.block_position, self.block_angle)
+        )
+        pose = agent + position + angle
+        groups = {"agent": agent, "block_position": position, "block_angle": angle, "pose": pose}
+        return groups if self.velocity is None else groups | {"state": every}
+
+    def join(self, agent: Array, velocity: Array, block: Array, xp: Any = np) -> Array:
+        """States (..., dim) of their parts.
+
+        Args:
+            agent: (..., 2) px.
+            velocity: (..., 2) px/s; left out where the state does not hold it.
+            block: (..., 3) px, px, rad.
+            xp: `numpy` or `jax.numpy`.
+        """
+        parts = (agent, block) if self.velocity is None else (agent, velocity, block)
+        return xp.concatenate(parts, axis=-1)
+
     def columns(self, names: Sequence[str]) -> list[int]:
         """The places of some numbers, by name.
 
@@ -66,6 +96,7 @@ def _layout(has_velocity: bool) -> StateLayout:
     return StateLayout(
         names=("agent_x", "agent_y", *velocity, "block_x", "block_y", "block_angle"),
         units=("px", "px", *["px/s"] * len(velocity), "px", "px", "rad"),
+        meaning=f"agent x, y, {'velocity x, y, ' if has_velocity else ''}block x, y, angle",
         agent=slice(0, 2),
         velocity=slice(2, 4) if has_velocity else None,
         block=slice(first, first + 3),
@@ -79,7 +110,6 @@ STATE = _layout(has_velocity=True)
 """The simulator's state of seven numbers, which is Markov but for Chipmunk's memory of contacts."""
 STATE_WITHOUT_VELOCITY = _layout(has_velocity=False)
 """The five numbers that gym-pusht's observation shows."""
-STATE_NAMES = STATE.names
 _BY_DIM = {layout.dim: layout for layout in (STATE, STATE_WITHOUT_VELOCITY)}
 
 

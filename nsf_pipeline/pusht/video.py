@@ -14,6 +14,7 @@ import numpy as np
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import layout_of
 
 DESIRED, TRAVELLED, TEXT = (190, 40, 180), (65, 105, 225), (0, 0, 0)  # RGB; the agent's blue
 BLOCK = (119, 136, 153)  # the block's grey
@@ -50,15 +51,16 @@ def with_outlines(frame: np.ndarray, backdrop: np.ndarray, states: np.ndarray) -
     Args:
         frame: (512, 512, 3) uint8, as rendered.
         backdrop: (512, 512, 3) uint8, the scene without agent and block.
-        states: (n, 5 or 7), agent x and y first and the block's pose last: px, rad.
+        states: (n, 5 or 7), of either layout of `pusht.state`.
 
     Returns:
         (512, 512, 3) uint8, a new frame.
     """
-    drawn = backdrop.copy()
+    drawn, layout = backdrop.copy(), layout_of(states.shape[-1])
     radius = int(AGENT_RADIUS) << _FRACTION_BITS
     for state in states:
-        outline, centre = _subpixel(t_outline(state[-3:])), _subpixel(state[:2]).tolist()
+        outline = _subpixel(t_outline(state[layout.block]))
+        centre = _subpixel(state[layout.agent]).tolist()
         cv2.polylines(drawn, [outline], True, BLOCK, 1, cv2.LINE_AA, _FRACTION_BITS)
         cv2.circle(drawn, centre, radius, TRAVELLED, 1, cv2.LINE_AA, _FRACTION_BITS)
     behind = cv2.addWeighted(drawn, FAINT, backdrop, 1.0 - FAINT, 0.0)

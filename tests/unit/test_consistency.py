@@ -8,7 +8,7 @@ import pytest
 
 from nsf_pipeline.evaluation import consistency
 from nsf_pipeline.evaluation.states import Ensembles, States
-from nsf_pipeline.pusht.simulator import STATE_NAMES
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
 COUNT = 80
 
@@ -16,7 +16,7 @@ COUNT = 80
 class Spreading:
     """Independent Gaussians whose spread grows with a power of time: a half is consistent."""
 
-    def __init__(self, power, names=STATE_NAMES):
+    def __init__(self, power, names=STATE.names):
         self.power, self.state_names = power, names
 
     def sample(self, key, state, t_init, t_final, condition, num_samples):
@@ -26,7 +26,7 @@ class Spreading:
 
 def ensemble(count=COUNT):
     random = np.random.default_rng(0)
-    state = random.normal(0.0, 50.0, (count, 7)).astype(np.float32)
+    state = random.normal(0.0, 50.0, (count, STATE.dim)).astype(np.float32)
     zeros = np.zeros(count, np.float32)
     states = States(state, state, zeros, zeros + 1.0, np.zeros((count, 2), np.float32))
     members = np.repeat(state[:, None], 4, axis=1)
@@ -37,7 +37,7 @@ def ensemble(count=COUNT):
 
 def rows_of(model, states=None):
     found = consistency.measure(
-        "some", model, 1.0, states or ensemble(), np.ones(7), 0, key=jax.random.key(0)
+        "some", model, 1.0, states or ensemble(), np.ones(STATE.dim), 0, key=jax.random.key(0)
     )
     return consistency.as_table(found)
 
@@ -68,8 +68,8 @@ def test_an_inconsistent_law_is_seen():
 
 
 def test_a_model_of_five_numbers_has_poses_alone():
-    names = tuple(name for name in STATE_NAMES if "velocity" not in name)
-    assert set(rows_of(Spreading(0.5, names))["group"]) == {"pose"}
+    model = Spreading(0.5, STATE_WITHOUT_VELOCITY.names)
+    assert set(rows_of(model)["group"]) == {"pose"}
 
 
 def test_strata_are_halves_and_keep_their_shares():

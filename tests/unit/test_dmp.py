@@ -17,6 +17,7 @@ from nsf_pipeline.dmp import (
     FIXED_SCALE,
     DMPParams,
     basis,
+    condition_dim,
     evaluate,
     follow,
     forcing,
@@ -282,7 +283,7 @@ finite = st.floats(-1e6, 1e6)
 @settings(max_examples=50, deadline=None)
 @given(data=st.data(), n_basis=st.integers(1, 9), axes=st.sampled_from([(), (1,), (3,), (2, 2)]))
 def test_vectors_and_params_round_trip(data, n_basis, axes):
-    size = int(np.prod(axes)) * (7 + 2 * n_basis)
+    size = int(np.prod(axes)) * condition_dim(n_basis)
     values = data.draw(st.lists(finite, min_size=size, max_size=size))
     vector = np.array(values).reshape(*axes, -1)
     params = DMPParams.from_vector(vector)
@@ -296,6 +297,7 @@ def test_the_vectors_order_is_the_file_formats():
     params = DMPParams(1.5, np.array([2.0, 3.0]), np.array([4.0, 5.0]), np.zeros((2, 2)), 6.0, 7.0)
     params = params._replace(weights=np.array([[10.0, 11.0], [20.0, 21.0]]))
     assert params.as_vector().tolist() == [1.5, 2, 3, 4, 5, 10, 11, 20, 21, 6, 7]
+    assert condition_dim(2) == 11
 
 
 @pytest.mark.parametrize("length", [0, 6, 7, 8, 10, 20])

@@ -15,6 +15,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.ensembles import load_test_split, simulate_ensembles
 from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 
 COUNT, STATES, MEMBERS = 60, 40, 8
 HORIZONS = (0.1, 0.5)
@@ -116,7 +117,8 @@ def test_members_are_what_direct_simulation_gives(test_split, ensembles):
             states = simulator.rollout(np.concatenate([before, actions[member]]))
             found = ensembles["members"][row, member]
             np.testing.assert_array_equal(found, states[-1].astype(np.float32))
-        pushed += bool(step and (states[step, 4:] != states[step - 1, 4:]).any())
+        poses = states[:, STATE.block]
+        pushed += bool(step and (poses[step] != poses[step - 1]).any())
     assert pushed > 5  # states in the middle of a push are among them
 
 
@@ -127,7 +129,8 @@ def test_without_noise_every_member_is_the_truth(tmp_path):
     found = simulate_ensembles(config, dataset, 0, 2 * STATES)
     truth = found["truth"][:, None].astype(np.float32)
     np.testing.assert_array_equal(found["members"], np.broadcast_to(truth, found["members"].shape))
-    moves = (truth[:, 0, 4:] != found["state"][:, 4:].astype(np.float32)).any(axis=1)
+    moved = truth[:, 0] != found["state"].astype(np.float32)
+    moves = moved[:, STATE.block].any(axis=1)
     # Labels are made from the state as stored, in single precision.
     assert (moves == found["contact"]).mean() > 0.95
 
@@ -166,7 +169,7 @@ def test_truth_and_members_follow_one_law(dataset):
     config = changed(CONFIG, "ensembles", horizons=(0.3,), num_states=200, num_members=19)
     found = simulate_ensembles(config, dataset, 0, 200)
     random = np.random.default_rng(0)
-    for column in range(7):
+    for column in range(STATE.dim):
         members, truth = found["members"][..., column], found["truth"][:, None, column]
         truth = truth.astype(np.float32)
         below, equal = (members < truth).sum(axis=1), (members == truth).sum(axis=1)

@@ -38,9 +38,11 @@ from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, ty
 from nsf_pipeline.files import FileError, write_figure
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, layout_of
 from nsf_pipeline.stages import STAGES
 
 HORIZONS = (0.1, 0.3)
+SEEN = STATE.columns(STATE_WITHOUT_VELOCITY.names)
 CONFIG = Config(
     num_trajectories=40,
     shard_size=40,
@@ -74,7 +76,7 @@ def test_crps_is_the_gaussians():
 @pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.parametrize("state_dim", [5, 7])
 def test_groups_pick_their_components_and_units(name, state_dim):
-    columns = {"agent": [0, 1], "block_position": [-3, -2], "block_angle": [-1]}[name]
+    columns = getattr(layout_of(state_dim), name)
     factor = 180.0 / np.pi if name == "block_angle" else 1.0
     random = np.random.default_rng(0)
     truth, guess = random.normal(size=(2, 30, state_dim))
@@ -243,10 +245,8 @@ def test_ensembles_are_read_by_horizon(ensembles):
         assert found.members.shape == (len(found.states), 6, 7)
         np.testing.assert_allclose(found.states.t_init, 0.1 * found.step, atol=1e-6)
         np.testing.assert_allclose(found.states.t_final, 0.1 * found.step + horizon, atol=1e-6)
-        five = found.states.seen_with(
-            [name for name in pusht.STATE_NAMES if "velocity" not in name]
-        )
-        np.testing.assert_array_equal(five.x_init, found.states.x_init[:, [0, 1, 4, 5, 6]])
+        five = found.states.seen_with(STATE_WITHOUT_VELOCITY.names)
+        np.testing.assert_array_equal(five.x_init, found.states.x_init[:, SEEN])
 
 
 def test_ensembles_of_other_settings_are_refused(folder):
@@ -296,7 +296,7 @@ class Brownian(eqx.Module):
 
     @property
     def state_names(self):
-        return tuple(name for name in pusht.STATE_NAMES if "velocity" not in name)
+        return STATE_WITHOUT_VELOCITY.names
 
     def sample(self, key, state, t_init, t_final, condition, num_samples):
         gap = t_final - t_init
@@ -311,7 +311,7 @@ class Brownian(eqx.Module):
 
 def some_states(count, gap):
     random = np.random.default_rng(0)
-    start, end = random.uniform(100, 400, (2, count, 7)).astype(np.float32)
+    start, end = random.uniform(100, 400, (2, count, STATE.dim)).astype(np.float32)
     t_init = random.integers(0, 9, count).astype(np.float32) * np.float32(0.1)
     return States(start, end, t_init, t_init + np.float32(0.1 * gap), np.zeros((count, 3), "f4"))
 
@@ -322,14 +322,12 @@ def test_one_pass_and_recursion_draw_from_a_known_law():
     steps = Recursive("recursive", Brownian(), max_samples=20)(states, 32, key=key)
     assert once.draws.shape == (300, 32, 5)
     assert steps.draws.shape == (300, 20, 5)
-    start = states.x_init[:, None, [0, 1, 4, 5, 6]]
+    start = states.x_init[:, None, SEEN]
     for draws in (once.draws, steps.draws):
         z = (draws - start - 24.0) / (2.0 * np.sqrt(0.8))
         assert kstest(z.ravel(), "norm").pvalue > 1e-3
     assert steps.log_density is None
-    expected = norm(start[:, 0] + 24.0, 2.0 * np.sqrt(0.8)).logpdf(
-        states.x_final[:, [0, 1, 4, 5, 6]]
-    )
+    expected = norm(start[:, 0] + 24.0, 2.0 * np.sqrt(0.8)).logpdf(states.x_final[:, SEEN])
     assert once.log_density is not None
     np.testing.assert_allclose(once.log_density, expected.sum(axis=1), rtol=1e-4)
 
@@ -351,9 +349,10 @@ def test_baselines_say_what_they_say(ensembles, folder):
     # Without noise the agent follows its path, which the block does not change.
     nominal = Kinematic(CONFIG.dmp)(states, 5, key=key)
     assert nominal.log_density is None
-    np.testing.assert_array_equal(nominal.draws[..., 4:], still.draws[..., 4:])
-    mean = ensembles[0.3].members[..., :2].mean(axis=1)
-    assert np.abs(nominal.draws[:, 0, :2] - mean).mean() < 4.0  # of noise of 8 px each step
+    np.testing.assert_array_equal(nominal.draws[..., STATE.block], still.draws[..., STATE.block])
+    mean = ensembles[0.3].members[..., STATE.agent].mean(axis=1)
+    off = np.abs(nominal.draws[:, 0, STATE.agent] - mean)
+    assert off.mean() < 4.0  # of noise of 8 px each step
     itself = Simulator(ensembles)(states, 5, key=key)
     np.testing.assert_array_equal(itself.draws, ensembles[0.3].members[:, :5])
 
@@ -363,7 +362,7 @@ def known_law(count, members=16):
     random = np.random.default_rng(0)
     states = some_states(count, gap=5)
     spread = random.uniform(1.0, 5.0, (count, 1, 1)).astype(np.float32)
-    values = states.x_init[:, None] + spread * random.normal(size=(count, members + 33, 7))
+    values = states.x_init[:, None] + spread * random.normal(size=(count, members + 33, STATE.dim))
     values = values.astype(np.float32)
     states = States(states.x_init, values[:, 0], *states[2:])
     contact = np.arange(count) % 2 == 0
@@ -376,7 +375,7 @@ def known_law(count, members=16):
         "simulator": Prediction(found.members, None),
         "persistence": Prediction(np.repeat(states.x_init[:, None] + 30, 8, axis=1), density),
         "flow": Prediction(good, density - 1.0),
-        "state5": Prediction(bad[..., [0, 1, 4, 5, 6]], density - 2.0),
+        "state5": Prediction(bad[..., SEEN], density - 2.0),
     }
 
 
@@ -386,7 +385,7 @@ def cells_of(count=400, horizons=(0.5, 0.1)):
         ensemble, predictions = known_law(count)
         resampler = Resampler(ensemble.contact, ensemble.weight, ensemble.trajectory, seed=0)
         for name, prediction in predictions.items():
-            values = score(name, prediction, ensemble, np.full(7, 10.0), 0)
+            values = score(name, prediction, ensemble, np.full(STATE.dim, 10.0), 0)
             means = resampler.means(np.stack(list(values.values()), axis=1))
             for contact, found in means.items():
                 named = dict(zip(values, found.T, strict=True))
@@ -594,7 +593,7 @@ def test_a_model_has_one_colour_in_every_figure():
 
 def test_the_outline_is_the_blocks():
     sim = pusht.Simulator()
-    outline = Polygon(figures.t_outline(sim.reset(0)[4:]))
+    outline = Polygon(figures.t_outline(sim.reset(0)[STATE.block]))
     block = sim._env.block
     truth = unary_union(
         [

@@ -71,6 +71,21 @@ def test_t_is_the_environments(env):
     assert env.success_threshold == geometry.SUCCESS_THRESHOLD
     (agent_shape,) = env.agent.shapes
     assert agent_shape.radius == geometry.AGENT_RADIUS
+    np.testing.assert_allclose(tuple(env.block.center_of_gravity), geometry.T_CENTRE)
+    assert env.block.moment / env.block.mass == pytest.approx(geometry.T_INERTIA)
+
+
+def test_the_space_is_the_environments(env):
+    space = env.action_space
+    assert {*space.low.tolist(), *space.high.tolist()} == {*geometry.WORKSPACE}
+    walls = [shape for shape in env.space.shapes if isinstance(shape, pymunk.Segment)]
+    edges = {
+        end + inwards * wall.radius
+        for wall in walls
+        for end, inwards in zip(sorted({*wall.a, *wall.b}), (1, -1), strict=True)
+    }
+    assert edges == {*geometry.WALLS}
+    assert env.space.collision_bias == pytest.approx(geometry.OVERLAP_DECAY, rel=1e-3)
 
 
 def test_batch_gives_what_single_poses_give():

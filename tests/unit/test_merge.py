@@ -13,8 +13,10 @@ from nsf_pipeline.data.merge import SCALED, SPLITS, TRAIN, merge, split_of
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.store import StoreError
+from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record, fingerprint_of
+from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY
 from nsf_pipeline.stages import STAGES
 
 CONFIG = Config(
@@ -134,8 +136,9 @@ def test_physical_values_come_back_exactly(name, dataset, rollouts, metadata):
 def test_statistics_are_those_of_the_data(dataset, rollouts, metadata):
     length, taken = rollouts["length"], rollouts["action_mask"]
     final = rollouts["coverage"][np.arange(len(length)), length - 1].astype(float)
+    position = rollouts["observations"][..., STATE_WITHOUT_VELOCITY.block_position]
     moved = sum(
-        (rollouts["observations"][row, t, 2:4] != rollouts["observations"][row, t + 1, 2:4]).any()
+        (position[row, t] != position[row, t + 1]).any()
         or rollouts["block_angle"][row, t] != rollouts["block_angle"][row, t + 1]
         for row, t in zip(*np.nonzero(taken), strict=True)
     )
@@ -144,7 +147,7 @@ def test_statistics_are_those_of_the_data(dataset, rollouts, metadata):
         "dt": 0.1,
         "observation_dim": 5,
         "action_dim": 2,
-        "condition_dim": 7 + 2 * CONFIG.dmp.n_basis,
+        "condition_dim": condition_dim(CONFIG.dmp.n_basis),
         "num_steps": int(length.sum()),
         "success_rate": rollouts["success"].mean(),
         "coverage_mean": final.mean(),

@@ -23,7 +23,10 @@ from nsf_pipeline.data.picture import (
     summarise,
 )
 from nsf_pipeline.data.policies import sample_policies
+from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY as SEEN
 from nsf_pipeline.stages import picture as stage
 
 COUNT = 60
@@ -42,7 +45,7 @@ def path(tmp_path_factory):
     """A data set of which every third trajectory starts off a reset, near the goal."""
     policies = sample_policies(CONFIG, 0, COUNT)
     policies["from_reset"][::3] = False
-    policies["initial_state"][::3, 4:] = geometry.GOAL_POSE + np.array([10.0, -10.0, 0.0])
+    policies["initial_state"][::3, STATE.block] = geometry.GOAL_POSE + np.array([10.0, -10.0, 0.0])
     return dataset(tmp_path_factory.mktemp("picture"), policies)
 
 
@@ -62,7 +65,8 @@ def summary(path):
 
 
 def moves(rollouts, row, step):
-    pose = np.column_stack([rollouts["observations"][row, :, 2:4], rollouts["block_angle"][row]])
+    position = rollouts["observations"][row, :, SEEN.block_position]
+    pose = np.column_stack([position, rollouts["block_angle"][row]])
     return bool((pose[step] != pose[step + 1]).any())
 
 
@@ -91,8 +95,8 @@ def test_sampled_paths_are_those_stored(rollouts, summary):
     assert len(sample.agent) == COUNT  # fewer than would be drawn of a larger one
     for row, length in enumerate(rollouts["length"]):
         seen = rollouts["observations"][row, : length + 1]
-        np.testing.assert_array_equal(sample.agent[row], seen[:, :2])
-        np.testing.assert_array_equal(sample.block[row][:, :2], seen[:, 2:4])
+        np.testing.assert_array_equal(sample.agent[row], seen[:, SEEN.agent])
+        np.testing.assert_array_equal(sample.block[row][:, :2], seen[:, SEEN.block_position])
         angle = rollouts["block_angle"][row, : length + 1]
         np.testing.assert_array_equal(sample.block[row][:, 2], angle)
         assert sample.moved[row].tolist() == [moves(rollouts, row, step) for step in range(length)]
@@ -102,7 +106,7 @@ def test_sampled_paths_are_those_stored(rollouts, summary):
 def test_a_sample_is_evenly_spaced(path, rollouts, monkeypatch):
     monkeypatch.setattr("nsf_pipeline.data.picture.PATHS", 4)
     paths = summary_of(path).sample.agent
-    starts = rollouts["observations"][[0, 19, 39, 59], 0, :2]
+    starts = rollouts["observations"][[0, 19, 39, 59], 0, SEEN.agent]
     np.testing.assert_array_equal([path[0] for path in paths], starts)
 
 
@@ -190,9 +194,11 @@ def test_a_data_set_without_contact_or_resets_is_drawn(tmp_path, count):
     config = CONFIG.model_copy(update={"num_trajectories": count, "shard_size": count})
     policies = sample_policies(config, 0, count)
     policies["from_reset"][:] = False
-    policies["initial_state"][:, 4:6] = [300.0, 160.0]  # the agent stays far away
-    policies["initial_state"][:, :2] = policies["condition"][:, 1:3] = [100.0, 400.0]
-    policies["condition"][:, 3:5] = [100.0, 400.0]
+    policies["initial_state"][:, STATE.block_position] = [300.0, 160.0]
+    policies["initial_state"][:, STATE.agent] = [100.0, 400.0]  # and there it stays, far away
+    stays = np.full((count, 2), [100.0, 400.0])
+    params = DMPParams.from_vector(policies["condition"])
+    policies["condition"] = params._replace(start=stays, goal=stays).as_vector()
     found = summary_of(dataset(tmp_path, policies, config))
     assert not found.taken[True].any()
     assert not found.moved[False].any()

@@ -9,6 +9,7 @@ from nsf_pipeline.data.policies import block_centre, sample_policies
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 
 CONFIG = Config(
     policies=PolicyConfig(stiffness=(20.0, 80.0), damping_ratio=(0.5, 2.0), goal_x=(100.0, 300.0))
@@ -72,7 +73,7 @@ def test_policies_start_where_the_agent_is(policies):
         else:
             simulator.enter(state)
         np.testing.assert_array_equal(simulator.state(), state)
-    np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, :2])
+    np.testing.assert_array_equal(policies["start"], policies["initial_state"][:, STATE.agent])
     np.testing.assert_array_equal(policies["trajectory"], np.arange(COUNT))
 
 

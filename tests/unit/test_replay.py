@@ -14,6 +14,7 @@ from nsf_pipeline.data.replay import COMPARED, replay
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.provenance import Record, versions
 from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 from nsf_pipeline.stages import STAGES
 
 COUNT, SHARD = 60, 30
@@ -31,9 +32,10 @@ def policies(first, stop):
     for row in range(0, stop - first, 3):
         random = np.random.default_rng(first + row)
         arrays["from_reset"][row] = False
-        arrays["initial_state"][row, 2:4] = random.normal(0.0, 50.0, 2).round(6)
-        arrays["initial_state"][row, 4:6] += random.normal(0.0, 20.0, 2).round(6)
-        arrays["initial_state"][row, 6] = round(random.uniform(-7.0, 7.0), 6)
+        state = arrays["initial_state"][row]
+        state[STATE.velocity] = random.normal(0.0, 50.0, 2).round(6)
+        state[STATE.block_position] += random.normal(0.0, 20.0, 2).round(6)
+        state[STATE.angle] = round(random.uniform(-7.0, 7.0), 6)
     return arrays
 
 
@@ -86,7 +88,8 @@ def test_starts_of_both_kinds_move_the_block(folder, rollouts):
     assert 0 < rollouts["from_reset"].sum() < SHARD
     for kind in (True, False):
         rows = rollouts["from_reset"] == kind
-        assert np.ptp(rollouts["observations"][rows, :4, 2:4], axis=1).any()
+        poses = rollouts["observations"][rows, :4, STATE_WITHOUT_VELOCITY.block_position]
+        assert np.ptp(poses, axis=1).any()
 
 
 @pytest.mark.parametrize("name", STEP)

@@ -10,7 +10,8 @@ from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.dmp import DMPParams, evaluate, integrate
 from nsf_pipeline.pusht import compat, geometry
-from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.simulator import Simulator, observations
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 CONFIG = Config(policies=PolicyConfig(duration=(0.5, 2.55)))
@@ -62,9 +63,10 @@ def beside_the_goal(seed):
     centre = block + np.array([-45.0, 45.0]) / np.sqrt(2)
     start, goal = centre - 110.0 * direction, centre
     policy["from_reset"][:] = False
-    policy["initial_state"][0] = [*start, 0.0, 0.0, *block, GOAL[2]]
+    policy["initial_state"][0] = STATE.join(start, np.zeros(2), [*block, GOAL[2]])
     policy["start"][0], policy["goal"][0] = start, goal
-    policy["condition"][0, 1:5] = [*start, *goal]
+    params = DMPParams.from_vector(policy["condition"])
+    policy["condition"] = params._replace(start=start[None], goal=goal[None]).as_vector()
     return policy
 
 
@@ -72,9 +74,10 @@ def entered(env, state):
     """The observation of a state put into the environment by hand, in a new space."""
     bare = env.unwrapped
     bare._setup()
-    bare.agent.position, bare.agent.velocity = tuple(state[:2]), tuple(state[2:4])
-    bare.block.angle = state[6]
-    bare.block.position = tuple(state[4:6])
+    bare.agent.position = tuple(state[STATE.agent])
+    bare.agent.velocity = tuple(state[STATE.velocity])
+    bare.block.angle = state[STATE.angle]
+    bare.block.position = tuple(state[STATE.block_position])
     return bare.get_obs()
 
 
@@ -139,14 +142,21 @@ def test_each_trajectory_starts_in_its_initial_state(policies, rollouts):
     initial = rollouts["initial_state"]
     np.testing.assert_array_equal(initial, policies["initial_state"])
     start = rollouts["observations"][:, 0]
-    np.testing.assert_array_equal(start[:, :4], initial[:, [0, 1, 4, 5]].astype(np.float32))
-    np.testing.assert_array_equal(rollouts["block_angle"][:, 0], initial[:, 6].astype(np.float32))
+    positions = [name for name in STATE_WITHOUT_VELOCITY.names if name != "block_angle"]
+    np.testing.assert_array_equal(
+        start[:, STATE_WITHOUT_VELOCITY.columns(positions)],
+        initial[:, STATE.columns(positions)].astype(np.float32),
+    )
+    np.testing.assert_array_equal(
+        rollouts["block_angle"][:, 0], initial[:, STATE.angle].astype(np.float32)
+    )
 
 
 def test_the_angle_is_continuous_and_the_observation_wraps_it(rollouts):
     inside = rollouts["observation_mask"]
     angle = rollouts["block_angle"][inside].astype(float)
-    turned = (angle - rollouts["observations"][inside][:, 4]) / (2 * np.pi)
+    wrapped = rollouts["observations"][inside][:, STATE_WITHOUT_VELOCITY.angle]
+    turned = (angle - wrapped) / (2 * np.pi)
     np.testing.assert_allclose(turned, np.round(turned), atol=1e-5)
     changes = np.diff(rollouts["block_angle"], axis=1)[rollouts["action_mask"]]
     assert np.abs(changes).max() < 2.0
@@ -243,6 +253,5 @@ def test_the_block_pushed_into_its_goal_is_a_success():
         simulator.enter(together["initial_state"][row])
         states = simulator.rollout(rollouts["actions"][row, :length].astype(float))
         np.testing.assert_array_equal(
-            rollouts["observations"][row, : length + 1, :4],
-            states[:, [0, 1, 4, 5]].astype(np.float32),
+            rollouts["observations"][row, : length + 1], observations(states)
         )

@@ -11,7 +11,10 @@ import pytest
 from gym_pusht.envs import PushTEnv
 
 from nsf_pipeline.pusht import compat, geometry, simulator
+from nsf_pipeline.pusht.environment import CONTROL, Control
 from nsf_pipeline.pusht.simulator import Simulator, observations
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.timing import CONTROL_DT
 
 STEPS = 25
 GOAL = geometry.GOAL_POSE
@@ -42,21 +45,16 @@ def path(request, monkeypatch):
 def push(rng, state, steps=STEPS):
     """Targets from the agent to the block, on to anywhere (walls and beyond), with noise."""
     onward = rng.uniform(-40, 552, 2)
-    first = np.linspace(state[:2], state[4:6], steps // 2)
-    then = np.linspace(state[4:6], onward, steps - steps // 2)
+    agent, block = state[STATE.agent], state[STATE.block_position]
+    first = np.linspace(agent, block, steps // 2)
+    then = np.linspace(block, onward, steps - steps // 2)
     return np.concatenate([first, then]) + rng.normal(0, 8, (steps, 2))
 
 
 def mid_task(rng):
     """A state in mid-task: block anywhere, turned many times, agent moving, even overlapping."""
-    return np.concatenate(
-        [
-            rng.uniform(30, 480, 2),
-            rng.normal(0, 150, 2),
-            rng.uniform(60, 450, 2),
-            rng.normal(0, 9, 1),
-        ]
-    )
+    agent, velocity = rng.uniform(30, 480, 2), rng.normal(0, 150, 2)
+    return STATE.join(agent, velocity, [*rng.uniform(60, 450, 2), rng.normal(0, 9)])
 
 
 def near_success(rng):
@@ -66,7 +64,8 @@ def near_success(rng):
     block = GOAL[:2] - rng.uniform(3, 6) * direction
     centre = block + np.array([-45.0, 45.0]) / np.sqrt(2)
     agent = centre - 110 * direction
-    state = np.array([*agent, 0.0, 0.0, *block, GOAL[2] + 2 * np.pi * rng.integers(-2, 3)])
+    pose = [*block, GOAL[2] + 2 * np.pi * rng.integers(-2, 3)]
+    state = STATE.join(agent, np.zeros(2), pose)
     return state, np.linspace(agent, centre, STEPS) + rng.normal(0, 3, (STEPS, 2))
 
 
@@ -75,22 +74,22 @@ def put(env, state):
     env.reset(seed=0)
     bare = env.unwrapped
     bare._setup()
-    bare.agent.position = tuple(state[0:2])
-    bare.agent.velocity = tuple(state[2:4])
-    bare.block.angle = state[6]
-    bare.block.position = tuple(state[4:6])
+    bare.agent.position = tuple(state[STATE.agent])
+    bare.agent.velocity = tuple(state[STATE.velocity])
+    bare.block.angle = state[STATE.angle]
+    bare.block.position = tuple(state[STATE.block_position])
 
 
 def assert_same_as_env(states, env, actions):
     """Step the environment through the actions and compare all that it reports."""
-    share = geometry.coverage(states[1:, 4:])
+    share = geometry.coverage(states[1:, STATE.block])
     reward = geometry.reward(share)
     seen = observations(states)
     for t, action in enumerate(actions):
         observation, env_reward, terminated, _, info = env.step(action)
         np.testing.assert_array_equal(seen[t + 1], observation.astype(np.float32))
-        np.testing.assert_array_equal(states[t + 1, 2:4], info["vel_agent"])
-        np.testing.assert_array_equal(states[t + 1, 4:], info["block_pose"])
+        np.testing.assert_array_equal(states[t + 1, STATE.velocity], info["vel_agent"])
+        np.testing.assert_array_equal(states[t + 1, STATE.block], info["block_pose"])
         assert abs(share[t] - info["coverage"]) < 1e-9
         assert abs(reward[t] - env_reward) < 1e-9
         assert (share[t] > geometry.SUCCESS_THRESHOLD) == terminated
@@ -105,14 +104,14 @@ def test_resets_and_pushes_are_the_environments(sim, gym_env, batch):
         state = sim.reset(seed)
         observation, info = gym_env.reset(seed=seed)
         np.testing.assert_array_equal(observations(state), observation.astype(np.float32))
-        np.testing.assert_array_equal(state[4:], info["block_pose"])
+        np.testing.assert_array_equal(state[STATE.block], info["block_pose"])
         actions = push(rng, state)
         states = sim.rollout(actions)
         np.testing.assert_array_equal(states[0], state)
         np.testing.assert_array_equal(states[-1], sim.state())
         assert_same_as_env(states, gym_env, actions)
-        moved += (states[0, 4:] != states[-1, 4:]).any()
-        walls += (np.abs(states[:, 4:6] - 256) > 200).any()
+        moved += (states[0, STATE.block] != states[-1, STATE.block]).any()
+        walls += (np.abs(states[:, STATE.block_position] - 256) > 200).any()
     assert moved > 40
     assert walls >= 3
 
@@ -134,9 +133,16 @@ def test_success_falls_on_the_environments_step(sim, gym_env):
         sim.enter(state)
         put(gym_env, state)
         share = assert_same_as_env(sim.rollout(actions), gym_env, actions)
-        start = geometry.coverage(state[4:])
+        start = geometry.coverage(state[STATE.block])
         successes += bool(start < geometry.SUCCESS_THRESHOLD < share.max())
     assert successes >= 15
+
+
+def test_the_control_is_the_environments(gym_env):
+    bare = gym_env.unwrapped
+    assert Control.of(bare) == CONTROL
+    assert (bare.k_p, bare.k_v, bare.dt) == CONTROL[:3]
+    assert 1 / bare.control_hz == CONTROL_DT == pytest.approx(CONTROL.substeps * CONTROL.substep)
 
 
 def test_float32_actions_are_the_environments(sim, gym_env):
@@ -243,8 +249,8 @@ def test_made_up_states_are_entered_to_rounding(sim):
         state = mid_task(np.random.default_rng(seed))
         sim.enter(state)
         entered = sim.state()
-        exact = [0, 1, 2, 3, 6]
-        np.testing.assert_array_equal(entered[exact], state[exact])
+        for exact in (STATE.agent, STATE.velocity, STATE.block_angle):
+            np.testing.assert_array_equal(entered[exact], state[exact])
         np.testing.assert_allclose(entered, state, rtol=0, atol=6e-14)
         sim.enter(entered)
         np.testing.assert_array_equal(sim.state(), entered)
@@ -259,11 +265,12 @@ def test_reentering_and_replaying_reproduces_the_rest(sim):
         actions = push(rng, sim.reset(seed), 40)
         sim.reset(seed)
         states = sim.rollout(actions)
-        moves = (np.diff(states[:, 4:], axis=0) != 0).any(axis=1)
+        moves = (np.diff(states[:, STATE.block], axis=0) != 0).any(axis=1)
         for t in range(3, 30, 3):
             sim.enter(states[t])
             again = sim.rollout(actions[t : t + 10])
-            errors.append(np.linalg.norm(again[-1, 4:6] - states[t + 10, 4:6]))
+            off = (again[-1] - states[t + 10])[STATE.block_position]
+            errors.append(np.linalg.norm(off))
             touched.append(moves[: t + 10].any())
     pushed = np.array(touched)
     off, still = np.array(errors)[pushed], np.array(errors)[~pushed]
@@ -304,7 +311,8 @@ def test_observations_wrap_the_angle_as_the_environment_does():
         np.nextafter(2 * np.pi, 0),
     ):
         env.block.angle = angle
-        bare = np.array([*env.agent.position, 0, 0, *env.block.position, env.block.angle])
+        pose = [*env.block.position, env.block.angle]
+        bare = STATE.join(env.agent.position, np.zeros(2), pose)
         np.testing.assert_array_equal(observations(bare), env.get_obs().astype(np.float32))
 
 

@@ -6,6 +6,7 @@ import pytest
 from nsf_pipeline.data.starts import sample_start
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
 
 COUNT = 600
 
@@ -35,8 +36,9 @@ def overlaps(state):
 
 def distances(starts):
     """(n) px between the agent's rim and the block."""
-    nearest = [geometry.nearest_on_block(state[4:], state[:2]) for state in starts]
-    return np.linalg.norm(starts[:, :2] - nearest, axis=1) - geometry.AGENT_RADIUS
+    agents, blocks = starts[:, STATE.agent], starts[:, STATE.block]
+    nearest = list(map(geometry.nearest_on_block, blocks, agents))
+    return np.linalg.norm(agents - nearest, axis=1) - geometry.AGENT_RADIUS
 
 
 def test_nothing_overlaps(starts):
@@ -46,13 +48,14 @@ def test_nothing_overlaps(starts):
 
 def test_chipmunk_tells_an_overlap(starts):
     """That the test above could fail."""
-    agent, block = starts[0, :2], starts[0, 4:]
+    agent, block = starts[0, STATE.agent], starts[0, STATE.block]
     nearest = geometry.nearest_on_block(block, agent)
     inward = (nearest - agent) / np.linalg.norm(nearest - agent)
-    into = np.array([*(nearest - inward * (geometry.AGENT_RADIUS - 1.0)), 0.0, 0.0, *block])
+    rest = np.zeros(2)
+    into = STATE.join(nearest - inward * (geometry.AGENT_RADIUS - 1.0), rest, block)
     assert overlaps(into)[0] == pytest.approx(1.0, abs=0.01)
-    assert overlaps(np.array([20.0, 256.0, 0.0, 0.0, 256.0, 256.0, 0.0]))[1] > 1
-    assert overlaps(np.array([400.0, 256.0, 0.0, 0.0, 62.0, 256.0, 0.0]))[2] > 1
+    assert overlaps(STATE.join([20.0, 256.0], rest, [256.0, 256.0, 0.0]))[1] > 1
+    assert overlaps(STATE.join([400.0, 256.0], rest, [62.0, 256.0, 0.0]))[2] > 1
 
 
 def test_agents_are_beside_the_block_touch_it_and_keep_away(starts):
@@ -65,30 +68,30 @@ def test_agents_are_beside_the_block_touch_it_and_keep_away(starts):
     simulator = Simulator()
     for state in starts[touching][:20]:
         simulator.enter(state)
-        centre = geometry.t_outline(state[4:]).mean(axis=0)
+        centre = geometry.t_outline(state[STATE.block]).mean(axis=0)
         states = simulator.rollout(np.tile(centre, (2, 1)))
-        assert (states[-1, 4:] != state[4:]).any()
+        assert (states[-1, STATE.block] != state[STATE.block]).any()
 
 
 def test_agents_rest_and_move(starts):
-    speed = np.linalg.norm(starts[:, 2:4], axis=1)
+    speed = np.linalg.norm(starts[:, STATE.velocity], axis=1)
     assert 0.2 < np.mean(speed == 0.0) < 0.4
     assert 100 < speed[speed > 0].mean() < 140
 
 
 def test_blocks_are_anywhere_near_walls_and_in_the_goal(starts):
-    corners = np.stack([geometry.t_outline(pose) for pose in starts[:, 4:]])
+    corners = np.stack([geometry.t_outline(pose) for pose in starts[:, STATE.block]])
     low, high = geometry.WALLS
     to_wall = np.minimum(corners.min(axis=(1, 2)) - low, high - corners.max(axis=(1, 2)))
     assert (to_wall > 0).all()
     assert 0.25 < np.mean(to_wall < 20.0) < 0.65
-    covered = geometry.coverage(starts[:, 4:])
+    covered = geometry.coverage(starts[:, STATE.block])
     assert 5 <= np.sum(covered > 1 - 1e-6) <= 40
     assert np.mean((covered > 0.3) & (covered < 0.95)) > 0.08
     centres = corners.mean(axis=1)
     cells = {tuple(cell) for cell in (centres // 128).astype(int)}
     assert len(cells) == 16  # of four by four
-    assert np.ptp(starts[:, 6]) > 6
+    assert np.ptp(starts[:, STATE.angle]) > 6
 
 
 def test_the_same_generator_gives_the_same_start():

@@ -15,7 +15,9 @@ from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import last_coverage
+from nsf_pipeline.evaluation.prediction import NOWHERE
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 from nsf_pipeline.pusht.video import (
     BLOCK,
     DESIRED,
@@ -37,7 +39,7 @@ CONFIG = Config(
 def frames():
     simulator = Simulator()
     state = simulator.reset(0)
-    return list(record(simulator, np.linspace(state[:2], state[4:6], 12)))
+    return list(record(simulator, np.linspace(state[STATE.agent], state[STATE.block_position], 12)))
 
 
 def decoded(path):
@@ -55,7 +57,7 @@ def test_record_is_the_rollout(frames):
         assert frame.shape == (512, 512, 3)
         assert frame.dtype == np.uint8
     np.testing.assert_array_equal(frames[0], simulator.render())
-    simulator.rollout(np.linspace(state[:2], state[4:6], 12))
+    simulator.rollout(np.linspace(state[STATE.agent], state[STATE.block_position], 12))
     np.testing.assert_array_equal(frames[-1], simulator.render())
 
 
@@ -213,9 +215,9 @@ def test_paths_goal_and_caption_are_drawn_thin(frames):
 
 def test_outlines_are_behind_agent_and_block_and_faint():
     simulator = Simulator()
-    simulator.enter(np.array([-1e3, -1e3, 0.0, 0.0, -1e3, -1e3, 0.0]))
+    simulator.enter(NOWHERE)
     backdrop = simulator.render()
-    simulator.enter(np.array([100.0, 100.0, 0.0, 0.0, 150.0, 400.0, 0.0]))
+    simulator.enter(STATE.join([100.0, 100.0], np.zeros(2), [150.0, 400.0, 0.0]))
     frame = simulator.render()
     others = np.array([[100.0, 120.0, 400.0, 60.0, 0.0], [100.0, 100.0, 150.0, 400.0, 0.5]])
     drawn = with_outlines(frame, backdrop, others)
@@ -265,9 +267,11 @@ def test_a_video_shows_what_is_stored(folder, rollouts, tmp_path):
     shown = decoded(tmp_path / "video.mp4")
     simulator = Simulator()
     for step, frame in enumerate(shown):
-        agent, block = rollouts["observations"][row, step, :2], rollouts["observations"][row, step]
-        state = [*agent, 0.0, 0.0, *block[2:4], rollouts["block_angle"][row, step]]
-        simulator.enter(np.array(state, float))
+        seen = rollouts["observations"][row, step].astype(float)
+        agent = seen[STATE_WITHOUT_VELOCITY.agent]
+        position = seen[STATE_WITHOUT_VELOCITY.block_position]
+        pose = [*position, rollouts["block_angle"][row, step]]
+        simulator.enter(STATE.join(agent, np.zeros(2), pose))
         off = np.abs(frame.astype(int) - simulator.render()).mean(axis=-1)
         off[:40] = 0  # the caption
         # Lines and the cross aside.
