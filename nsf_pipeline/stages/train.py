@@ -1,6 +1,7 @@
 """Training the model on the data set."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -18,6 +19,7 @@ from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.curves import picture
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.pusht import NORMALISER_SIZE, sources, summary
+from nsf_pipeline.training.state import Row
 from nsf_pipeline.training.stopping import StopSignals
 from nsf_pipeline.training.table import growing_table, write_table
 
@@ -62,9 +64,8 @@ def run(
             config = STAGE.view(config)
             training, held_out = sources(config, dataset, file)
         build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
-        normaliser = fit_normaliser(
-            config.model, config.dmp, training.sample(scale_key, NORMALISER_SIZE)
-        )
+        batch = training.sample(scale_key, NORMALISER_SIZE)
+        normaliser = fit_normaliser(config.model, config.dmp, batch)
         model = build_model(config.model, config.dmp, normaliser, key=build_key)
         display.say(summary(training, model))
         folder = metrics.parent / paths.CHECKPOINTS / made.fingerprint
@@ -91,18 +92,22 @@ def run(
             )
             best = min(history, key=lambda row: row["validation_nll"])
             write_table(history, metrics)
-            fields = made.fields()
-            write_figure(picture(history), curves, comment=label.embed(fields))
-            settings = fields.pop("config")  # in the header, it is what the model is built from
-            attributes = {
-                **fields,
-                "settings": settings,
-                "dataset_fingerprint": source.fingerprint,
-                "step": best["step"],
-                "validation_nll": best["validation_nll"],
-            }
-            save_model(output, type(model)(transition, bridge), attributes)
+            write_figure(picture(history), curves, comment=label.embed(made.fields()))
+            save_model(output, type(model)(transition, bridge), _header(made, source, best))
             display.say(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )
             run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
+
+
+def _header(made: Record, source: Record, best: Row) -> dict[str, Any]:
+    """What the model's file says of its making; `config` there is what the model is built from."""
+    fields = made.fields()
+    settings = fields.pop("config")
+    return {
+        **fields,
+        "settings": settings,
+        "dataset_fingerprint": source.fingerprint,
+        "step": best["step"],
+        "validation_nll": best["validation_nll"],
+    }

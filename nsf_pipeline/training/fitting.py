@@ -87,7 +87,7 @@ def fit(
         run_block = Blocks(step, feed)
         while state.step < config.steps and not code:
             row_end = next_row(state.step, config)
-            state = state._replace(current=run_block(state.current, row_end)).at(clock())
+            state = state._replace(current=run_block(state.current, row_end)).with_seconds(clock())
             require_finite(state, callbacks)
             if state.step == row_end:
                 state = with_row(state, step, validate, clock)

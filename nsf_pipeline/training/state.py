@@ -81,6 +81,6 @@ class TrainingState(NamedTuple):
         """Time spent in training; what passed between interrupted runs does not count."""
         return self.log.seconds
 
-    def at(self, seconds: float) -> "TrainingState":
+    def with_seconds(self, seconds: float) -> "TrainingState":
         """The same state after so many seconds of training in all."""
         return self._replace(log=self.log._replace(seconds=seconds))

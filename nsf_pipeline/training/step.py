@@ -53,33 +53,19 @@ class Step:
 
     def __call__(self, state: StepState, batch: TransitionBatch) -> StepState:
         """The state after one step."""
-        config, parameters = self.config, state.parameters
-        weights = config.one_to_two_weight + config.two_to_one_weight
-        # Once for all losses, and outside of what is differentiated.
-        seen = self._view(parameters, batch)
-        nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, seen)
-        gradients, norm = clip(gradients, config.clip_norm)
-        total, pair = jnp.zeros(()), (jnp.zeros(()), jnp.zeros(()))
-        if weights:
-            count = max(1, round(config.consistency_fraction * config.batch_size))
-            part = jax.tree.map(lambda values: values[:count], (batch, seen))
-            (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
-                parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
-            )
-            # Clipped by itself: its samples can meet the law where it is steepest, and one such
-            # would drown a whole batch's likelihood.
-            more, _ = clip(more, weights * config.clip_norm)
-            gradients = jax.tree.map(jnp.add, gradients, more)
-        updates, optimiser = make_optimiser(config).update(gradients, state.optimiser, parameters)
-        clipped = (norm > config.clip_norm).astype(jnp.float32)
-        faulty = ~jnp.isfinite(jnp.stack([nll, *pair]))
+        terms, loss, gradients, norm = self._gradients(state, batch)
+        updates, optimiser = make_optimiser(self.config).update(
+            gradients, state.optimiser, state.parameters
+        )
+        clipped = (norm > self.config.clip_norm).astype(jnp.float32)
+        faulty = ~jnp.isfinite(jnp.stack(terms))
         is_first = (state.fault == 0) & faulty.any()
         return StepState(
-            parameters=optax.apply_updates(parameters, updates),
+            parameters=optax.apply_updates(state.parameters, updates),
             optimiser=optimiser,
             step=state.step + 1,
-            sums=state.sums + jnp.stack([nll + total, nll, *pair, norm, clipped]),
-            first_nll=jnp.where(state.step == 0, nll, state.first_nll),
+            sums=state.sums + jnp.stack([loss, *terms, norm, clipped]),
+            first_nll=jnp.where(state.step == 0, terms[0], state.first_nll),
             fault=jnp.where(is_first, state.step + 1, state.fault),
             faulty=jnp.where(is_first, faulty, state.faulty),
         )
@@ -87,6 +73,31 @@ class Step:
     def validation_loss(self, parameters: PyTree, batch: TransitionBatch) -> Float[Array, ""]:
         """The negative log-likelihood of held-out transitions, nats; a mean."""
         return self._likelihood(parameters, batch, self._view(parameters, batch))
+
+    def _gradients(
+        self, state: StepState, batch: TransitionBatch
+    ) -> tuple[list[Array], Array, PyTree, Array]:
+        """The `TERMS` of the loss, the loss, its gradients, and the likelihood's gradients' norm.
+
+        The likelihood's gradients and the consistency losses' are each clipped by themselves.
+        """
+        config, parameters = self.config, state.parameters
+        weight = config.one_to_two_weight + config.two_to_one_weight
+        # Once for all losses, and outside of what is differentiated.
+        seen = self._view(parameters, batch)
+        nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, seen)
+        gradients, norm = clip(gradients, config.clip_norm)
+        if not weight:
+            return [nll, jnp.zeros(()), jnp.zeros(())], nll, gradients, norm
+        count = max(1, round(config.consistency_fraction * config.batch_size))
+        part = jax.tree.map(lambda values: values[:count], (batch, seen))
+        (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
+            parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
+        )
+        # Clipped by itself: its samples can meet the law where it is steepest, and one such would
+        # drown a whole batch's likelihood.
+        more, _ = clip(more, weight * config.clip_norm)
+        return [nll, *pair], nll + total, jax.tree.map(jnp.add, gradients, more), norm
 
     def _view(self, parameters: PyTree, batch: TransitionBatch) -> PyTree:
         flow, _ = eqx.combine(parameters, self.fixed)
