@@ -77,9 +77,9 @@ class Step:
     def _gradients(
         self, state: StepState, batch: TransitionBatch
     ) -> tuple[list[Array], Array, PyTree, Array]:
-        """The `TERMS` of the loss, the loss, its gradients, and the likelihood's gradients' norm.
+        """The `TERMS` of the loss, the loss, its clipped gradients, and the likelihood's norm.
 
-        The likelihood's gradients and the consistency losses' are each clipped by themselves.
+        That is the norm that the likelihood's gradients had before they were clipped.
         """
         config, parameters = self.config, state.parameters
         weight = config.one_to_two_weight + config.two_to_one_weight
@@ -94,8 +94,8 @@ class Step:
         (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
             parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
         )
-        # Clipped by itself: its samples can meet the law where it is steepest, and one such would
-        # drown a whole batch's likelihood.
+        # Clipped apart from the likelihood's: a sample can meet the law where it is steepest, and
+        # one such gradient would drown those of the whole batch's likelihood.
         more, _ = clip(more, weight * config.clip_norm)
         return [nll, *pair], nll + total, jax.tree.map(jnp.add, gradients, more), norm
 
