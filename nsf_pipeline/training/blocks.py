@@ -22,7 +22,7 @@ class Blocks:
 
     def __init__(self, step: Step, feed: Feed):
         self._step, self._feed, self._size = step, feed, 1
-        self._run = jax.jit(self._compiled, donate_argnums=0)
+        self._run = jax.jit(self._block, donate_argnums=0)
 
     def __call__(self, state: StepState, end: int) -> StepState:
         """The state after a block of at least one step, up to the step `end` at most.
@@ -39,7 +39,7 @@ class Blocks:
         self._size = max(1, min(int(BLOCK_SECONDS / pace), 4 * self._size))
         return state
 
-    def _compiled(
+    def _block(
         self, state: StepState, batches: TransitionBatch, first: Int[Array, ""], end: Int[Array, ""]
     ) -> StepState:
         """Steps up to `end`, on batches of which the first is that of the step `first`."""
