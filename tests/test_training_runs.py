@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,9 @@ from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import train
 from nsf_pipeline.training import METRICS, TrainingError
 from nsf_pipeline.training.curves import picture
+from nsf_pipeline.training.state import TrainingLog, TrainingState
 
+NOTHING: Any = None
 DEVICES = """
 import json, sys
 import jax
@@ -59,7 +60,7 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def diverge(*_, callbacks, **__):
-        state: Any = SimpleNamespace(history=(dict.fromkeys(METRICS, 1.0),))
+        state = TrainingState(NOTHING, NOTHING, TrainingLog((dict.fromkeys(METRICS, 1.0),)))
         for callback in callbacks:
             callback.on_row(state)
         raise TrainingError("the loss stopped being finite")
