@@ -26,7 +26,7 @@ from nsf_pipeline.data.transitions import Trajectories, Transitions
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
-from nsf_pipeline.training import fit
+from nsf_pipeline.training import each_row, fit
 
 SIZES = (1, 16, 256, 4096, 65_536)
 SQUARE = 1024
@@ -131,7 +131,7 @@ def training(
         transitions,
         settings,
         key=jax.random.key(0),
-        report=lambda row: ends.append(time.perf_counter()),
+        callbacks=[each_row(lambda row: ends.append(time.perf_counter()))],
     )
     pace = steps / min(np.diff(ends))
 

@@ -28,7 +28,7 @@ from scipy.stats import gaussian_kde
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
-from nsf_pipeline.training import fit
+from nsf_pipeline.training import each_row, fit
 
 DIFFUSION = 0.15
 GRID = 0.025
@@ -112,18 +112,21 @@ def train(
         two_to_one_weight=arguments.weight,
         validate_every=2000,
     )
-    started = time.monotonic()
-
     shown = "nll", "validation_nll", "one_to_two", "two_to_one"
 
     def report(row: dict[str, int | float]) -> None:
         terms = ", ".join(f"{name} {row[name]:.3f}" for name in shown)
-        print(f"step {row['step']}: {terms}, {time.monotonic() - started:.0f} s", file=sys.stderr)
+        print(f"step {row['step']}: {terms}, {row['seconds']:.0f} s", file=sys.stderr)
 
-    validation = Pairs(held_out)
-    return fit(flow, bridge, Pairs(states), config, key=key, validation=validation, report=report)[
-        0
-    ]
+    return fit(
+        flow,
+        bridge,
+        Pairs(states),
+        config,
+        key=key,
+        validation=Pairs(held_out),
+        callbacks=[each_row(report)],
+    )[0]
 
 
 def neighbour_divergence(p: np.ndarray, q: np.ndarray, k: int = 5) -> float:

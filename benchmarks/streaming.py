@@ -128,18 +128,19 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
 def speed_of_training(config: Any, source: Any, key: Any) -> float:
     """Steps per second of the default model."""
     from nsf_pipeline.model import build_model, fit_normaliser
-    from nsf_pipeline.training import fit
+    from nsf_pipeline.training import Callback, fit
 
     normaliser = fit_normaliser(config.model, config.dmp, source.sample(key, 65_536))
     model = build_model(config.model, config.dmp, normaliser, key=key)
     times: list[tuple[float, int]] = []
+    timed = Callback(on_block=lambda state: times.append((time.perf_counter(), state.step)))
     fit(
         model.transition,
         model.bridge,
         source,
         config.training,
         key=key,
-        watch=lambda step: times.append((time.perf_counter(), step)),
+        callbacks=[timed],
     )
     (start, first), (stop, last) = times[SKIPPED], times[-1]
     return (last - first) / (stop - start)

@@ -23,8 +23,9 @@ import optax
 from benchmarks.flow import SQUARE, data, matrix_product, seconds, work_of_products
 from nsf_pipeline.config import Config
 from nsf_pipeline.model import build_model, fit_normaliser
-from nsf_pipeline.training import fit
-from nsf_pipeline.training.fitting import batch_consistency, batch_encoding, clip, make_optimiser
+from nsf_pipeline.training import each_row, fit
+from nsf_pipeline.training.losses import batch_consistency, batch_encoding
+from nsf_pipeline.training.step import clip, make_optimiser
 
 
 def step_function(model: Any, settings: Any) -> Callable[..., Any]:
@@ -124,7 +125,14 @@ def main() -> None:
             taken["products"].append(min(seconds(products) for _ in range(10)))
         ended[0] = time.perf_counter()
 
-    fit(model.transition, model.bridge, transitions, settings, key=key, report=others)
+    fit(
+        model.transition,
+        model.bridge,
+        transitions,
+        settings,
+        key=key,
+        callbacks=[each_row(others)],
+    )
     rate = matrix_product(10 * options.rounds)
     median = {name: statistics.median(times) for name, times in taken.items()}
     print(f"Training steps of {settings.batch_size}:\n")

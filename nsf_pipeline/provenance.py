@@ -33,6 +33,7 @@ NOT_HASHED = frozenset(
         "provenance",
         "stages",
         "tracking",
+        "training.callbacks",
         "training.checkpoints",
         "training.curves",
         "training.progress",

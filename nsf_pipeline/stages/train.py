@@ -1,25 +1,27 @@
 """Training the model on the data set."""
 
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
-from nsf_pipeline.files import FileError, replacing, write_figure
+from nsf_pipeline.files import write_figure
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.tracking import WandbRun
+from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.curves import picture
-from nsf_pipeline.training.fitting import Row, fit
 from nsf_pipeline.training.progress import Display
-from nsf_pipeline.training.pusht import NORMALISER_SIZE, as_csv, sources, summary
+from nsf_pipeline.training.pusht import NORMALISER_SIZE, sources, summary
+from nsf_pipeline.training.state import Row
 from nsf_pipeline.training.stopping import StopSignals
+from nsf_pipeline.training.table import growing_table, write_table
 
 STAGE = STAGES["train"]
 
@@ -61,31 +63,16 @@ def run(
             made = Record.new(STAGE, config, source, variant=variant)
             config = STAGE.view(config)
             training, held_out = sources(config, dataset, file)
-        folder = metrics.parent / paths.CHECKPOINTS / made.fingerprint
-        checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds, display.say)
         build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
         batch = training.sample(scale_key, NORMALISER_SIZE)
         normaliser = fit_normaliser(config.model, config.dmp, batch)
         model = build_model(config.model, config.dmp, normaliser, key=build_key)
         display.say(summary(training, model))
+        folder = metrics.parent / paths.CHECKPOINTS / made.fingerprint
+        checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds, display.say)
         growing = folder / "metrics.csv"
         with WandbRun(config.wandb, metrics.parent, folder, made.settings) as run:
             run.log_history(growing)
-            rows: list[Row] = []
-
-            def report(row: Row) -> None:
-                seconds = checkpoints.notes.setdefault("seconds", [])
-                is_restored = len(rows) < len(seconds)
-                if not is_restored:
-                    seconds.append(round(checkpoints.seconds(), 2))
-                rows.append({"seconds": seconds[len(rows)], **row})
-                if is_restored:
-                    return
-                with suppress(FileError), replacing(growing) as beside:
-                    beside.write_text(as_csv(rows), encoding="utf-8")
-                run.log(rows[-1])
-                display.row(row, seconds[-1])
-
             transition, bridge, history = fit(
                 model.transition,
                 model.bridge,
@@ -94,26 +81,33 @@ def run(
                 key=fit_key,
                 time_step=CONTROL_DT,
                 validation=held_out,
-                report=report,
-                checkpoints=checkpoints,
-                watch=display.bar,
-                stop=lambda: signals.code,
+                callbacks=(
+                    growing_table(growing),
+                    each_row(run.log),
+                    each_row(display.row),
+                    Callback(on_block=lambda state: display.bar(state.step)),
+                    checkpoints.callback(),
+                    Callback(stop=lambda: signals.code),
+                ),
             )
             best = min(history, key=lambda row: row["validation_nll"])
-            with replacing(metrics) as beside:
-                beside.write_text(as_csv(rows), encoding="utf-8")
-            fields = made.fields()
-            write_figure(picture(rows), curves, comment=label.embed(fields))
-            settings = fields.pop("config")  # in the header, it is what the model is built from
-            attributes = {
-                **fields,
-                "settings": settings,
-                "dataset_fingerprint": source.fingerprint,
-                "step": best["step"],
-                "validation_nll": best["validation_nll"],
-            }
-            save_model(output, PushTModel(transition, bridge), attributes)
+            write_table(history, metrics)
+            write_figure(picture(history), curves, comment=label.embed(made.fields()))
+            save_model(output, PushTModel(transition, bridge), _header(made, source, best))
             display.say(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )
             run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
+
+
+def _header(made: Record, source: Record, best: Row) -> dict[str, Any]:
+    """What the model's file says of its making; `config` there is what the model is built from."""
+    fields = made.fields()
+    settings = fields.pop("config")
+    return {
+        **fields,
+        "settings": settings,
+        "dataset_fingerprint": source.fingerprint,
+        "step": best["step"],
+        "validation_nll": best["validation_nll"],
+    }

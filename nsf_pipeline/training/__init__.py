@@ -1,7 +1,18 @@
 """Training: any flow on any transitions, and what the PushT model is trained on."""
 
-from nsf_pipeline.training.fitting import TrainingError, TransitionSource, fit
-from nsf_pipeline.training.pusht import METRICS
+from nsf_pipeline.training.callbacks import Callback, each_row
+from nsf_pipeline.training.failures import TrainingError
+from nsf_pipeline.training.feed import TransitionSource
+from nsf_pipeline.training.fitting import fit
 from nsf_pipeline.training.stopping import Stopped
+from nsf_pipeline.training.table import METRICS
 
-__all__ = ["METRICS", "Stopped", "TrainingError", "TransitionSource", "fit"]
+__all__ = [
+    "METRICS",
+    "Callback",
+    "Stopped",
+    "TrainingError",
+    "TransitionSource",
+    "each_row",
+    "fit",
+]

@@ -1,65 +1,65 @@
-"""Checkpoints: all that training needs to go on as if nothing had happened."""
+"""Checkpoints: the state of training in files, to go on from as if nothing had happened."""
 
 import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, final
 
 import equinox as eqx
-from jaxtyping import PyTree
 
 from nsf_pipeline import label
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.provenance import versions
+from nsf_pipeline.training.callbacks import Callback
+from nsf_pipeline.training.state import TrainingLog, TrainingState
 
-FORMAT = "nsf_pipeline checkpoint"
+FORMAT = "nsf_pipeline checkpoint 2"
 SUFFIX = ".checkpoint"
 KEPT = 2
 """Checkpoints kept: the newest, and one to fall back on."""
 
 
-class Restored(NamedTuple):
-    """What a checkpoint held: arrays, and notes as plain JSON values."""
-
-    arrays: PyTree
-    notes: dict[str, Any]
-
-
+@final
 class Checkpoints:
     """The checkpoints of one run, in a folder of its own.
 
-    A file is a label, a line of JSON with the notes, and the arrays, without pickle.
+    A file is a label, a line of JSON with the state's log, and the state's arrays, without pickle.
 
     Attributes:
         folder: named by the fingerprint of the run's settings and code.
         every: s between checkpoints.
         newest: the last checkpoint written or read; None while there is none.
-        notes: of the owner, as plain JSON values; they come and go with the checkpoints.
     """
 
     def __init__(self, folder: Path, every: int | float, say: Callable[[str], None]):
         self.folder, self.every, self._say = folder, every, say
         self.newest: Path | None = None
-        self.notes: dict[str, Any] = {}
-        self._started = self._saved = time.monotonic()
-        self._seconds_before = 0.0
+        self._saved_at, self._saved_step = time.monotonic(), 0
 
-    def seconds(self) -> float:
-        """Time trained for, interruptions left out; s."""
-        return self._seconds_before + time.monotonic() - self._started
+    def callback(self) -> Callback:
+        """Go on from the newest checkpoint, and leave one every so often and at the end."""
+        return Callback(
+            on_start=self.restore,
+            on_block=self.save_if_due,
+            on_end=self.save,
+            on_failure=lambda: f"last good checkpoint: {self.newest or 'none'}",
+        )
 
-    def due(self) -> bool:
-        """Whether the last checkpoint is `every` seconds old."""
-        return time.monotonic() - self._saved >= self.every
+    def save_if_due(self, state: TrainingState) -> None:
+        """Write a checkpoint if the last one is `every` seconds old."""
+        if time.monotonic() - self._saved_at >= self.every:
+            self.save(state)
 
-    def save(self, step: int, arrays: PyTree, notes: dict[str, Any]) -> None:
-        """Write a checkpoint; where that is impossible, say so and go on."""
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint, unless this step has one; if it cannot be written, say so."""
+        step = state.step
+        if step == self._saved_step:
+            return
         content = io.BytesIO()
-        owned = {"seconds": self.seconds(), "owner": self.notes}
-        content.write(json.dumps({**notes, **owned}).encode() + b"\n")
-        eqx.tree_serialise_leaves(content, arrays)
+        content.write(json.dumps(state.log._asdict()).encode() + b"\n")
+        eqx.tree_serialise_leaves(content, (state.current, state.best))
         content.seek(0)
         fields = {"format": FORMAT, "step": step, "versions": versions()}
         sealed = label.seal(fields, content)
@@ -72,49 +72,49 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
         except (FileError, OSError) as error:
             self._say(f"{error}; training goes on without this checkpoint")
-        self._saved = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), step
 
-    def restore(self, like: PyTree) -> Restored | None:
-        """The newest checkpoint that is sound, or None; what is found is said.
+    def restore(self, start: TrainingState) -> TrainingState:
+        """The state in the newest sound checkpoint, or `start` if there is none; says which.
 
         Args:
-            like: arrays of the shapes and types expected.
+            start: its arrays have the shapes and types expected.
         """
         for left in self.folder.glob(f".*{SUFFIX}.*.tmp"):  # by a process killed while writing
             left.unlink(missing_ok=True)
         for path in self._files():
             try:
-                fields, restored = self._read(path, like)
-            except (OSError, ValueError, EOFError, RuntimeError) as error:
+                fields, state = self._read(path, start)
+            except (OSError, ValueError, TypeError, EOFError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 self._say(f"{path}: not a sound checkpoint: {reason}; trying the one before")
                 continue
-            self.newest = path
-            self.notes = restored.notes.pop("owner")
-            self._seconds_before = restored.notes.pop("seconds")
-            self._started = time.monotonic()
-            self._say(f"going on from step {fields['step']}: {path}")
+            self.newest, self._saved_step = path, state.step
+            self._say(f"going on from step {state.step}: {path}")
             for line in _differences(fields["versions"]):
                 self._say(line)
-            return restored
+            return state
         others = self.folder.parent.glob(f"*/*{SUFFIX}")
         if any(other.parent != self.folder for other in others):
             self._say("settings, data or code changed since the last checkpoint: starting afresh")
-        return None
+        return start
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{SUFFIX}"), reverse=True)
 
-    def _read(self, path: Path, like: PyTree) -> tuple[dict[str, Any], Restored]:
+    def _read(self, path: Path, like: TrainingState) -> tuple[dict[str, Any], TrainingState]:
         with path.open("rb") as file:
             fields = label.read(file)
-            if not fields or fields.get("format") != FORMAT:
-                raise label.LabelError("its first line is not a checkpoint's")
+            found = fields and fields.get("format")
+            if not fields or found != FORMAT:
+                raise label.LabelError(f"expected the format {FORMAT!r}, found {found!r}")
             content = file.read()
         label.check(fields, io.BytesIO(content))
         stream = io.BytesIO(content)
-        notes = json.loads(stream.readline())
-        return fields, Restored(eqx.tree_deserialise_leaves(stream, like), notes)
+        log = json.loads(stream.readline())
+        log["history"] = tuple(log["history"])
+        current, best = eqx.tree_deserialise_leaves(stream, (like.current, like.best))
+        return fields, TrainingState(current, best, TrainingLog(**log))
 
 
 def _differences(before: dict[str, str]) -> Iterator[str]:

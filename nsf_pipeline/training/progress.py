@@ -4,11 +4,13 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
+from typing import final
 
 WIDTH = 24
 """Characters of the bar itself, at most."""
 
 
+@final
 class Display:
     """Lines on standard output, and a bar on a terminal.
 
@@ -36,17 +38,12 @@ class Display:
         with contextlib.suppress(OSError):
             print(line, flush=True)
 
-    def row(self, row: Mapping[str, int | float], seconds: float) -> None:
-        """A row of the history as a line.
-
-        Args:
-            row: as `fit` reports it.
-            seconds: trained for, in all.
-        """
+    def row(self, row: Mapping[str, int | float]) -> None:
+        """A row of the history as a line."""
         step = int(row["step"])
         self._validation = f", validation nll {row['validation_nll']:.3f}"
         self.say(
-            f"step {step} of {self.steps}, {seconds:.0f} s, {self._left(step)}: "
+            f"step {step} of {self.steps}, {row['seconds']:.0f} s, {self._left(step)}: "
             f"nll {row['nll']:.3f}, 1->2 {row['one_to_two']:.3f}, 2->1 {row['two_to_one']:.3f}, "
             f"gradient norm {row['gradient_norm']:.3g}, clipped {row['clipped']:.0%}"
             f"{self._validation}"

@@ -1,7 +1,5 @@
-"""What the PushT model is trained on, and the table of its training."""
+"""What the PushT model is trained on."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,9 @@ from nsf_pipeline.data.merge import TRAIN, VALIDATION
 from nsf_pipeline.data.streaming import StreamedTransitions
 from nsf_pipeline.data.transitions import Transitions, rows_of, trajectories_of
 from nsf_pipeline.model import PushTModel
-from nsf_pipeline.training.fitting import Row
 
 NORMALISER_SIZE = 65_536
 """Transitions that the residuals' sizes are measured on."""
-METRICS = (
-    "step",
-    "seconds",
-    "loss",
-    "nll",
-    "one_to_two",
-    "two_to_one",
-    "gradient_norm",
-    "clipped",
-    "validation_nll",
-)
-"""Columns of metrics.csv: means since the row before; nats; clipped is a share of steps."""
 MIB = 1 << 20
 Source = Transitions | StreamedTransitions
 
@@ -77,15 +62,6 @@ def data_room(mib: int) -> int:
     """Bytes that data may take on the device: a setting in MiB, at most half of what it has."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     return min(mib * MIB, limit // 2) if limit else mib * MIB
-
-
-def as_csv(rows: list[Row]) -> str:
-    """The text of metrics.csv."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, METRICS)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def summary(training: Source, model: PushTModel) -> str:

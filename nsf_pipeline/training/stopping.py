@@ -5,11 +5,13 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import final
 
 PATIENCE = 8.0
 """s that the main thread has to come, before the process ends without it."""
 
 
+@final
 class Stopped(Exception):  # noqa: N818
     """Training was asked to stop, and did.
 
@@ -22,6 +24,7 @@ class Stopped(Exception):  # noqa: N818
         self.code = code
 
 
+@final
 class StopSignals:
     """While entered, signals to stop are noted instead of obeyed; asked twice, SIGINT is obeyed.
 

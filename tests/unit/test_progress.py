@@ -7,6 +7,7 @@ from nsf_pipeline.training.progress import Display
 
 ROW = {
     "step": 50,
+    "seconds": 12.0,
     "nll": 2.5,
     "one_to_two": 0.25,
     "two_to_one": 0.125,
@@ -30,7 +31,7 @@ def test_a_terminal_gets_a_bar_with_step_speed_time_left_and_validation(capfd):
     display.bar(1)
     assert re.search(r"\[\.{24}\] step 1 of 100, compiled", shown(ours, "compiled"))
     display.bar(50)
-    display.row(ROW, 12.0)
+    display.row(ROW)
     display.bar(75)
     text = shown(ours, "nll 2.750")
     assert re.search(r"\[(#+)\.+\] step 75 of 100, [\d.e+]+ steps/s, 0 s left, valid", text)

@@ -1,0 +1,50 @@
+"""Optimisation steps in compiled blocks."""
+
+import time
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.training.feed import Feed
+from nsf_pipeline.training.state import StepState
+from nsf_pipeline.training.step import Step
+
+BLOCK_SECONDS = 1.0
+"""How long a block takes, about; progress, checkpoints and stopping wait for its end."""
+
+
+@final
+class Blocks:
+    """Runs a block of steps at each call; how steps are cut into blocks changes no bit."""
+
+    def __init__(self, step: Step, feed: Feed):
+        self._step, self._feed, self._size = step, feed, 1
+        self._run = jax.jit(self._block, donate_argnums=0)
+
+    def __call__(self, state: StepState, end: int) -> StepState:
+        """The state after a block of at least one step, up to the step `end` at most.
+
+        The arrays of the state given are written over.
+        """
+        began, step = time.monotonic(), int(state.step)
+        batches, first, last = self._feed(step)
+        until = min(step + self._size, last, end)
+        state = jax.block_until_ready(
+            self._run(state, batches, jnp.asarray(first), jnp.asarray(until))
+        )
+        pace = (time.monotonic() - began) / (until - step)
+        self._size = max(1, min(int(BLOCK_SECONDS / pace), 4 * self._size))
+        return state
+
+    def _block(
+        self, state: StepState, batches: TransitionBatch, first: Int[Array, ""], end: Int[Array, ""]
+    ) -> StepState:
+        """Steps up to `end`, on batches of which the first is that of the step `first`."""
+
+        def body(index: Array, state: StepState) -> StepState:
+            return self._step(state, jax.tree.map(lambda values: values[index - first], batches))
+
+        return jax.lax.fori_loop(state.step, end, body, state)

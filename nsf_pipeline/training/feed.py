@@ -1,0 +1,81 @@
+"""Batches, drawn ahead of the steps that use them."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Protocol, final, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key, PRNGKeyArray
+
+from nsf_pipeline.config import TrainingConfig
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.training.devices import Devices
+from nsf_pipeline.training.keys import batch_key
+
+CHUNK_STEPS, CHUNK_ROWS = 128, 1 << 16
+"""At most so many batches, and so many transitions, are drawn at once."""
+
+
+@runtime_checkable
+class TransitionSource(Protocol):
+    """Where batches come from.
+
+    One that cannot be compiled, because it reads a file say, also has
+    `batches(keys, batch_size)`: a batch for each key, along a new first axis, as `sample` draws it.
+    """
+
+    def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
+        """Draw a batch; jit-able."""
+        ...
+
+
+@final
+class Feed:
+    """Batches in the order of steps, a chunk of them drawn while the one before is trained on."""
+
+    def __init__(
+        self, source: TransitionSource, key: PRNGKeyArray, config: TrainingConfig, devices: Devices
+    ):
+        self._steps, self._batch_size = config.steps, config.batch_size
+        self._key, self._devices = key, devices
+        self._draw = getattr(source, "batches", None) or partial(_sampled, source)
+        self._size = max(1, min(CHUNK_STEPS, CHUNK_ROWS // self._batch_size))
+        self._pool = ThreadPoolExecutor(1)
+        self._next: tuple[int, Future[TransitionBatch]] | None = None
+        self._current: tuple[int, TransitionBatch] | None = None
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, step: int) -> tuple[TransitionBatch, int, int]:
+        """The chunk of batches that holds a step's, its first step and one past its last."""
+        chunk = step // self._size
+        if not self._current or self._current[0] != chunk:
+            if not self._next or self._next[0] != chunk:
+                self._next = chunk, self._pool.submit(self._chunk, chunk)
+            self._current = chunk, self._next[1].result()
+            if (chunk + 1) * self._size < self._steps:
+                self._next = chunk + 1, self._pool.submit(self._chunk, chunk + 1)
+        return self._current[1], chunk * self._size, (chunk + 1) * self._size
+
+    def _chunk(self, chunk: int) -> TransitionBatch:
+        steps = jnp.arange(chunk * self._size, (chunk + 1) * self._size)
+        keys = _batch_keys(self._key, steps)
+        return self._devices.batches(self._draw(keys, self._batch_size))
+
+
+@eqx.filter_jit
+def _sampled(
+    source: TransitionSource, keys: Key[Array, " steps"], batch_size: int
+) -> TransitionBatch:
+    return jax.vmap(lambda key: source.sample(key, batch_size))(keys)
+
+
+@jax.jit
+def _batch_keys(key: PRNGKeyArray, steps: Int[Array, " steps"]) -> Key[Array, " steps"]:
+    return jax.vmap(lambda step: batch_key(key, step))(steps)

@@ -1,0 +1,77 @@
+"""The losses of a batch: means over its examples."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.flow.losses import (
+    Bridge,
+    Transition,
+    consistency_losses,
+    encode,
+    negative_log_likelihood,
+)
+
+MID_RANGE = (0.1, 0.9)
+"""Where between s and t the consistency losses look, as shares of the gap."""
+MID_STEPS = 2
+"""And at least how many time steps from either: one may leave a law without a density."""
+
+
+def batch_encoding(flow: Transition, batch: TransitionBatch) -> PyTree:
+    """The flow's encoding of each example."""
+
+    def one(batch: TransitionBatch) -> PyTree:
+        return encode(flow, batch.x_init, batch.t_init, batch.t_final, batch.condition)
+
+    return jax.vmap(one)(batch)
+
+
+def batch_likelihood(
+    flow: Transition, batch: TransitionBatch, encoding: PyTree
+) -> Float[Array, ""]:
+    """The negative log-likelihood, a mean over a batch."""
+
+    def one(batch: TransitionBatch, encoding: PyTree) -> Array:
+        return negative_log_likelihood(flow, *batch, encoding=encoding)
+
+    return jnp.mean(jax.vmap(one)(batch, encoding))
+
+
+def batch_consistency(
+    flow: Transition,
+    bridge: Bridge,
+    batch: TransitionBatch,
+    encoding: PyTree,
+    time_step: float | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The 1->2 and 2->1 losses, means over a batch.
+
+    With a time step, the time between is a whole number of such steps after the start, and two or
+    more from either end; shorter examples have no such time, and no loss.
+    """
+    count, gap = len(batch.t_init), batch.t_final - batch.t_init
+    mid_key, key = jax.random.split(key)
+    share = jax.random.uniform(mid_key, (count,), minval=MID_RANGE[0], maxval=MID_RANGE[1])
+    has_mid = jnp.ones(count, bool)
+    if time_step is not None:
+        steps = jnp.round(gap / time_step)
+        has_mid = steps >= 2 * MID_STEPS
+        mid = jnp.clip(jnp.round(share * steps), MID_STEPS, steps - MID_STEPS)
+        share = jnp.where(has_mid, mid / steps, share)
+    t_mid = batch.t_init + share * gap
+
+    def one(
+        batch: TransitionBatch, t_mid: Array, encoding: PyTree, key: PRNGKeyArray
+    ) -> tuple[Array, Array]:
+        times = (batch.t_init, t_mid, batch.t_final)
+        return consistency_losses(
+            flow, bridge, batch.x_init, *times, batch.condition, encoding=encoding, key=key
+        )
+
+    losses = jax.vmap(one)(batch, t_mid, encoding, jax.random.split(key, count))
+    one_to_two, two_to_one = (jnp.mean(jnp.where(has_mid, loss, 0.0)) for loss in losses)
+    return one_to_two, two_to_one

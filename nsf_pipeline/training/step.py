@@ -1,0 +1,138 @@
+"""One optimisation step: a pure function from a state and a batch to the next state."""
+
+from dataclasses import dataclass
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from nsf_pipeline.config import TrainingConfig
+from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.training.devices import Devices
+from nsf_pipeline.training.keys import loss_key
+from nsf_pipeline.training.losses import batch_consistency, batch_encoding, batch_likelihood
+from nsf_pipeline.training.state import SUMMED, TERMS, StepState
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Step:
+    """`next_state = step(state, batch)`; jit-able.
+
+    The loss is the negative log-likelihood plus both flow-consistency losses, weighted. The
+    consistency losses are estimated on the first part of the batch.
+
+    Attributes:
+        fixed: what of the flow and the bridge is not trained.
+        config: optimisation settings.
+        devices: what share of a batch lies where.
+        key: of the training; with the number of the step it gives the step's random numbers.
+        time_step: s, or None; see `batch_consistency`.
+    """
+
+    fixed: PyTree
+    config: TrainingConfig
+    devices: Devices
+    key: PRNGKeyArray
+    time_step: float | None = None
+
+    def init(self, parameters: PyTree) -> StepState:
+        """The state before the first step."""
+        return StepState(
+            parameters=parameters,
+            optimiser=make_optimiser(self.config).init(parameters),
+            step=jnp.zeros((), jnp.int32),
+            sums=jnp.zeros(len(SUMMED)),
+            first_nll=jnp.zeros(()),
+            fault=jnp.zeros((), jnp.int32),
+            faulty=jnp.zeros(len(TERMS), bool),
+        )
+
+    def __call__(self, state: StepState, batch: TransitionBatch) -> StepState:
+        """The state after one step."""
+        terms, loss, gradients, norm = self._gradients(state, batch)
+        updates, optimiser = make_optimiser(self.config).update(
+            gradients, state.optimiser, state.parameters
+        )
+        clipped = (norm > self.config.clip_norm).astype(jnp.float32)
+        faulty = ~jnp.isfinite(jnp.stack(terms))
+        is_first = (state.fault == 0) & faulty.any()
+        return StepState(
+            parameters=optax.apply_updates(state.parameters, updates),
+            optimiser=optimiser,
+            step=state.step + 1,
+            sums=state.sums + jnp.stack([loss, *terms, norm, clipped]),
+            first_nll=jnp.where(state.step == 0, terms[0], state.first_nll),
+            fault=jnp.where(is_first, state.step + 1, state.fault),
+            faulty=jnp.where(is_first, faulty, state.faulty),
+        )
+
+    def validation_loss(self, parameters: PyTree, batch: TransitionBatch) -> Float[Array, ""]:
+        """The negative log-likelihood of held-out transitions, nats; a mean."""
+        return self._likelihood(parameters, batch, self._encoding(parameters, batch))
+
+    def _gradients(
+        self, state: StepState, batch: TransitionBatch
+    ) -> tuple[list[Array], Array, PyTree, Array]:
+        """The `TERMS` of the loss, the loss, its clipped gradients, and the likelihood's norm.
+
+        That is the norm that the likelihood's gradients had before they were clipped.
+        """
+        config, parameters = self.config, state.parameters
+        weight = config.one_to_two_weight + config.two_to_one_weight
+        # Once for all losses, and outside of what is differentiated.
+        encoding = self._encoding(parameters, batch)
+        nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, encoding)
+        gradients, norm = clip(gradients, config.clip_norm)
+        if not weight:
+            return [nll, jnp.zeros(()), jnp.zeros(())], nll, gradients, norm
+        count = max(1, round(config.consistency_fraction * config.batch_size))
+        part = jax.tree.map(lambda values: values[:count], (batch, encoding))
+        (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
+            parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
+        )
+        # Clipped apart from the likelihood's: a sample can meet the law where it is steepest, and
+        # one such gradient would drown those of the whole batch's likelihood.
+        more, _ = clip(more, weight * config.clip_norm)
+        return [nll, *pair], nll + total, jax.tree.map(jnp.add, gradients, more), norm
+
+    def _encoding(self, parameters: PyTree, batch: TransitionBatch) -> PyTree:
+        flow, _ = eqx.combine(parameters, self.fixed)
+        return batch_encoding(flow, batch)
+
+    def _likelihood(self, parameters: PyTree, batch: TransitionBatch, encoding: PyTree) -> Array:
+        flow, _ = eqx.combine(parameters, self.fixed)
+        return batch_likelihood(flow, batch, encoding)
+
+    def _consistency(
+        self, parameters: PyTree, batch: TransitionBatch, encoding: PyTree, key: PRNGKeyArray
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """The weighted sum of both consistency losses, and each of them."""
+        flow, bridge = eqx.combine(parameters, self.fixed)
+        pair = batch_consistency(flow, bridge, batch, encoding, self.time_step, key=key)
+        weights = self.config.one_to_two_weight, self.config.two_to_one_weight
+        return weights[0] * pair[0] + weights[1] * pair[1], pair
+
+
+def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
+    """Adam with linear warm-up and cosine decay."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if config.warmup_steps else config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.steps,
+        end_value=config.final_learning_rate * config.learning_rate,
+    )
+    return optax.adam(schedule)
+
+
+def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
+    """Gradients shortened to a global norm of at most `limit`, and the norm that they had."""
+    norm = optax.tree.norm(gradients)
+    factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+    # One that is not finite has no direction: it counts for nothing.
+    finite = jnp.isfinite(norm)
+    return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm
