@@ -534,7 +534,7 @@ def _why(
         print(line)
 
 
-@_verb("schema", "> workflow/schemas/config.schema.json")
+@_verb("schema", "> config.schema.json")
 def _schema() -> None:
     """Print the JSON schema of config.yaml."""
     print(json_schema(), end="")

@@ -40,6 +40,8 @@ NOT_HASHED = frozenset(
         "training.stopping",
     )
 )
+CONFIG = "nsf_pipeline.config."
+"""Start of the names of modules inside `config`; none of them is hashed either."""
 SHAPE_NOTHING = ("runtime", "wandb")
 """Settings that any stage may read, for they change no result."""
 NAMED = 3
@@ -233,7 +235,7 @@ def modules_from(module: str) -> dict[str, str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name in NOT_HASHED:
+        if name in found or name in NOT_HASHED or name.startswith(CONFIG):
             continue
         digest = _module_digest(name)
         if digest is None:  # a name inside a module, or the package itself

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SMOKE, run_snakemake, run_verb
+from conftest import SMOKE, run_snakemake, run_verb
 
 from nsf_pipeline import load_model
-from nsf_pipeline.config import Config, json_schema
 from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.model.file import model_header
 from nsf_pipeline.pusht.state import STATE
@@ -283,43 +282,3 @@ def test_bad_settings_are_one_line(tmp_path, case):
     )
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "results").exists()
-
-
-def leaves(settings, path=()):
-    """Every setting's path."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*path, name))
-        else:
-            yield (*path, name)
-
-
-def test_config_yaml_shows_every_default():
-    shown = yaml.safe_load((ROOT / "config.yaml").read_text())
-    assert Config.model_validate_json(json.dumps(shown)) == Config()
-    assert list(leaves(shown)) == list(leaves(Config().model_dump()))
-
-
-def test_config_yaml_explains_every_setting():
-    path: list[str] = []
-    explained = set()
-    for line in (ROOT / "config.yaml").read_text().splitlines():
-        match = re.match(r"( *)(\w+): *([^#]*?) *(#.*)?$", line)
-        if match:
-            indent, name, value, comment = match.groups()
-            path[len(indent) // 2 :] = [name]
-            if value and comment:
-                explained.add(tuple(path))
-    # The bridge's settings are the flow's, explained there.
-    of_flow = [setting for setting in explained if setting[:2] == ("model", "flow")]
-    explained |= {("model", "bridge", name) for *_, name in of_flow}
-    # Variants change settings that are explained above them.
-    assert {path for path in leaves(Config().model_dump()) if path[0] != "variants"} == explained
-
-
-def test_schema_is_generated():
-    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), (
-        "run: python -m nsf_pipeline schema > workflow/schemas/config.schema.json"
-    )
-    done = run_verb("schema")
-    assert (done.returncode, done.stdout) == (0, json_schema())

@@ -1,10 +1,16 @@
-"""Settings: what is refused, in which words, and what goes through."""
+"""Settings: what is refused, in which words, and what goes through; files generated from them."""
 
 import json
+import re
+from typing import Any
 
 import pytest
+import yaml
+from conftest import ROOT
 
 from nsf_pipeline.config import Config, ConfigError, DMPConfig, load_config
+from nsf_pipeline.config.__main__ import GENERATED, main
+from nsf_pipeline.config.yaml_text import config_yaml, range_of
 from nsf_pipeline.timing import num_steps
 
 UNKNOWN = "unknown setting; did you mean"
@@ -290,3 +296,109 @@ def test_shards_divide_all_trajectories(num_trajectories, shard_size, last):
     assert [i for first, stop in ranges for i in range(first, stop)] == list(
         range(num_trajectories)
     )
+
+
+# The files that are generated from the types.
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_files_are_in_step_with_the_types(name):
+    assert (ROOT / name).read_text() == GENERATED[name](), (
+        f"{name} is out of step with nsf_pipeline/config/; run: python -m nsf_pipeline.config"
+    )
+
+
+def test_the_command_writes_what_is_out_of_step_alone(tmp_path, capsys):
+    paths = [tmp_path / name for name in GENERATED]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    paths[0].write_text("seed: 1\n")
+    main(tmp_path)
+    assert capsys.readouterr().out.count(": written") == len(paths)
+    assert [path.read_text() for path in paths] == [make() for make in GENERATED.values()]
+    times = [path.stat().st_mtime_ns for path in paths]
+    main(tmp_path)
+    assert [path.stat().st_mtime_ns for path in paths] == times
+
+
+def test_the_command_writes_into_a_checkout_alone(tmp_path):
+    with pytest.raises(SystemExit, match="expected a checkout of the repository"):
+        main(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def leaves(settings, path=()):
+    """Every setting's path."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_config_yaml_shows_every_default():
+    shown = yaml.safe_load(config_yaml())
+    assert Config.model_validate_json(json.dumps(shown)) == Config()
+    assert list(leaves(shown)) == list(leaves(Config().model_dump()))
+
+
+def test_config_yaml_explains_every_setting():
+    path: list[str] = []
+    explained = set()
+    for line in config_yaml().splitlines():
+        assert len(line) <= 100
+        match = re.match(r"( *)(\w+): *([^#]*?) *(#.*)?$", line)
+        if match:
+            indent, name, value, comment = match.groups()
+            path[len(indent) // 2 :] = [name]
+            if value and comment:
+                explained.add(tuple(path))
+    # Variants change settings that are explained above them.
+    assert {path for path in leaves(Config().model_dump()) if path[0] != "variants"} == explained
+
+
+def properties(schema):
+    """Path and schema of every setting; those of a section are below its class."""
+    for name, section in {"Config": schema, **schema["$defs"]}.items():
+        for setting, allowed in section["properties"].items():
+            yield f"{name}.{setting}", allowed
+
+
+def test_every_section_and_setting_has_a_text():
+    schema = Config.model_json_schema()
+    # The sections have theirs at their classes, a variant's too.
+    own = {name: each for name, each in properties(schema) if "$ref" not in each}
+    assert [name for name, each in own.items() if not each.get("description")] == []
+    assert [name for name, each in schema["$defs"].items() if not each.get("description")] == []
+
+
+def test_every_number_has_a_range():
+    numbers = {
+        name: range_of(each)
+        for name, each in properties(Config.model_json_schema())
+        if re.search("integer|number", json.dumps(each.get("type", "")) + str(each.get("items")))
+    }
+    assert len(numbers) > 40
+    assert [name for name, allowed in numbers.items() if not allowed] == []
+
+
+RANGES: dict[str, dict[str, Any]] = {
+    "0 to 512": {"minimum": 0.0, "maximum": 512.0},
+    "0.1 to 60": {"minimum": 0.1, "maximum": 60.0},
+    "above 0, to 20": {"exclusiveMinimum": 0.0, "maximum": 20.0},
+    "above 0, below 1": {"exclusiveMinimum": 0.0, "exclusiveMaximum": 1.0},
+    "0 or more, below 2^63": {"minimum": 0, "exclusiveMaximum": 2**63},
+    "1 or more": {"minimum": 1},
+    "above 0": {"exclusiveMinimum": 0.0},
+    "silu, tanh or gelu": {"enum": ["silu", "tanh", "gelu"]},
+    "5 or 7": {"enum": [5, 7]},
+    "0 or more, at most 1000 of them": {"items": {"minimum": 0}, "maxItems": 1000},
+    "-1 to 1": {"prefixItems": [{"minimum": -1.0, "maximum": 1.0}] * 2, "minItems": 2},
+    "not empty": {"type": "string", "minLength": 1},
+    "": {"type": "boolean"},
+}
+
+
+@pytest.mark.parametrize("words", RANGES)
+def test_a_range_is_worded_as_the_schema_has_it(words):
+    assert range_of(RANGES[words]) == words

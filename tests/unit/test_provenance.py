@@ -195,7 +195,9 @@ MODULES = {
     "data/picture.py": {"picture"},
     "model/file.py": {"train", *OF_MODELS},
     "paths.py": set(),
-    "config.py": set(),
+    "config/__init__.py": set(),
+    "config/training.py": set(),
+    "config/yaml_text.py": set(),
     "tracking.py": set(),
     "provenance.py": set(),
     "stages/__init__.py": set(),
@@ -208,6 +210,19 @@ MODULES = {
 def test_an_edit_changes_the_stages_that_import_it(module, unedited, package):
     edit(package / module)
     assert stale(unedited, digests()) == MODULES[module]
+
+
+def test_no_module_that_checks_settings_is_hashed(package):
+    edit(package / "dmp.py", lambda text: text + "\nimport nsf_pipeline.config.dmp\n")
+    edit(
+        package / "data/policies.py", lambda text: text + "\nfrom nsf_pipeline.config import dmp\n"
+    )
+    imported = digests()
+    for path in (package / "config").glob("*.py"):
+        edit(path)
+    assert digests() == imported
+    for stage in STAGES.values():
+        assert not [name for name in stage.modules() if name.startswith("nsf_pipeline.config")]
 
 
 def commented(text):

@@ -1,0 +1,54 @@
+"""Every setting: its type, default, range, unit and meaning, one module per section.
+
+Beside a section's types, its module says what contradicts other sections. `root` puts the sections
+together, `loading` reads and checks settings. `python -m nsf_pipeline.config` generates
+`config.yaml` and `workflow/schemas/config.schema.json` from the types; a test keeps them in step.
+"""
+
+from nsf_pipeline.config.dataset import DatasetConfig
+from nsf_pipeline.config.dmp import DMPConfig
+from nsf_pipeline.config.ensembles import EnsembleConfig
+from nsf_pipeline.config.evaluation import EvaluationConfig
+from nsf_pipeline.config.loading import STAMP, load_config, parse_config
+from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.root import Config
+from nsf_pipeline.config.runtime import RuntimeConfig
+from nsf_pipeline.config.schema import json_schema
+from nsf_pipeline.config.section import ConfigError
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.config.simulation import SimulationConfig
+from nsf_pipeline.config.speed import SpeedConfig
+from nsf_pipeline.config.training import TrainingConfig
+from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant
+from nsf_pipeline.config.videos import Rank, VideoConfig
+from nsf_pipeline.config.wandb import WandbConfig
+
+__all__ = [
+    "MAX_SHARDS",
+    "MAX_SHARD_SIZE",
+    "STAMP",
+    "UNTRAINED",
+    "BridgeConfig",
+    "Config",
+    "ConfigError",
+    "DMPConfig",
+    "DatasetConfig",
+    "EnsembleConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "PolicyConfig",
+    "Rank",
+    "RuntimeConfig",
+    "SimulationConfig",
+    "SpeedConfig",
+    "TrainingChanges",
+    "TrainingConfig",
+    "Variant",
+    "VideoConfig",
+    "WandbConfig",
+    "json_schema",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,32 @@
+"""`python -m nsf_pipeline.config` writes the files that are generated from the settings' types."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nsf_pipeline.config.schema import json_schema
+from nsf_pipeline.config.yaml_text import config_yaml
+
+ROOT = Path(__file__).parents[2]
+GENERATED: dict[str, Callable[[], str]] = {
+    "config.yaml": config_yaml,
+    "workflow/schemas/config.schema.json": json_schema,
+}
+"""What makes the text of each file, by its path in the repository."""
+
+
+def main(root: Path = ROOT) -> None:
+    """Write the files that are out of step."""
+    if not all((root / name).parent.is_dir() for name in GENERATED):
+        sys.exit(f"{root}: expected a checkout of the repository, whose files these are")
+    for name, make in GENERATED.items():
+        path, text = root / name, make()
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            print(f"{name}: as it should be")
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"{name}: written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Settings of the ensembles."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from nsf_pipeline.config import shards
+from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.timing import CONTROL_DT
+
+MAX_DRAWN = 2
+"""GiB of predicted or simulated states that the evaluation holds; it needs a few times as much."""
+
+
+class EnsembleConfig(Section):
+    """The simulator's own law, which predictions are compared with: rollouts from test states."""
+
+    horizons: Annotated[tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)] = (
+        0.1,
+        0.5,
+        1.0,
+        2.0,
+    )
+    """s; multiples of the control step, 0.1 s."""
+    num_states: int = Field(default=2000, ge=10, le=1_000_000)
+    """Test states per horizon, half of them with contact; fewer if the test split has fewer."""
+    num_members: int = Field(default=64, ge=4, le=65_536)
+    """Rollouts from each state, each with its own noise."""
+    shard_size: int = Field(default=1000, ge=1, le=MAX_SHARD_SIZE)
+    """States per shard: one file and one job each."""
+
+    @model_validator(mode="after")
+    def _horizons_are_control_steps(self) -> "EnsembleConfig":
+        for horizon in self.horizons:
+            if not math.isclose(horizon / CONTROL_DT, round(horizon / CONTROL_DT), abs_tol=1e-6):
+                raise ValueError(
+                    f"horizons: {horizon:g} s is not a multiple of the control step {CONTROL_DT} s"
+                )
+        if len({round(horizon / CONTROL_DT) for horizon in self.horizons}) < len(self.horizons):
+            raise ValueError(f"horizons: {list(self.horizons)} names one twice")
+        return self
+
+    @property
+    def all_states(self) -> int:
+        """States of all horizons."""
+        return len(self.horizons) * self.num_states
+
+    @property
+    def num_shards(self) -> int:
+        """Shards that hold the states of all horizons."""
+        return shards.num_shards(self.all_states, self.shard_size)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First place of a shard, and one past its last: those of each horizon in turn."""
+        return shards.shard_range(shard, self.all_states, self.shard_size)
+
+    def contradictions(self, policies: PolicyConfig) -> Iterator[str]:
+        """One line for each contradiction, also between settings of this section."""
+        yield from policies.outlasted_by("ensembles.horizons", max(self.horizons))
+        if self.num_shards > MAX_SHARDS:
+            yield (
+                f"ensembles.num_states = {self.num_states} in shards of {self.shard_size} makes "
+                f"{self.num_shards} shards, more than {MAX_SHARDS}; raise ensembles.shard_size"
+            )
+        yield from too_much_memory("ensembles.num_members", self.num_members, self.all_states)
+
+
+def too_much_memory(name: str, draws: int, states: int) -> Iterator[str]:
+    """A line if as many draws from each state, a setting's value, need too much memory."""
+    # Seven numbers in single precision each.
+    if (size := states * draws * 28 / 2**30) > MAX_DRAWN:
+        yield (
+            f"{name} = {draws} for each of {states} states takes {size:.1f} GiB, more than "
+            f"{MAX_DRAWN}; lower it or ensembles.num_states"
+        )

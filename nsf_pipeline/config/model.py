@@ -1,0 +1,77 @@
+"""Settings of the model and of its networks."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.training import TrainingConfig
+from nsf_pipeline.timing import CONTROL_DT
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+Activation = Literal["silu", "tanh", "gelu", "softplus"]
+ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
+Coupling = Literal["affine", "spline"]
+
+
+class NetworkConfig(Section):
+    """The networks of a flow."""
+
+    hidden_size: Width = 128
+    """Units per hidden layer."""
+    depth: int = Field(default=2, ge=1, le=16)
+    """Hidden layers per network."""
+    num_flow_layers: int = Field(default=3, ge=0, le=64)
+    """Couplings; without any, the law is Gaussian."""
+    activation: Activation = "silu"
+    """Activation of the hidden layers."""
+    scale_function: ScaleFunction = "tanh_exp"
+    """How a coupling's scale is made positive."""
+    coupling: Coupling = "spline"
+    """spline: of any monotone shape; affine: the paper's, each cheaper."""
+    num_bins: int = Field(default=8, ge=1, le=64)
+    """Pieces of a spline coupling."""
+
+
+class BridgeConfig(NetworkConfig):
+    """The networks of the bridge, which are smaller."""
+
+    hidden_size: Width = 64
+    """Units per hidden layer."""
+    num_flow_layers: int = Field(default=2, ge=0, le=64)
+    """Couplings; without any, the law is Gaussian."""
+    coupling: Coupling = "affine"
+    """spline: of any monotone shape; affine: the paper's, each cheaper."""
+
+
+class ModelConfig(Section):
+    """The model of PushT."""
+
+    kind: Literal["flow", "neural_sde"] = "flow"
+    """flow, or neural_sde for comparison: drift, diffusion and a solver."""
+    state_dim: Literal[5, 7] = 7
+    """7: agent position, velocity, block pose; 5: no velocity (not Markov)."""
+    conditional: bool = True
+    """false, for comparison: the networks see nothing of the policy."""
+    autonomous: bool = False
+    """true, for comparison: the law depends on t - s alone, not on s."""
+    path_points: int = Field(default=24, ge=1, le=256)
+    """Points of the agent's nominal path that the networks see."""
+    flow: NetworkConfig = NetworkConfig()
+    """The transition p(x_t | x_s), or a neural SDE's drift and diffusion."""
+    bridge: BridgeConfig = BridgeConfig()
+    """The bridge b(x_m | x_s, x_t), used in training only."""
+
+    def contradictions(self, training: TrainingConfig) -> Iterator[str]:
+        """One line for each contradiction with another section."""
+        if self.kind == "neural_sde" and (
+            training.max_gap >= 2 * CONTROL_DT
+            or training.one_to_two_weight
+            or training.two_to_one_weight
+        ):
+            yield (
+                "model.kind = neural_sde has a density over one control step alone: set "
+                f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
+                "training.two_to_one_weight = 0"
+            )

@@ -1,0 +1,137 @@
+"""All settings of a run, and what follows from several of them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from nsf_pipeline.config import shards
+from nsf_pipeline.config.dataset import DatasetConfig
+from nsf_pipeline.config.dmp import DMPConfig
+from nsf_pipeline.config.ensembles import EnsembleConfig
+from nsf_pipeline.config.evaluation import EvaluationConfig
+from nsf_pipeline.config.model import ModelConfig
+from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.runtime import RuntimeConfig
+from nsf_pipeline.config.section import ConfigError, Section
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.config.simulation import SimulationConfig
+from nsf_pipeline.config.speed import SpeedConfig
+from nsf_pipeline.config.training import TrainingConfig
+from nsf_pipeline.config.variants import Variant, VariantName, default_variants, merged
+from nsf_pipeline.config.videos import VideoConfig
+from nsf_pipeline.config.wandb import WandbConfig
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Config.model_fields:
+                raise ConfigError(
+                    f"the settings given have no {name}: they are the stamp of another stage; give "
+                    "all settings, or this stage's stamp"
+                )
+            return super().__getattr__(name)
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """All randomness follows from it."""
+    num_trajectories: int = Field(default=50_000, ge=1)
+    """Trajectories to simulate."""
+    shard_size: int = Field(default=2500, ge=1, le=MAX_SHARD_SIZE)
+    """Trajectories per shard: one file and two jobs each."""
+    dmp: DMPConfig = DMPConfig()
+    policies: PolicyConfig = PolicyConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    variants: dict[VariantName, Variant | None] = Field(default_factory=default_variants)
+    """Variants of the model, which `snakemake ablations` trains and compares: by name, what each
+    changes in the sections `model` and `training`. You can add your own under any other name; null
+    in place of the changes leaves a variant out."""
+    ensembles: EnsembleConfig = EnsembleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    speed: SpeedConfig = SpeedConfig()
+    videos: VideoConfig = VideoConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    wandb: WandbConfig = WandbConfig()
+
+    @property
+    def max_steps(self) -> int:
+        """Control steps of the longest trajectory, the padded length T.
+
+        Stages that shape arrays call `num_steps` themselves: no stage hashes this module.
+        """
+        return self.policies.max_steps
+
+    @property
+    def num_shards(self) -> int:
+        """Shards that hold all trajectories."""
+        return shards.num_shards(self.num_trajectories, self.shard_size)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First trajectory of a shard, and one past its last."""
+        return shards.shard_range(shard, self.num_trajectories, self.shard_size)
+
+    def shard_size_of(self, shard: int) -> int:
+        """Trajectories of a shard: the last one may have fewer."""
+        first, stop = self.shard_range(shard)
+        return stop - first
+
+    @property
+    def variant_names(self) -> list[str]:
+        """Those that are not left out."""
+        return [name for name, changes in self.variants.items() if changes is not None]
+
+    def variant(self, name: str) -> "Config":
+        """All settings of a variant, by its name: these with its changes.
+
+        Raises:
+            KeyError: there is no such variant, or it is left out.
+            ValidationError: its changes contradict the settings that it leaves as they are.
+        """
+        changes = self.variants[name]
+        if changes is None:
+            raise KeyError(name)
+        given = changes.model_dump()
+        model = merged(self.model.model_dump(), given.get("model", {}))
+        training = merged(self.training.model_dump(), given.get("training", {}))
+        changed = {
+            "model": ModelConfig.model_validate(model),
+            "training": TrainingConfig.model_validate(training),
+        }
+        return self.model_copy(update=changed)
+
+    @property
+    def held(self) -> set[str]:
+        """The sections, and single settings, that are here: all but in a view of some."""
+        return type(self).model_fields.keys() & self.__dict__.keys()
+
+    def only(self, *names: str) -> "Config":
+        """These settings without the sections that are not named: reading those is an error."""
+        view = self.model_copy()
+        for name in view.held - set(names):
+            del view.__dict__[name]
+        return view
+
+    def contradictions(self) -> Iterator[str]:
+        """One line for each contradiction between settings; variants are not looked at."""
+        yield from self.policies.contradictions(self.dmp)
+        yield from self.model.contradictions(self.training)
+        yield from self.training.contradictions(self.policies, self.dataset, self.num_trajectories)
+        yield from self.ensembles.contradictions(self.policies)
+        yield from self.evaluation.contradictions(self.ensembles)
+        yield from self.videos.contradictions(self.dataset, self.num_trajectories)
+        if self.shard_size > self.num_trajectories:
+            yield (
+                f"shard_size = {self.shard_size} is more than num_trajectories = "
+                f"{self.num_trajectories}; lower the one or raise the other"
+            )
+        if self.num_shards > MAX_SHARDS:
+            yield (
+                f"num_trajectories = {self.num_trajectories} in shards of {self.shard_size} makes "
+                f"{self.num_shards} shards, more than {MAX_SHARDS}; raise shard_size"
+            )

@@ -1,0 +1,37 @@
+"""What the sections of the settings share: their base class, types, and the error."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from nsf_pipeline.errors import UserError
+
+Number = TypeVar("Number", bound=float)
+
+
+class ConfigError(UserError):
+    """A setting is unknown, of the wrong type, out of range or contradicts another."""
+
+
+class Section(BaseModel):
+    """Settings that cannot be changed; unknown names and other types are refused.
+
+    The text below a field says what the setting means and in which unit. It is in the JSON schema,
+    in the comments of `config.yaml`, and on the report's page of settings.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower bound {bounds[0]} exceeds the upper bound {bounds[1]}")
+    return bounds
+
+
+Range = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
+"""A lower and an upper bound."""
+Pixel = Annotated[float, Field(ge=0.0, le=512.0)]
+"""A coordinate in the square that PushT happens in, in px."""

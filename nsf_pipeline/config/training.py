@@ -1,0 +1,65 @@
+"""Settings of the training."""
+
+from collections.abc import Iterator
+
+from pydantic import Field, model_validator
+
+from nsf_pipeline.config.dataset import DatasetConfig
+from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.timing import CONTROL_DT, num_steps
+
+
+class TrainingConfig(Section):
+    """Optimisation of the model."""
+
+    steps: int = Field(default=16_000, ge=1, le=1_000_000_000)
+    """Optimisation steps."""
+    batch_size: int = Field(default=512, ge=1)
+    """Transitions per step."""
+    max_gap: float = Field(default=3.6, ge=CONTROL_DT)
+    """s; longest t - s that is trained on."""
+    block_blur: float = Field(default=0.5, ge=0.0, le=100.0)
+    """px/sqrt(s); Brownian motion added to the block, which may rest, so that its law
+    has a density."""
+    learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
+    """Peak rate of Adam."""
+    final_learning_rate: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of the peak rate that the cosine decay ends at."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear warm-up, fewer than steps."""
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    """Global norm that the likelihood's gradient is clipped to; for the consistency losses, times
+    the sum of their weights."""
+    one_to_two_weight: float = Field(default=0.03, ge=0.0)
+    """Weight of the 1->2 flow-consistency loss."""
+    two_to_one_weight: float = Field(default=0.03, ge=0.0)
+    """Weight of the 2->1 flow-consistency loss."""
+    consistency_fraction: float = Field(default=0.03125, gt=0.0, le=1.0)
+    """Share of each batch for the consistency losses."""
+    validate_every: int = Field(default=1000, ge=1)
+    """Steps between validations, a row of metrics.csv each."""
+    validation_size: int = Field(default=16_384, ge=1)
+    """Transitions per validation, the same each time."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainingConfig":
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} must be less than steps = {self.steps}"
+            )
+        return self
+
+    def contradictions(
+        self, policies: PolicyConfig, dataset: DatasetConfig, num_trajectories: int
+    ) -> Iterator[str]:
+        """One line for each contradiction with another section."""
+        yield from policies.outlasted_by("training.max_gap", self.max_gap)
+        shortest = num_steps(policies.duration[0])
+        transitions = int(num_trajectories * (1.0 - dataset.held_out) * shortest)
+        if self.batch_size > transitions:
+            yield (
+                f"training.batch_size = {self.batch_size} is larger than the data: "
+                f"num_trajectories = {num_trajectories} gives perhaps {transitions} training "
+                "transitions; lower the one or raise the other"
+            )

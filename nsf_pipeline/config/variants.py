@@ -1,0 +1,108 @@
+"""Variants of the model: what they may change, and those that there are by default."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, model_serializer, model_validator
+
+from nsf_pipeline.config.model import ModelConfig
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.training import TrainingConfig
+from nsf_pipeline.timing import CONTROL_DT
+
+UNTRAINED = (
+    *("flow", "simulator", "persistence", "kinematic", "recursive"),
+    *("simulator_all_cores", "gym_pusht"),
+)
+"""Rows of the tables that are no variants: no variant can have such a name."""
+
+
+class TrainingChanges(TrainingConfig):
+    """Some training settings; whether they agree is checked together with those left out."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainingChanges":
+        return self
+
+
+class Variant(Section):
+    """What a variant changes; settings that are left out stay as they are."""
+
+    model: ModelConfig = ModelConfig()
+    training: TrainingChanges = TrainingChanges()
+
+    @model_serializer
+    def changes(self) -> dict[str, Any]:
+        """Only what is changed, by section."""
+        given = sorted(self.model_fields_set)
+        return {name: getattr(self, name).model_dump(exclude_unset=True) for name in given}
+
+
+def _variant_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name):
+        raise ValueError("expected a name of small letters, digits and _")
+    if name in UNTRAINED:
+        raise ValueError("the tables have a row of that name already; choose another name")
+    return name
+
+
+VariantName = Annotated[str, AfterValidator(_variant_name)]
+
+
+class Default(NamedTuple):
+    """A variant that is there by default.
+
+    Attributes:
+        meaning: what it is, as `config.yaml` says it.
+        changes: its settings.
+    """
+
+    meaning: str
+    changes: dict[str, Any]
+
+
+LIKELIHOOD_ONLY = {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
+DEFAULTS = {
+    "gaussian": Default(
+        "A Gaussian law: the same features, no couplings.",
+        {"model": {"flow": {"num_flow_layers": 0}}},
+    ),
+    "unconditional": Default(
+        "Without the policy, which shows what knowing it is worth.",
+        {"model": {"conditional": False}},
+    ),
+    "no_consistency": Default(
+        "Trained by the likelihood alone, without the consistency losses.",
+        {"training": LIKELIHOOD_ONLY},
+    ),
+    "autonomous": Default(
+        "A law that depends on t - s alone.",
+        {"model": {"autonomous": True}},
+    ),
+    "state5": Default(
+        "Without the agent's velocity.",
+        {"model": {"state_dim": 5}},
+    ),
+    "neural_sde": Default(
+        "A neural SDE of the flow's size, with a density over one control step.",
+        {
+            "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 254}},
+            "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
+        },
+    ),
+}
+
+
+def default_variants() -> dict[VariantName, Variant | None]:
+    """The default variants, by name."""
+    return {name: Variant(**default.changes) for name, default in DEFAULTS.items()}
+
+
+def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some of them changed, section by section."""
+    both = {**settings, **changes}
+    for name in settings.keys() & changes.keys():
+        if isinstance(settings[name], Mapping) and isinstance(changes[name], Mapping):
+            both[name] = merged(settings[name], changes[name])
+    return both

@@ -1,0 +1,48 @@
+"""Settings of the videos."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nsf_pipeline.config.dataset import DatasetConfig
+from nsf_pipeline.config.section import Section
+
+Rank = Literal["best", "median", "worst"]
+Places = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=1000)]
+
+
+class VideoConfig(Section):
+    """Which trajectories are recorded."""
+
+    trajectories: Places = (0, 1)
+    """Trajectories, by index in the data set."""
+    ranked: tuple[Rank, ...] = ("best", "median", "worst")
+    """Trajectories, by rank of last coverage."""
+    predicted: Places = (0, 1)
+    """Trajectories shown beside the model's prediction, by place in the test split."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "VideoConfig":
+        for name in ("trajectories", "ranked", "predicted"):
+            chosen = getattr(self, name)
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{name}: {list(chosen)} names one twice")
+        return self
+
+    def contradictions(self, dataset: DatasetConfig, num_trajectories: int) -> Iterator[str]:
+        """One line for each contradiction with another section."""
+        last = max(self.trajectories, default=0)
+        if last >= num_trajectories:
+            yield (
+                f"videos.trajectories: there is no trajectory {last}, for num_trajectories = "
+                f"{num_trajectories} counts from 0; lower the one or raise the other"
+            )
+        tests = num_trajectories * dataset.test_fraction
+        last = max(self.predicted, default=0)
+        if last and last >= tests:
+            yield (
+                f"videos.predicted: there is no test trajectory {last}, for num_trajectories = "
+                f"{num_trajectories} gives perhaps {tests:.0f} and they count from 0; lower the "
+                "one or raise the other"
+            )

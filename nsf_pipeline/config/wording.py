@@ -1,0 +1,53 @@
+"""What is wrong with a setting, in words."""
+
+import json
+import re
+from typing import Any, get_origin
+
+from nsf_pipeline.config.root import Config
+from nsf_pipeline.config.variants import Variant
+
+PLAIN_WORDS = {
+    "a valid array": "a list",
+    "an object": "settings by name",
+    "Field required": "one more number",
+}
+"""In place of pydantic's."""
+
+
+def describe(error: Any) -> str:
+    """One of pydantic's errors: the setting's path, what was expected, and what came."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"{where}: {message}" if where else message
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown setting{_nearest(error['loc'])}"
+    came = json.dumps(error["input"])
+    hint = ""
+    if isinstance(error["input"], str):
+        try:
+            float(error["input"])
+            hint = (
+                " (a number that came as text: write it as 1.0e-3 or 1.0e+3, and set nested "
+                "settings in a file, not with --config)"
+            )
+        except ValueError:
+            pass
+    expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
+    expected = PLAIN_WORDS.get(expected, expected)
+    return f"{where}: expected {expected}, got {came}{hint}"
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    """The known setting that an unknown one may stand for, or all of its section."""
+    import difflib
+
+    section: Any = Config
+    for part in location[:-1]:
+        by_name = get_origin(section) is dict
+        section = Variant if by_name else section.model_fields[str(part)].annotation
+    names = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    if names:
+        return f"; did you mean {names[0]}?"
+    return "; expected one of " + ", ".join(section.model_fields)
