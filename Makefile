@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= all
 # Workers that tests run in.
 WORKERS ?= auto
-# One or more of cuda, explore, slurm, test.
+# One or more of cuda, docs, explore, slurm, test.
 EXTRA ?=
 
 # What pymunk could change: these tests run on pymunk 7 too.
@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
-.PHONY: model check test static setup lock clean help
+.PHONY: model check test static docs setup lock clean help
 
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
@@ -37,7 +37,11 @@ static: .venv/.installed-test  ## format, lint, types, and which room imports wh
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda explore slurm test" adds any of these
+docs: .venv/.installed-docs  ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo 'Open site/index.html in a browser.'
+
+setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda docs explore slurm test" adds any of these
 	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'
 
 clean:  ## remove .venv, and nothing else
@@ -72,7 +76,7 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 
 # Versions stay as they are where pyproject.toml allows; UPGRADE=1 takes the newest.
 # First all extras together, then each lock from what that chose; last the pins in envs/.
-LOCKS := base cuda explore slurm test
+LOCKS := base cuda docs explore slurm test
 COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --overrides requirements/overrides.in
 lock: .venv/.installed-test  ## write requirements/*.txt and the pins in envs/ anew; UPGRADE=1 takes newer versions
