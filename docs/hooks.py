@@ -1,8 +1,8 @@
 """What the documentation site adds to the pages in docs/: pages from elsewhere, and their links.
 
 README, CONTRIBUTING, CHANGELOG and the model's README stay where readers of the repository look for
-them. Links lead from file to file of the repository, in all pages; here they become links from page
-to page. A link to a file that the site does not hold, a setting's or a module's, becomes plain text.
+them. In all pages, links lead from file to file of the repository; here they become links from page
+to page. A link to a file that is no page of the site, such as a module, becomes plain text.
 """
 
 import posixpath
