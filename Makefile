@@ -39,7 +39,7 @@ static: .venv/.installed-test  ## format, lint, types, and which room imports wh
 
 docs: .venv/.installed-docs  ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
-	@echo 'Open site/index.html in a browser.'
+	@echo 'Open site/index.html in a browser; `. .venv/bin/activate && mkdocs serve` shows it with search.'
 
 setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda docs explore slurm test" adds any of these
 	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'

@@ -87,7 +87,7 @@ FACTS = {
     "stamp": Box(1.25, 0.5, "one per stage"),
     "job": Box(2.5, 0.5, "one command"),
     "file": Box(3.75, 0.5, "with its record"),
-    "next job": Box(5, 0, "or refuses it"),
+    "next job": Box(5, 0, "reads or refuses"),
     "nsf why": Box(5, 1, "says what changed", REPORT),
 }
 FACT_ARROWS = [
@@ -149,10 +149,10 @@ def floors() -> dict[str, Box]:
     project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     rows = [layer.split(" : ") for layer in layers if layer != "__main__"]
-    most = max(map(len, rows))
+    across = 0.8 * max(map(len, rows))
     boxes = {}
     for row, rooms in enumerate(rows):
-        columns = most / len(rooms)
+        columns = across / len(rooms)
         for place, room in enumerate(rooms):
             boxes[room] = Box(place * columns, row * 0.8, columns=columns)
     return boxes
