@@ -8,12 +8,12 @@ WORKERS ?= auto
 # One or more of cuda, docs, explore, slurm, test.
 EXTRA ?=
 
-# What pymunk could change: these tests run on pymunk 7 too.
+# Tests of what depends on pymunk; they run on pymunk 7 too.
 SIMULATION_TESTS := $(addprefix tests/unit/test_,simulator.py geometry.py starts.py rollouts.py video.py)
 
-# The rules' own commands find the environment too.
+# So that the commands of the rules find the environment.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Packages from outside (ROS sets this, for one) stay outside.
+# Keep packages from elsewhere out (ROS, for example, sets PYTHONPATH).
 unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
@@ -22,14 +22,14 @@ unexport PYTHONPATH PYTHONHOME
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
 
-check: static  ## static checks and the tests that run in one process: some minutes
+check: static  ## the quick part of `make test`: static checks and unit tests, some minutes
 	python -m pytest -n $(WORKERS) tests/unit
 
-test: static .venv/pymunk7  ## all that CI runs
+test: static .venv/pymunk7  ## every check that CI runs
 	PYTHONPATH=.venv/pymunk7 PYMUNK=7 python -m pytest -n $(WORKERS) $(SIMULATION_TESTS)
 	python -m pytest -n $(WORKERS)
 
-static: .venv/.installed-test  ## format, lint, types, and which room imports which
+static: .venv/.installed-test  ## format, lint, types, and imports between layers
 	ruff format --check
 	ruff check
 	mypy
@@ -51,7 +51,7 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 
-# The stamps: one a lock, newer than the lock. Locks agree on versions, so extras add up.
+# One stamp per lock, newer than the lock. Locks agree on versions, so extras can be combined.
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 .venv/.installed-%: requirements/%.txt requirements/build.txt pyproject.toml .venv/bin/python
 	@echo 'Installing requirements/$*.txt into .venv; this takes some minutes the first time.'
@@ -60,7 +60,7 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 	@$(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@
 
-# gym-pusht asks for pymunk 6, so 7 is laid over it without being asked.
+# gym-pusht requires pymunk 6, so pymunk 7 goes into a folder of its own, which PYTHONPATH puts first.
 .venv/pymunk7: requirements/pymunk7.txt .venv/.installed-test
 	@rm -rf $@
 	@$(PIP_INSTALL) --require-hashes --compile --target $@ -r $<
@@ -79,7 +79,7 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 LOCKS := base cuda docs explore slurm test
 COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --overrides requirements/overrides.in
-lock: .venv/.installed-test  ## write requirements/*.txt and the pins in envs/ anew; UPGRADE=1 takes newer versions
+lock: .venv/.installed-test  ## update requirements/*.txt and the pins in envs/; UPGRADE=1 takes newer versions
 	@set -e; all=$$(mktemp); trap 'rm -f "$$all"' EXIT; \
 	$(if $(UPGRADE),,cat requirements/*.txt > "$$all";) \
 	$(COMPILE) --all-extras pyproject.toml requirements/base.in -o "$$all" > /dev/null; \

@@ -124,5 +124,12 @@ def test_readme_example_runs(smoke, monkeypatch):
     assert names["log_density"].shape == ()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
+def test_the_trial_ends_as_the_page_says(page, smoke):
+    (end,) = re.findall(r"^    (\d+ of \d+ steps \(100%\) done)$", text_of(page), re.MULTILINE)
+    first = min((smoke.folder / ".snakemake" / "log").glob("*.log"))
+    assert end in first.read_text()
+
+
 def test_readme_has_no_blank_left_to_fill():
     assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())
