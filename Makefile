@@ -5,31 +5,31 @@ PYTHON ?= python3
 CORES ?= all
 # Workers that tests run in.
 WORKERS ?= auto
-# One or more of cuda, explore, slurm, test.
+# One or more of cuda, docs, explore, slurm, test.
 EXTRA ?=
 
-# What pymunk could change: these tests run on pymunk 7 too.
+# Tests of what depends on pymunk; they run on pymunk 7 too.
 SIMULATION_TESTS := $(addprefix tests/unit/test_,simulator.py geometry.py starts.py rollouts.py video.py)
 
-# The rules' own commands find the environment too.
+# So that the commands of the rules find the environment.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Packages from outside (ROS sets this, for one) stay outside.
+# Keep packages from elsewhere out (ROS, for example, sets PYTHONPATH).
 unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
-.PHONY: model check test static setup lock clean help
+.PHONY: model check test static docs setup lock clean help
 
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
 
-check: static  ## static checks and the tests that run in one process: some minutes
+check: static  ## the quick part of `make test`: static checks and unit tests, some minutes
 	python -m pytest -n $(WORKERS) tests/unit
 
-test: static .venv/pymunk7  ## all that CI runs
+test: static .venv/pymunk7  ## every check that CI runs
 	PYTHONPATH=.venv/pymunk7 PYMUNK=7 python -m pytest -n $(WORKERS) $(SIMULATION_TESTS)
 	python -m pytest -n $(WORKERS)
 
-static: .venv/.installed-test  ## format, lint, types, and which room imports which
+static: .venv/.installed-test  ## format, lint, types, and imports between layers
 	ruff format --check
 	ruff check
 	mypy
@@ -37,7 +37,11 @@ static: .venv/.installed-test  ## format, lint, types, and which room imports wh
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda explore slurm test" adds any of these
+docs: .venv/.installed-docs  ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo 'Open site/index.html in a browser; `. .venv/bin/activate && mkdocs serve` shows it with search.'
+
+setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda docs explore slurm test" adds any of these
 	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'
 
 clean:  ## remove .venv, and nothing else
@@ -47,7 +51,7 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 
-# The stamps: one a lock, newer than the lock. Locks agree on versions, so extras add up.
+# One stamp per lock, newer than the lock. Locks agree on versions, so extras can be combined.
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 .venv/.installed-%: requirements/%.txt requirements/build.txt pyproject.toml .venv/bin/python
 	@echo 'Installing requirements/$*.txt into .venv; this takes some minutes the first time.'
@@ -56,7 +60,7 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 	@$(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@
 
-# gym-pusht asks for pymunk 6, so 7 is laid over it without being asked.
+# gym-pusht requires pymunk 6, so pymunk 7 goes into a folder of its own, which PYTHONPATH puts first.
 .venv/pymunk7: requirements/pymunk7.txt .venv/.installed-test
 	@rm -rf $@
 	@$(PIP_INSTALL) --require-hashes --compile --target $@ -r $<
@@ -72,10 +76,10 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 
 # Versions stay as they are where pyproject.toml allows; UPGRADE=1 takes the newest.
 # First all extras together, then each lock from what that chose; last the pins in envs/.
-LOCKS := base cuda explore slurm test
+LOCKS := base cuda docs explore slurm test
 COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --overrides requirements/overrides.in
-lock: .venv/.installed-test  ## write requirements/*.txt and the pins in envs/ anew; UPGRADE=1 takes newer versions
+lock: .venv/.installed-test  ## update requirements/*.txt and the pins in envs/; UPGRADE=1 takes newer versions
 	@set -e; all=$$(mktemp); trap 'rm -f "$$all"' EXIT; \
 	$(if $(UPGRADE),,cat requirements/*.txt > "$$all";) \
 	$(COMPILE) --all-extras pyproject.toml requirements/base.in -o "$$all" > /dev/null; \

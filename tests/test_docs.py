@@ -1,6 +1,8 @@
 """The docs say what is there."""
 
+import ast
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,19 @@ from nsf_pipeline.training import METRICS
 ROOT = Path(__file__).parent.parent
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
 PAGES = [
-    "README.md",
-    "CHANGELOG.md",
-    "results/README.md",
-    "docs/benchmarks.md",
-    "docs/formats.md",
-    "docs/method.md",
-    "docs/tuning.md",
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md"),
+    "nsf_pipeline/model/README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 
 
-@pytest.mark.parametrize("kind", SCHEMAS)
-def test_formats_lists_every_array_with_its_shape_type_and_unit(kind):
-    start = FORMATS.index(f"## `results/{kind}")
-    section = FORMATS[start : FORMATS.index("\n## ", start + 1)]
-    for name, field in SCHEMAS[kind].items():
-        shape = ", ".join(["n", *map(str, field.axes)])
-        scaled = kind == "dataset" and field.scaled
-        row = f"| `{name}` | ({shape}) | {field.dtype} | {'1' if scaled else field.unit} |"
-        assert row in section, f"docs/formats.md lacks, under {kind}: {row}"
-    assert section.count("\n| `") == len(SCHEMAS[kind])
+def test_array_tables_are_those_of_the_schemas():
+    with_tables = runpy.run_path(str(ROOT / "docs" / "array_tables.py"))["with_tables"]
+    assert with_tables(FORMATS) == FORMATS, "run `python docs/array_tables.py`"
+    for kind, schema in SCHEMAS.items():
+        start = FORMATS.index(f"## `results/{kind}")
+        section = FORMATS[start : FORMATS.index("\n## ", start + 1)]
+        assert section.count("\n| `") == len(schema)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +49,70 @@ def test_formats_lists_every_column(file, columns):
         assert f"`{column}`" in section, f"docs/formats.md lacks, under {file}.csv: {column}"
 
 
+def text_of(page):
+    return (ROOT / page).read_text()
+
+
+def anchors_of(page):
+    """What links can lead to: headings as GitHub and MkDocs name them, and marks in the text."""
+    text = page.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", name).strip().lower().replace(" ", "-") for name in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("https://"):
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
+        if "://" in target:
+            continue
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), f"{page} links to {target}"
+        assert not anchor or anchor in anchors_of(path), f"{page} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_files_that_exist(page):
+    for path in re.findall(
+        r"`((?:nsf_pipeline|tests|docs|benchmarks|workflow)/[^`{*]+)`", text_of(page)
+    ):
+        if "NAME" not in path:
+            assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), f"{page} names {path}"
+
+
+def test_pictures_are_in_step():
+    drawing = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    for name, picture in drawing["pictures"]().items():
+        assert (ROOT / "docs" / name).read_text() == picture, "run `python docs/pictures.py`"
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    named = re.findall(r"^(?:rule|use rule \w+ as) (\w+)(?:| with):$", rules, re.MULTILINE)
+    assert set(drawing["CHAIN"]) == set(named) - {"ablations"}, "draw each rule in docs/pictures.py"
+
+
+def test_architecture_describes_every_room():
+    text = text_of("docs/architecture.md")
+    drawing = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    for room in drawing["floors"]():
+        assert f"`{room}`" in text, f"docs/architecture.md lacks the room {room}"
+
+
+def messages():
+    """Every text in the code, each … standing for what is put in."""
+    for path in (ROOT / "nsf_pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+    yield (ROOT / "Makefile").read_text()
+
+
+def test_troubleshooting_quotes_messages_of_the_code():
+    known = "\n".join(messages())
+    quoted = re.findall(r"```text\n(.*?)```", text_of("docs/troubleshooting.md"), re.DOTALL)
+    assert len(quoted) > 20
+    for message in quoted:
+        for piece in re.split("…|; (?=if the workflow)", message.strip()):
+            assert piece in known, f"docs/troubleshooting.md quotes {piece!r}, which nothing says"
 
 
 def test_readme_example_runs(smoke, monkeypatch):
@@ -69,6 +122,13 @@ def test_readme_example_runs(smoke, monkeypatch):
     exec(example, names)
     assert names["draws"].shape == (64, 7)
     assert names["log_density"].shape == ()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
+def test_the_trial_ends_as_the_page_says(page, smoke):
+    (end,) = re.findall(r"^    (\d+ of \d+ steps \(100%\) done)$", text_of(page), re.MULTILINE)
+    first = min((smoke.folder / ".snakemake" / "log").glob("*.log"))
+    assert end in first.read_text()
 
 
 def test_readme_has_no_blank_left_to_fill():

@@ -5,16 +5,20 @@ import re
 import shutil
 import subprocess
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from flit_core.wheel import make_wheel_in
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = PROJECT["project"]["dependencies"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+DOCS = "nsf_pipeline[docs]"  # what `test` has of the extra `docs`
+EXTRAS["test"] = [*(set(EXTRAS["test"]) - {DOCS}), *EXTRAS["docs"]]
 LOCKS = ["base", *EXTRAS]
 ENVS = ["pipeline", "simulation"]
 MEND = "run `make lock` and commit what it changes"
@@ -146,3 +150,30 @@ def test_failed_setup_says_why_and_leaves_nothing_half_made(case, tmp_path):
         assert not list((tmp_path / ".venv").glob(".installed*"))
     else:
         assert not (tmp_path / ".venv").exists()
+
+
+def test_the_wheel_is_typed_and_holds_the_package(tmp_path):
+    info = make_wheel_in(ROOT / "pyproject.toml", tmp_path)
+    names = set(zipfile.ZipFile(info.file).namelist())
+    assert "nsf_pipeline/py.typed" in names
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "nsf_pipeline").rglob("*.py")}
+    assert modules <= names
+
+
+def test_commit_hooks_fetch_nothing_and_run_what_the_environment_has():
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    for hook in repo["hooks"]:
+        assert hook["language"] == "system"
+        assert shutil.which(hook["entry"].split()[0]), f"{hook['entry']}: no such command"
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")))
+def test_issue_forms_ask_what_forms_may_ask(form):
+    """As GitHub reads them: a form that it cannot read is not offered."""
+    content = yaml.safe_load(form.read_text())
+    assert content["name"]
+    assert content["description"]
+    for field in content["body"]:
+        assert field["type"] in {"markdown", "input", "textarea", "dropdown", "checkboxes"}
+        assert field["attributes"]["label"]

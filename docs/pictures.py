@@ -1,0 +1,172 @@
+"""The pictures of architecture.md: `python docs/pictures.py` draws them anew.
+
+SVG on a light ground, which reads well on light and dark pages.
+"""
+
+import tomllib
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+DOCS = Path(__file__).parent
+COLUMN, ROW, WIDTH, HEIGHT, MARGIN = 138, 66, 112, 40, 20
+"""px: steps of the grid, the size of a box on it, and the margin."""
+
+
+class Box(NamedTuple):
+    """A box: its column and row on the grid, a second line of text, and its colour."""
+
+    column: float
+    row: float
+    note: str = ""
+    fill: str = "#e8eefb"
+    columns: float = 1.0
+
+    @property
+    def left(self) -> float:
+        """px."""
+        return MARGIN + COLUMN * self.column
+
+    @property
+    def top(self) -> float:
+        """px."""
+        return MARGIN + ROW * self.row
+
+    @property
+    def width(self) -> float:
+        """px."""
+        return COLUMN * (self.columns - 1.0) + WIDTH
+
+
+MODEL, REPORT, OPTIONAL = "#fde9d9", "#e6f4e6", "#f0eaf8"
+CHAIN = {
+    "policies": Box(0, 2, "shards"),
+    "rollouts": Box(1, 2, "shards"),
+    "dataset": Box(2, 2),
+    "picture": Box(2, 3, fill=REPORT),
+    "ensembles": Box(3, 3, "shards"),
+    "train": Box(3, 2, fill=MODEL),
+    "videos": Box(3, 0, fill=REPORT),
+    "predictions": Box(4, 1, fill=MODEL),
+    "evaluate": Box(4, 2, fill=MODEL),
+    "upload": Box(5, 3, "to W&B", REPORT),
+    "table_page": Box(5, 2, fill=REPORT),
+    "video_page": Box(5, 0, fill=REPORT),
+    "settings_page": Box(6, 0, fill=REPORT),
+    "train_variant": Box(3, 4, "each variant", OPTIONAL),
+    "compare": Box(4, 4, fill=OPTIONAL),
+    "speed": Box(5, 4, fill=OPTIONAL),
+    "ablation_page": Box(6, 4, fill=OPTIONAL),
+}
+"""The rules of the workflow."""
+CHAIN_ARROWS = [
+    ("policies", "rollouts"),
+    ("rollouts", "dataset"),
+    ("rollouts", "videos"),
+    ("dataset", "videos"),
+    ("dataset", "picture"),
+    ("dataset", "train"),
+    ("dataset", "ensembles"),
+    ("dataset", "train_variant"),
+    ("train", "predictions"),
+    ("train", "evaluate"),
+    ("train", "compare"),
+    ("ensembles", "evaluate"),
+    ("ensembles", "compare"),
+    ("evaluate", "table_page"),
+    ("evaluate", "upload"),
+    ("videos", "video_page"),
+    ("predictions", "video_page"),
+    ("train_variant", "compare"),
+    ("compare", "speed"),
+    ("speed", "ablation_page"),
+]
+FACTS = {
+    "settings": Box(0, 0, "config.yaml", MODEL),
+    "code": Box(0, 1, "the package", MODEL),
+    "stamp": Box(1.25, 0.5, "one per stage"),
+    "job": Box(2.5, 0.5, "one command"),
+    "file": Box(3.75, 0.5, "with its record"),
+    "next job": Box(5, 0, "reads or refuses"),
+    "nsf why": Box(5, 1, "says what changed", REPORT),
+}
+FACT_ARROWS = [
+    ("settings", "stamp"),
+    ("code", "stamp"),
+    ("stamp", "job"),
+    ("job", "file"),
+    ("file", "next job"),
+    ("file", "nsf why"),
+]
+
+
+def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], title: str) -> str:
+    """An SVG picture of boxes and the arrows between them."""
+    right = max(box.left + box.width for box in boxes.values()) + MARGIN
+    bottom = max(box.top for box in boxes.values()) + HEIGHT + MARGIN
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right:.0f} {bottom:.0f}" '
+        f'width="{right:.0f}" height="{bottom:.0f}" role="img" '
+        'font-family="system-ui, sans-serif" font-size="13" text-anchor="middle">',
+        f"<title>{escape(title)}</title>",
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
+        f'<rect width="{right:.0f}" height="{bottom:.0f}" rx="8" fill="#fff"/>',
+    ]
+    lines += [_arrow(boxes[start], boxes[end]) for start, end in arrows]
+    for name, box in boxes.items():
+        lines += _box(name, box)
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _arrow(start: Box, end: Box) -> str:
+    if start.column == end.column:
+        x, first, last = start.left + start.width / 2, start.top + HEIGHT, end.top
+        return f'<path d="M{x:.0f} {first:.0f}V{last:.0f}" stroke="#555" marker-end="url(#head)"/>'
+    ends = (start.left + start.width, start.top + HEIGHT / 2, end.left, end.top + HEIGHT / 2)
+    x1, y1, x2, y2 = (f"{value:.0f}" for value in ends)
+    return f'<path d="M{x1} {y1}L{x2} {y2}" stroke="#555" marker-end="url(#head)"/>'
+
+
+def _box(name: str, box: Box) -> list[str]:
+    middle, baseline = box.left + box.width / 2, box.top + HEIGHT / 2
+    lines = [
+        f'<rect x="{box.left:.0f}" y="{box.top:.0f}" width="{box.width:.0f}" height="{HEIGHT}" '
+        f'rx="5" fill="{box.fill}" stroke="#777"/>',
+        f'<text x="{middle:.0f}" y="{baseline + (-2 if box.note else 4):.0f}" fill="#222">'
+        f"{escape(name)}</text>",
+    ]
+    if box.note:
+        lines.append(
+            f'<text x="{middle:.0f}" y="{baseline + 13:.0f}" fill="#555" font-size="11">'
+            f"{escape(box.note)}</text>"
+        )
+    return lines
+
+
+def floors() -> dict[str, Box]:
+    """The rooms of the package, floor by floor, as the check of layers in pyproject.toml has it."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    rows = [layer.split(" : ") for layer in layers if layer != "__main__"]
+    across = 0.8 * max(map(len, rows))
+    boxes = {}
+    for row, rooms in enumerate(rows):
+        columns = across / len(rooms)
+        for place, room in enumerate(rooms):
+            boxes[room] = Box(place * columns, row * 0.8, columns=columns)
+    return boxes
+
+
+def pictures() -> dict[str, str]:
+    """The pictures by file name."""
+    return {
+        "chain.svg": draw(CHAIN, CHAIN_ARROWS, "The jobs of the workflow"),
+        "facts.svg": draw(FACTS, FACT_ARROWS, "From settings and code to files"),
+        "floors.svg": draw(floors(), [], "The rooms of the package, floor by floor"),
+    }
+
+
+if __name__ == "__main__":
+    for name, picture in pictures().items():
+        (DOCS / name).write_text(picture, "utf-8")
