@@ -1,4 +1,4 @@
-"""The pictures of architecture.md: `python docs/pictures.py` draws them anew.
+"""The pictures of architecture.md and of the model: `python docs/pictures.py` draws them anew.
 
 SVG on a light ground, which reads well on light and dark pages.
 """
@@ -98,6 +98,39 @@ FACT_ARROWS = [
     ("file", "next job"),
     ("file", "nsf why"),
 ]
+NETWORK = "#f9d5d5"
+MODEL_PARTS = {
+    "state, s, t, c": Box(0, 1, "given", MODEL),
+    "agent_motion": Box(1, 0, "path, no noise"),
+    "contact": Box(2, 0, "push along it"),
+    "nominal": Box(3, 0, "displacements"),
+    "normaliser": Box(3, 2, "from the data", MODEL),
+    "encoder": Box(4, 1, "features"),
+    "flow": Box(5, 1, "networks", NETWORK),
+    "within_step": Box(6, 1, "short gaps"),
+    "agent_noise": Box(5.3, 2, "covariance"),
+    "law": Box(7, 1.4, "physical units"),
+    "bridge": Box(5, 0, "training only", OPTIONAL),
+    "sample": Box(8, 0.9, "log_prob", REPORT),
+    "rollout": Box(8, 1.9, "many samples", REPORT),
+}
+"""The modules of the model, but for `flow` and `bridge` of transition.py, and what users call."""
+MODEL_ARROWS = [
+    ("state, s, t, c", "agent_motion"),
+    ("agent_motion", "contact"),
+    ("contact", "nominal"),
+    ("state, s, t, c", "encoder"),
+    ("nominal", "encoder"),
+    ("normaliser", "encoder"),
+    ("encoder", "flow"),
+    ("encoder", "bridge"),
+    ("encoder", "agent_noise"),
+    ("flow", "within_step"),
+    ("within_step", "law"),
+    ("agent_noise", "law"),
+    ("law", "sample"),
+    ("law", "rollout"),
+]
 
 
 def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], title: str) -> str:
@@ -163,6 +196,7 @@ def pictures() -> dict[str, str]:
     return {
         "chain.svg": draw(CHAIN, CHAIN_ARROWS, "The jobs of the workflow"),
         "facts.svg": draw(FACTS, FACT_ARROWS, "From settings and code to files"),
+        "model.svg": draw(MODEL_PARTS, MODEL_ARROWS, "From a state and a policy to a law"),
         "floors.svg": draw(floors(), [], "The rooms of the package, floor by floor"),
     }
 

@@ -19,6 +19,38 @@ Numbers = ArrayLike | Sequence[Any]
 
 
 @final
+class Law(eqx.Module):
+    """The law of a later state; its methods compile themselves, as the model's do.
+
+    Attributes:
+        distribution: the same law, uncompiled.
+        state_dim: numbers in a state.
+    """
+
+    distribution: Distribution
+    state_dim: int = eqx.field(static=True)
+
+    @jittable
+    def sample(self, key: PRNGKeyArray) -> State:
+        """One state (state_dim)."""
+        return _call(self.distribution, "sample", key)
+
+    @jittable
+    def log_prob(self, x: Numbers) -> Scalar:
+        """Log-density of a state (state_dim) in nats, per px, px/s and rad.
+
+        Raises:
+            ValueError: the shape is another.
+        """
+        return _call(self.distribution, "log_prob", _array("x", x, self.state_dim))
+
+    @jittable
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        """One state and its log-density."""
+        return _call(self.distribution, "sample_and_log_prob", key)
+
+
+@final
 class PushTModel(eqx.Module):
     """The law of PushT's state at any later time, and the bridge that it was trained with.
 
@@ -68,13 +100,13 @@ class PushTModel(eqx.Module):
         return _encode(self, *self._checked(state, t_init, t_final, condition))
 
     @jittable
-    def law(self, encoding: Encoding) -> Distribution:
+    def law(self, encoding: Encoding) -> Law:
         """The law of the state at t_final, with `sample`, `log_prob` and `sample_and_log_prob`.
 
         Args:
             encoding: what `encode` returned.
         """
-        return _law(self, encoding)
+        return Law(_law(self, encoding), len(self.state_names))
 
     @jittable
     def sample(
@@ -198,6 +230,11 @@ def _encode(model: PushTModel, *given: Array) -> Encoding:
 @eqx.filter_jit
 def _law(model: PushTModel, encoding: Encoding) -> Distribution:
     return model.transition.law(encoding)
+
+
+@eqx.filter_jit
+def _call(distribution: Distribution, method: str, given: Array) -> Any:
+    return getattr(distribution, method)(given)
 
 
 @eqx.filter_jit
