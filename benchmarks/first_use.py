@@ -45,11 +45,21 @@ def measure(path: str) -> dict[str, float]:
 
     random = np.random.default_rng(0)
     key = jax.random.key(0)
-    condition = np.concatenate([[2.0, 150.0, 150.0, 350.0, 350.0], np.zeros(12), [50.0, 14.1]])
+    from nsf_pipeline.dmp import DMPParams
+
+    start, goal, weights = (
+        np.full(2, 150.0),
+        np.full(2, 350.0),
+        np.zeros((2, model.encoder.dmp.n_basis)),
+    )
+    policy = DMPParams(np.float64(2.0), start, goal, weights, np.float64(50.0), np.float64(14.1))
+    condition = policy.as_vector()
+    places = {"agent_x": 200.0, "agent_y": 260.0, "block_x": 260.0, "block_y": 230.0}
 
     def call(name: str) -> Any:
         """One call, with other numbers each time."""
-        state = np.array([200.0, 260.0, 0.0, 0.0, 260.0, 230.0, 0.4]) + random.normal(size=7)
+        state = np.array([places.get(each, 0.0) for each in model.state_names])
+        state += random.normal(size=state.shape)
         start = random.uniform(0.0, 1.0)
         end = start + random.uniform(0.1, 1.0)
         if name == "sample":
