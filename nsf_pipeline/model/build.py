@@ -60,7 +60,7 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
     return ConditionalNeuralStochasticFlow(
         layout.dim,
         encoder.feature_dim,
-        autonomous=True,  # where the law may know s, the features tell it
+        autonomous=True,  # s enters by the features alone, where the model may know it
         min_std=(least,) * agent + (MIN_STD,) * (layout.dim - agent),
         **_network(encoder.config.flow),
         moved=moved[: 2 if encoder.knows_noise else 3],
