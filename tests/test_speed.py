@@ -1,4 +1,4 @@
-"""What predictions cost: what is timed is what it says, and how it is told."""
+"""The measurement of speed: what is timed, and its tables and figure."""
 
 import itertools
 import re
