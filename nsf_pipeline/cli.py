@@ -185,9 +185,9 @@ def _rollouts(
     output: Output,
     config: Settings = CONFIG,
     first: Annotated[
-        int | None, typer.Option(min=0, help="First trajectory expected in them.")
+        int | None, typer.Option(min=0, help="First trajectory that the shard must hold.")
     ] = None,
-    stop: Annotated[int | None, typer.Option(min=1, help="One past the last expected.")] = None,
+    stop: Annotated[int | None, typer.Option(min=1, help="One past the last one.")] = None,
 ) -> None:
     """Run a shard of policies in the simulator."""
     settings = load_config(config)

@@ -315,7 +315,7 @@ def _imports(name: str) -> frozenset[str]:
 
 
 def _syntax(node: ast.AST) -> Iterator[str]:
-    """The content of a tree without positions, docstrings and empty fields, which vary by Python."""
+    """A tree as text, without positions, docstrings and empty fields (new Pythons add more)."""
     yield type(node).__name__
     for name, value in ast.iter_fields(node):
         for each in value if isinstance(value, list) else [value]:

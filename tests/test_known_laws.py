@@ -25,7 +25,7 @@ def worst_divergence(flow, law):
     return max(value for value, _ in found.values())
 
 
-def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_one_step_is_ten():
+def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_in_one_step_as_in_ten():
     law = OrnsteinUhlenbeck()
     flow = train(law, Settings("affine", 1, target=0.01, steps=1000, hidden_size=16))
     assert worst_divergence(flow, law) < 0.01
@@ -40,7 +40,7 @@ def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_one_step_is_ten():
 
 
 @pytest.mark.parametrize(("coupling", "learnt"), [("spline", True), ("affine", False)])
-def test_geometric_brownian_motion_takes_a_spline(coupling, learnt):
+def test_geometric_brownian_motion_needs_a_spline(coupling, learnt):
     law = GeometricBrownian()
     settings = Settings(coupling, 1, target=0.02, steps=600, hidden_size=16, consistency=0.0)
     assert (worst_divergence(train(law, settings), law) < 0.02) == learnt

@@ -18,7 +18,7 @@ class VideoConfig(Section):
     trajectories: Places = (0, 1)
     """Trajectories, by index in the data set."""
     ranked: tuple[Rank, ...] = ("best", "median", "worst")
-    """Trajectories, by rank of last coverage."""
+    """Trajectories, by the rank of their last coverage."""
     predicted: Places = (0, 1)
     """Trajectories shown beside the model's prediction, by place in the test split."""
 
