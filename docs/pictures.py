@@ -1,4 +1,4 @@
-"""The pictures of architecture.md: `python docs/pictures.py` draws them anew.
+"""The pictures of architecture.md and of the model: `python docs/pictures.py` draws them anew.
 
 SVG on a light ground, which reads well on light and dark pages.
 """
@@ -14,13 +14,14 @@ COLUMN, ROW, WIDTH, HEIGHT, MARGIN = 138, 66, 112, 40, 20
 
 
 class Box(NamedTuple):
-    """A box: its column and row on the grid, a second line of text, and its colour."""
+    """A box: its place on the grid, a second line of text, its colour, and how far it reaches."""
 
     column: float
     row: float
     note: str = ""
     fill: str = "#e8eefb"
     columns: float = 1.0
+    rows: float = 1.0
 
     @property
     def left(self) -> float:
@@ -36,6 +37,11 @@ class Box(NamedTuple):
     def width(self) -> float:
         """px."""
         return COLUMN * (self.columns - 1.0) + WIDTH
+
+    @property
+    def height(self) -> float:
+        """px."""
+        return ROW * (self.rows - 1.0) + HEIGHT
 
 
 MODEL, REPORT, OPTIONAL = "#fde9d9", "#e6f4e6", "#f0eaf8"
@@ -98,12 +104,45 @@ FACT_ARROWS = [
     ("file", "next job"),
     ("file", "nsf why"),
 ]
+GIVEN, NETWORK, FRAME = "#fdf6d8", "#f9d5d5", "#fafafa"
+PARTS = {
+    "FlowTransition.law": Box(0.9, 1.9, fill=FRAME, columns=3.2, rows=2.4),
+    "x_s, s, t, c": Box(0, 0.5, "given", GIVEN),
+    "agent_motion": Box(1, 0, "path, no noise"),
+    "contact": Box(2, 0, "push along it"),
+    "nominal": Box(3, 0, "displacements"),
+    "normaliser": Box(3, 1, "from the data", GIVEN),
+    "encoder": Box(4, 0.5, "features"),
+    "flow": Box(1, 2.4, "networks", NETWORK),
+    "within_step": Box(2, 2.4, "short gaps"),
+    "agent_noise": Box(1, 3.2, "covariance"),
+    "law": Box(3, 2.8, "px, px/s, rad"),
+    "sample": Box(4.3, 2.4, "and log_prob", REPORT),
+    "rollout": Box(4.3, 3.2, "sample by sample", REPORT),
+}
+"""The modules of the model, of which FlowTransition.law uses some; above them what is given."""
+PART_ARROWS = [
+    ("x_s, s, t, c", "agent_motion"),
+    ("agent_motion", "contact"),
+    ("contact", "nominal"),
+    ("x_s, s, t, c", "encoder"),
+    ("nominal", "encoder"),
+    ("normaliser", "encoder"),
+    ("encoder", "FlowTransition.law"),
+    ("normaliser", "FlowTransition.law"),
+    ("flow", "within_step"),
+    ("agent_noise", "within_step"),
+    ("within_step", "law"),
+    ("agent_noise", "law"),
+    ("law", "sample"),
+    ("sample", "rollout"),
+]
 
 
 def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], title: str) -> str:
     """An SVG picture of boxes and the arrows between them."""
     right = max(box.left + box.width for box in boxes.values()) + MARGIN
-    bottom = max(box.top for box in boxes.values()) + HEIGHT + MARGIN
+    bottom = max(box.top + box.height for box in boxes.values()) + MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right:.0f} {bottom:.0f}" '
         f'width="{right:.0f}" height="{bottom:.0f}" role="img" '
@@ -113,26 +152,36 @@ def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], title: str) -> st
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
         f'<rect width="{right:.0f}" height="{bottom:.0f}" rx="8" fill="#fff"/>',
     ]
+    frames = [name for name, box in boxes.items() if box.fill == FRAME]
+    for name in frames:
+        lines += _box(name, boxes[name])
     lines += [_arrow(boxes[start], boxes[end]) for start, end in arrows]
-    for name, box in boxes.items():
-        lines += _box(name, box)
+    for name in [name for name in boxes if name not in frames]:
+        lines += _box(name, boxes[name])
     return "\n".join([*lines, "</svg>", ""])
 
 
 def _arrow(start: Box, end: Box) -> str:
-    if start.column == end.column:
-        x, first, last = start.left + start.width / 2, start.top + HEIGHT, end.top
-        return f'<path d="M{x:.0f} {first:.0f}V{last:.0f}" stroke="#555" marker-end="url(#head)"/>'
-    ends = (start.left + start.width, start.top + HEIGHT / 2, end.left, end.top + HEIGHT / 2)
+    middle = start.left + start.width / 2
+    if start.column == end.column or end.fill == FRAME:
+        x = min(max(middle, end.left + MARGIN), end.left + end.width - MARGIN)
+        ends = (middle, start.top + start.height, x, end.top)
+    else:
+        ends = (start.left + start.width, _centre(start), end.left, _centre(end))
     x1, y1, x2, y2 = (f"{value:.0f}" for value in ends)
     return f'<path d="M{x1} {y1}L{x2} {y2}" stroke="#555" marker-end="url(#head)"/>'
 
 
+def _centre(box: Box) -> float:
+    return box.top + box.height / 2
+
+
 def _box(name: str, box: Box) -> list[str]:
-    middle, baseline = box.left + box.width / 2, box.top + HEIGHT / 2
+    # The name of what encloses other boxes stands at its top.
+    middle, baseline = box.left + box.width / 2, box.top + min(HEIGHT, box.height) / 2
     lines = [
-        f'<rect x="{box.left:.0f}" y="{box.top:.0f}" width="{box.width:.0f}" height="{HEIGHT}" '
-        f'rx="5" fill="{box.fill}" stroke="#777"/>',
+        f'<rect x="{box.left:.0f}" y="{box.top:.0f}" width="{box.width:.0f}" '
+        f'height="{box.height:.0f}" rx="5" fill="{box.fill}" stroke="#777"/>',
         f'<text x="{middle:.0f}" y="{baseline + (-2 if box.note else 4):.0f}" fill="#222">'
         f"{escape(name)}</text>",
     ]
@@ -163,6 +212,7 @@ def pictures() -> dict[str, str]:
     return {
         "chain.svg": draw(CHAIN, CHAIN_ARROWS, "The jobs of the workflow"),
         "facts.svg": draw(FACTS, FACT_ARROWS, "From settings and code to files"),
+        "model.svg": draw(PARTS, PART_ARROWS, "From a state and a policy to a law"),
         "floors.svg": draw(floors(), [], "The rooms of the package, floor by floor"),
     }
 

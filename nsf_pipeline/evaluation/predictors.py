@@ -19,6 +19,8 @@ CHUNK = 256
 """States predicted at once, at most."""
 DRAWS = CHUNK * 128
 """Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
+STEPS_TOGETHER = 10
+"""Numbers of steps are rounded up to a multiple of this, so that few need compiling."""
 PATH_STEPS = 48
 """Steps of the kinematic prediction's path."""
 
@@ -93,7 +95,9 @@ def draws_in_steps(
     """
     known = states.seen_with(model.state_names)
     keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
-    (draws,) = in_chunks(_in_steps, model, known, keys, steps, num_samples, chunk=chunk)
+    longest = -(-steps // STEPS_TOGETHER) * STEPS_TOGETHER
+    count = jnp.asarray(steps)
+    (draws,) = in_chunks(_in_steps, model, known, keys, count, longest, num_samples, chunk=chunk)
     return draws
 
 
@@ -192,11 +196,12 @@ def _one_pass(model: Any, states: States, keys: Array, num_samples: int) -> tupl
 
 @eqx.filter_jit
 def _in_steps(
-    model: Any, states: States, keys: Array, steps: int, num_samples: int
+    model: Any, states: States, keys: Array, steps: Array, longest: int, num_samples: int
 ) -> tuple[Array]:
     def one(state: States, key: Array) -> Array:
         start, _, s, t, condition = map(jnp.asarray, state)
-        times = s + (t - s) * jnp.arange(steps + 1) / steps
+        # Steps beyond the last take no time, and leave the state exactly as it is.
+        times = s + (t - s) * jnp.minimum(jnp.arange(longest + 1), steps) / steps
         return model.rollout(key, start, times, condition, num_samples)[:, -1]
 
     return (jax.vmap(one)(states, keys),)

@@ -86,27 +86,28 @@ def nominal_path(
         Positions in px and velocities in px/s at the times.
     """
     start, end = times[:-1], times[1:]
-    # The control step that a knot lies in ends at `last`. If it begins after the knot before, the
-    # way to the knot has two targets: one before `change`, one after.
+    # Between two knots the agent has up to two targets: the one held until `change`, and that of
+    # the control step that the later knot lies in, which ends at `last`. Where more control steps
+    # lie between, the target in the middle stands for all but the last.
     last = CONTROL_DT * jnp.ceil(end / CONTROL_DT - TOLERANCE)
     change = jnp.clip(last - CONTROL_DT, start, end)
     before = jnp.minimum(change, (start + change + CONTROL_DT) / 2)
     targets = desired_path(condition, jnp.stack([before, last], axis=1).ravel(), config)
     # In the control's modes, measured from the first position. In a step a mode loses a share of
     # its value (exactly 0 in no time) and gains the same share of the target's.
-    rates, into = jnp.asarray(RATES, jnp.float32), jnp.asarray(_TO_MODES, jnp.float32)
-    lost, lost_then = (-jnp.expm1(time[:, None] * rates) for time in (end - start, end - change))
+    rates, into_modes = jnp.asarray(RATES, jnp.float32), jnp.asarray(_TO_MODES, jnp.float32)
+    lost, lost_after = (-jnp.expm1(time[:, None] * rates) for time in (end - start, end - change))
 
     def advance(modes: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        (first, second), lost, lost_then = step
-        pulled = (lost - lost_then)[:, None] * (first - position)
-        pulled += lost_then[:, None] * (second - position)
-        modes = modes - lost[:, None] * modes + into[:, :1] * pulled
+        (first, second), lost, lost_after = step
+        pulled = (lost - lost_after)[:, None] * (first - position)
+        pulled += lost_after[:, None] * (second - position)
+        modes = modes - lost[:, None] * modes + into_modes[:, :1] * pulled
         return modes, modes
 
     # (modes, x or y)
-    initial = into[:, 1:] * velocity
-    _, modes = jax.lax.scan(advance, initial, (targets.reshape(-1, 2, 2), lost, lost_then))
+    initial = into_modes[:, 1:] * velocity
+    _, modes = jax.lax.scan(advance, initial, (targets.reshape(-1, 2, 2), lost, lost_after))
     moved = jnp.concatenate([initial[None], modes]) - initial
     of_position, of_velocity = jnp.asarray(_FROM_MODES, jnp.float32)
     positions = position + moved[:, 0] * of_position[0] + moved[:, 1] * of_position[1]
@@ -114,7 +115,7 @@ def nominal_path(
     return positions, velocities
 
 
-def at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
+def end_of_at_least_a_step(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
     """t_final (s), or a control step after t_init where that is later."""
     is_part = t_final - t_init < CONTROL_DT * (1.0 - TOLERANCE)
     return jnp.where(is_part, t_init + CONTROL_DT, t_final)

@@ -14,7 +14,7 @@ from nsf_pipeline.model.agent_motion import (
     PROJECTIONS,
     RATES,
     TOLERANCE,
-    at_least_a_step,
+    end_of_at_least_a_step,
     propagator,
 )
 from nsf_pipeline.timing import CONTROL_DT
@@ -52,7 +52,7 @@ def noise_share(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Ar
     control step, the variance that it has in the simulator.
     """
     first, then, _, _ = _noise_parts(t_init, t_final)
-    return jnp.where(t_final < at_least_a_step(t_init, t_final), first + then, 1.0)
+    return jnp.where(t_final < end_of_at_least_a_step(t_init, t_final), first + then, 1.0)
 
 
 def noise_factor(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, "2 2"]:

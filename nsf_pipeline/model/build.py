@@ -49,7 +49,7 @@ def build_model(
 
 
 def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochasticFlow:
-    layout = encoder.layout
+    layout, least = encoder.layout, AGENT_MIN_STD if encoder.knows_noise else MIN_STD
     agent, moved = layout.block.start, []
     # Couplings move the block's position given the rest, its angle given the rest, and the agent
     # given the block. Where the agent's noise is known the agent's law is Gaussian, for nothing
@@ -60,8 +60,8 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
     return ConditionalNeuralStochasticFlow(
         layout.dim,
         encoder.feature_dim,
-        autonomous=True,  # where the law may know s, the features tell it
-        min_std=(AGENT_MIN_STD if encoder.knows_noise else MIN_STD,) * agent + (MIN_STD,) * 3,
+        autonomous=True,  # s enters by the features alone, where the model may know it
+        min_std=(least,) * agent + (MIN_STD,) * (layout.dim - agent),
         **_network(encoder.config.flow),
         moved=moved[: 2 if encoder.knows_noise else 3],
         key=key,

@@ -2,8 +2,8 @@
 
 The block responds only to what touches it, wherever on the table it lies: in its own frame the same
 push is the same numbers. So the networks get the agent, its nominal path and the nominal push in
-the block's frame. An encoding is a function of one state, two times and one condition, and holds
-nothing that is trained.
+the block's frame, besides the block's pose on the table and a time. An encoding is a function of
+one state, two times and one condition, and holds nothing that is trained.
 """
 
 from typing import NamedTuple, final
@@ -31,7 +31,7 @@ class Encoding(NamedTuple):
         t_final: s, since the policy started.
         condition: the packed DMP vector.
         displacements: nominal ones (px, px/s, rad) at even times from s to t, or over one control
-            step where that is longer.
+            step where that is longer; for a neural SDE, always over one control step.
         features: what the networks are given, of order one.
     """
 
@@ -79,7 +79,12 @@ class Encoder(eqx.Module):
         return Encoding(state, t_init, t_final, condition, motion.displacements, features)
 
     def _features(self, motion: NominalMotion, time: Scalar) -> Float[Array, " features"]:
-        """Numbers of order one; `time` (s) is how long the policy lasts or has lasted."""
+        """Numbers of order one.
+
+        Args:
+            motion: the nominal motion.
+            time: s; the policy's duration, or t_init for a model that is not conditional.
+        """
         agent, velocity, block = motion.agent, motion.velocity, motion.block
         push = _push_features(motion)
         low, high = np.array(self.normaliser.block_bounds, np.float32)

@@ -5,9 +5,12 @@ The residual of a transition is
     e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
 
 where R rotates the planar parts of a state into the block's frame, and the nominal displacement is
-what would happen without noise. In no time both the displacement and the residual are 0, so the law
-is exactly a point mass at x_s. The start angle enters by its sine and cosine only: adding 2 pi to
-it shifts the law by 2 pi, up to rounding, and changes nothing else.
+what would happen without noise. Where the agent's noise is known, `agent_factor` mixes the agent's
+two parts of e, each x and y, into position and velocity.
+
+In no time both the displacement and the residual are 0, so the law is exactly a point mass at x_s.
+The start angle enters by its sine and cosine only: adding 2 pi to it shifts the law by 2 pi, up to
+rounding, and changes nothing else.
 """
 
 from typing import final
@@ -32,15 +35,15 @@ class BlockFrameLaw(eqx.Module):
         origin: x_s plus the nominal displacement.
         angle: rad, of the block at s.
         scale: sizes of the residual's numbers.
-        agent: (2, 2), maps the agent's two scaled residuals, in each axis of the plane, to its
-            position and velocity; its determinant is positive. None: they are these already.
+        agent_factor: (2, 2) of positive determinant. Along each axis of the plane, it maps the two
+            scaled residuals of the agent to its position and velocity. None: it is the identity.
     """
 
     residual: Distribution
     origin: State
     angle: Scalar
     scale: tuple[float, ...] = eqx.field(static=True)
-    agent: Float[Array, "2 2"] | None = None
+    agent_factor: Float[Array, "2 2"] | None = None
 
     def sample(self, key: PRNGKeyArray) -> State:
         """One state."""
@@ -58,8 +61,8 @@ class BlockFrameLaw(eqx.Module):
     def residual_of(self, x: State) -> State:
         """e of a state."""
         moved = rotate_planes(x - self.origin, -self.angle)
-        if self.agent is not None:
-            (a, b), (c, d) = self.agent
+        if self.agent_factor is not None:
+            (a, b), (c, d) = self.agent_factor
             position, velocity = moved[STATE.agent], moved[STATE.velocity]
             first = (d * position - b * velocity) / (a * d - b * c)
             second = (a * velocity - c * position) / (a * d - b * c)
@@ -68,9 +71,9 @@ class BlockFrameLaw(eqx.Module):
 
     def _state(self, residual: State) -> State:
         moved = jnp.array(self.scale) * residual
-        if self.agent is not None:
+        if self.agent_factor is not None:
             first, second = moved[STATE.agent], moved[STATE.velocity]
-            (a, b), (c, d) = self.agent
+            (a, b), (c, d) = self.agent_factor
             agent = [a * first + b * second, c * first + d * second]
             moved = jnp.concatenate([*agent, moved[STATE.block]])
         return self.origin + rotate_planes(moved, self.angle)
@@ -78,9 +81,9 @@ class BlockFrameLaw(eqx.Module):
     def _log_volume(self) -> Scalar:
         # Rotating the frame leaves volumes as they are.
         volume = jnp.asarray(np.log(self.scale).sum(), jnp.float32)
-        if self.agent is None:
+        if self.agent_factor is None:
             return volume
-        (a, b), (c, d) = self.agent
+        (a, b), (c, d) = self.agent_factor
         return volume + 2.0 * jnp.log(a * d - b * c)
 
 

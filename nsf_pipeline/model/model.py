@@ -1,11 +1,13 @@
 """The PushT model: what `load_model` returns."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -16,6 +18,38 @@ from nsf_pipeline.model.transition import PushTBridge, PushTTransition
 
 Numbers = ArrayLike | Sequence[Any]
 """An array, or plain numbers that make one."""
+
+
+@final
+class Law(eqx.Module):
+    """The law of a later state; its methods compile themselves, as the model's do.
+
+    Attributes:
+        distribution: the same law, uncompiled.
+        state_dim: numbers in a state.
+    """
+
+    distribution: Distribution
+    state_dim: int = eqx.field(static=True)
+
+    @jittable
+    def sample(self, key: PRNGKeyArray) -> State:
+        """One state (state_dim)."""
+        return _call(self.distribution, "sample", key)
+
+    @jittable
+    def log_prob(self, x: Numbers) -> Scalar:
+        """Log-density of a state (state_dim) in nats, per px, px/s and rad.
+
+        Raises:
+            ValueError: the shape is another.
+        """
+        return _call(self.distribution, "log_prob", _array("x", x, self.state_dim))
+
+    @jittable
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
+        """One state and its log-density."""
+        return _call(self.distribution, "sample_and_log_prob", key)
 
 
 @final
@@ -58,23 +92,23 @@ class PushTModel(eqx.Module):
 
         Args:
             state: (state_dim) at t_init.
-            t_init: s.
-            t_final: s, not before t_init.
+            t_init: time of `state`, in seconds.
+            t_final: time of the state to come, in seconds, not before t_init.
             condition: (condition_dim) the packed DMP vector.
 
         Raises:
-            ValueError: a shape is not what the model was trained for.
+            ValueError: a shape is not what the model was trained for, or times run backwards.
         """
         return _encode(self, *self._checked(state, t_init, t_final, condition))
 
     @jittable
-    def law(self, encoding: Encoding) -> Distribution:
+    def law(self, encoding: Encoding) -> Law:
         """The law of the state at t_final, with `sample`, `log_prob` and `sample_and_log_prob`.
 
         Args:
             encoding: what `encode` returned.
         """
-        return _law(self, encoding)
+        return Law(_law(self, encoding), len(self.state_names))
 
     @jittable
     def sample(
@@ -93,8 +127,8 @@ class PushTModel(eqx.Module):
         Args:
             key: for the draws.
             state: (state_dim) at t_init.
-            t_init: s.
-            t_final: s, not before t_init.
+            t_init: time of `state`, in seconds.
+            t_final: time of the state to come, in seconds, not before t_init.
             condition: (condition_dim) the packed DMP vector.
             num_samples: how many.
 
@@ -102,7 +136,7 @@ class PushTModel(eqx.Module):
             (num_samples, state_dim) states.
 
         Raises:
-            ValueError: a shape is not what the model was trained for.
+            ValueError: a shape is not what the model was trained for, or times run backwards.
         """
         return _sample(self, key, *self._checked(state, t_init, t_final, condition), num_samples)
 
@@ -117,17 +151,18 @@ class PushTModel(eqx.Module):
     ) -> Scalar:
         """Log-density in nats, per px, px/s and rad, of a state at a later time.
 
-        At t_final = t_init the law is a point mass and the result is not finite.
+        At t_final = t_init the law is a point mass and the result is not finite. A neural SDE's
+        density is known over one control step (0.1 s) at most; beyond, the result is NaN.
 
         Args:
             next_state: (state_dim) at t_final; its angle continues that of `state`.
             state: (state_dim) at t_init.
-            t_init: s.
-            t_final: s, not before t_init.
+            t_init: time of `state`, in seconds.
+            t_final: time of the state to come, in seconds, not before t_init.
             condition: (condition_dim) the packed DMP vector.
 
         Raises:
-            ValueError: a shape is not what the model was trained for.
+            ValueError: a shape is not what the model was trained for, or times run backwards.
         """
         end = _array("next_state", next_state, len(self.state_names))
         return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
@@ -157,25 +192,43 @@ class PushTModel(eqx.Module):
             new first axis.
 
         Raises:
-            ValueError: a shape is not what the model was trained for.
+            ValueError: a shape is not what the model was trained for, or times run backwards.
         """
-        times = jnp.asarray(times, jnp.float32)
-        if times.ndim != 1 or not len(times):
-            raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
+        times = _times(times)
         start = _array("state", state, len(self.state_names))
         known = _array("condition", condition, self.condition_dim)
-        paths = _rollout(self, key, start, times, known, 1 if num_samples is None else num_samples)
+        count = 1 if num_samples is None else num_samples
+        paths = _rollout(self, key, start, times, known, count)
         return paths[0] if num_samples is None else paths
 
     def _checked(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> tuple[State, Scalar, Scalar, Condition]:
+        _require_order(t_init, t_final)
         return (
             _array("state", state, len(self.state_names)),
             jnp.asarray(t_init, jnp.float32),
             jnp.asarray(t_final, jnp.float32),
             _array("condition", condition, self.condition_dim),
         )
+
+
+def _require_order(t_init: Any, t_final: Any) -> None:
+    # JAX's arrays may be traced, or still to be computed: their values are not looked at.
+    is_known = not isinstance(t_init, jax.Array) and not isinstance(t_final, jax.Array)
+    if is_known and not t_init <= t_final:
+        raise ValueError(f"expected times in order, got {t_init} s and then {t_final} s")
+
+
+def _times(values: Any) -> Array:
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(values))
+    times = jnp.asarray(values, jnp.float32) if traced else np.asarray(values, np.float64)
+    if times.ndim != 1 or not len(times):
+        raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
+    if not traced:
+        for pair in itertools.pairwise(times.tolist()):
+            _require_order(*pair)
+    return jnp.asarray(times, jnp.float32)
 
 
 def _array(name: str, values: Numbers, size: int) -> Array:
@@ -198,6 +251,11 @@ def _encode(model: PushTModel, *given: Array) -> Encoding:
 @eqx.filter_jit
 def _law(model: PushTModel, encoding: Encoding) -> Distribution:
     return model.transition.law(encoding)
+
+
+@eqx.filter_jit
+def _call(distribution: Distribution, method: str, given: Array) -> Any:
+    return getattr(distribution, method)(given)
 
 
 @eqx.filter_jit

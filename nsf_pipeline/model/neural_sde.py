@@ -149,7 +149,7 @@ class SDELaw(eqx.Module):
 
 @final
 class _Field(diffrax.AbstractTerm):
-    """Drift and diffusion at once, for both need the same features.
+    """The solver's term: drift and diffusion together, for both need the same features.
 
     Attributes:
         transition: the networks.

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.model.agent_motion import at_least_a_step, desired_path, nominal_path
+from nsf_pipeline.model.agent_motion import desired_path, end_of_at_least_a_step, nominal_path
 from nsf_pipeline.model.contact import nominal_push
 from nsf_pipeline.pusht.state import layout_of
 
@@ -74,7 +74,7 @@ def nominal_motion(
         times = duration * jnp.arange(1, points + 1) / points
         path = desired_path(condition, times, dmp)
         return NominalMotion(agent, velocity, block, still, path)
-    step = (at_least_a_step(t_init, t_final) - t_init) / (PUSH_STEPS * points)
+    step = (end_of_at_least_a_step(t_init, t_final) - t_init) / (PUSH_STEPS * points)
     times = t_init + step * jnp.arange(PUSH_STEPS * points + 1)
     # An agent whose velocity is not known is taken to be at rest.
     initial = jnp.zeros(2) if velocity is None else velocity

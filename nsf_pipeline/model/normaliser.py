@@ -51,7 +51,7 @@ def fit_normaliser(
         return end - start - motion.displacements[-1]
 
     residuals = np.asarray(residual(*transitions))
-    # Of 1 px on each target, so many px of the agent's position.
+    # Standard deviation of the agent's position per px of noise on the targets.
     per_px = np.asarray(jax.jit(jax.vmap(noise_factor))(*transitions[2:4]))[:, :1, 0]
     of_targets = (residuals[:, layout.agent] / per_px).astype(np.float64)
     noise = float(np.sqrt(np.mean(of_targets**2)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import Distribution
-from nsf_pipeline.model.agent_motion import at_least_a_step
+from nsf_pipeline.model.agent_motion import end_of_at_least_a_step
 from nsf_pipeline.model.agent_noise import noise_factor, noise_share
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
@@ -67,22 +67,23 @@ class FlowTransition(PushTTransition):
     def law(self, encoding: Encoding) -> BlockFrameLaw:
         """The law of the state at t_final."""
         state, t_init, t_final = encoding.state, encoding.t_init, encoding.t_final
-        gap, step = t_final - t_init, at_least_a_step(t_init, t_final) - t_init
+        gap, step = t_final - t_init, end_of_at_least_a_step(t_init, t_final) - t_init
         delta = step / TIME_UNIT
+        # The flow moves the residual, which starts at 0; the state enters by the features alone.
         whole = self.flow(jnp.zeros_like(state), 0.0, delta, encoding.features)
-        share = noise = gap / step
-        normaliser = self.encoder.normaliser
-        scale, agent, moved = normaliser.scale, None, share * encoding.displacements[-1]
+        normaliser, share = self.encoder.normaliser, gap / step
+        noise, scale, factor = share, normaliser.scale, None
+        moved = share * encoding.displacements[-1]
         if self.encoder.knows_noise:
             moved = encoding.displacement(share)
             scale = (normaliser.noise,) * STATE.block.start + scale[STATE.block]
             noise = noise_share(t_init, t_final)
             # In no time there is neither noise nor residual, and any factor will do.
             later = t_init + jnp.maximum(gap, SHORTEST)
-            agent = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
+            factor = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
         residual = PartOfStep.of(whole, share, noise)
         angle = self.encoder.layout.angle
-        return BlockFrameLaw(residual, state + moved, state[angle], scale, agent)
+        return BlockFrameLaw(residual, state + moved, state[angle], scale, factor)
 
 
 @final
@@ -95,7 +96,7 @@ class PushTBridge(eqx.Module):
     def law(self, encoding: Encoding, x_final: State, t_mid: Scalar) -> BlockFrameLaw:
         """The law of the state at t_mid (s)."""
         state, t_init, t_final = encoding.state, encoding.t_init, encoding.t_final
-        step = at_least_a_step(t_init, t_final) - t_init
+        step = end_of_at_least_a_step(t_init, t_final) - t_init
         to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
         scale, angle = self.encoder.normaliser.scale, self.encoder.layout.angle

@@ -13,6 +13,22 @@ from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 COUNT = 80
 
 
+def rollout(model, key, state, times, condition, num_samples):
+    """Paths of a model that can only sample."""
+
+    def advance(states, step):
+        number, s, t = step
+        keys = jax.random.split(jax.random.fold_in(key, number), num_samples)
+        draw = jax.vmap(lambda key, state: model.sample(key, state, s, t, condition, 1)[0])
+        states = draw(keys, states)
+        return states, states
+
+    start = jnp.repeat(jnp.asarray(state)[None], num_samples, axis=0)
+    steps = jnp.arange(len(times) - 1), times[:-1], times[1:]
+    later = jax.lax.scan(advance, start, steps)[1]
+    return jnp.moveaxis(jnp.concatenate([start[None], later]), 0, 1)
+
+
 class Spreading:
     """Independent Gaussians whose spread grows with a power of time: a half is consistent."""
 
@@ -22,6 +38,8 @@ class Spreading:
     def sample(self, key, state, t_init, t_final, condition, num_samples):
         noise = jax.random.normal(key, (num_samples, len(self.state_names)))
         return jnp.asarray(state) + (t_final - t_init) ** self.power * noise
+
+    rollout = rollout
 
 
 def ensemble(count=COUNT):

@@ -16,6 +16,7 @@ from conftest import simulated
 from scipy.stats import kstest, multivariate_normal, norm
 from shapely import Polygon
 from shapely.ops import unary_union
+from test_consistency import rollout
 
 from nsf_pipeline.config import Config, EnsembleConfig, PolicyConfig
 from nsf_pipeline.data import store
@@ -302,6 +303,8 @@ class Brownian(eqx.Module):
         gap = t_final - t_init
         noise = jax.random.normal(key, (num_samples, 5))
         return state + self.drift * gap + self.noise * jnp.sqrt(gap) * noise
+
+    rollout = rollout
 
     def log_prob(self, next_state, state, t_init, t_final, condition):
         gap = t_final - t_init

@@ -1,9 +1,12 @@
 """The PushT model: its law in physical units, what its networks see, and its file."""
 
 import functools
+import importlib
+import inspect
 import io
 import itertools
 import json
+import pkgutil
 
 import equinox as eqx
 import jax
@@ -337,6 +340,37 @@ def test_wrong_times_of_a_rollout_are_named():
             model_of().rollout(KEY, STATE, times, CONDITION)
 
 
+@pytest.mark.parametrize("times", [(0.9, 0.5), (np.float64(0.9), np.array(0.5)), (0.1, np.nan)])
+def test_times_that_run_backwards_are_named(times):
+    model = model_of()
+    calls = [
+        lambda: model.encode(STATE, *times, CONDITION),
+        lambda: model.sample(KEY, STATE, *times, CONDITION),
+        lambda: model.log_prob(STATE, STATE, *times, CONDITION),
+        lambda: model.rollout(KEY, STATE, list(times), CONDITION),
+        lambda: model.rollout(KEY, STATE, np.array(times), CONDITION),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"expected times in order, got 0\.\d s and then"):
+            call()
+
+
+@pytest.mark.parametrize("room", ["flow", "model"])
+def test_modules_are_abstract_or_final(room):
+    """Nothing is inherited but what says that it is meant to be."""
+    package = importlib.import_module(f"nsf_pipeline.{room}")
+    found = [
+        value
+        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for value in vars(importlib.import_module(info.name)).values()
+        if isinstance(value, type) and issubclass(value, eqx.Module)
+        if value.__module__ == info.name
+    ]
+    assert len(found) > 4
+    for one in found:
+        assert inspect.isabstract(one) != getattr(one, "__final__", False), one
+
+
 def test_a_rollout_draws_each_state_given_the_one_before():
     model, times = model_of(), [0.5, 0.6, 0.83, 0.83]
     paths = np.asarray(model.rollout(KEY, STATE, times, CONDITION, num_samples=2))
@@ -351,6 +385,10 @@ def test_a_rollout_draws_each_state_given_the_one_before():
     alone = model.rollout(KEY, STATE, times, CONDITION)
     np.testing.assert_array_equal(
         alone, model.rollout(KEY, STATE, times, CONDITION, num_samples=1)[0]
+    )
+    traced = jax.jit(lambda s: model.rollout(KEY, STATE, [s, s + 0.1], CONDITION)[-1])(0.5)
+    np.testing.assert_allclose(
+        traced, model.rollout(KEY, STATE, [0.5, 0.6], CONDITION)[-1], rtol=1e-4, atol=1e-2
     )
     only = model.rollout(KEY, STATE, [0.5], CONDITION)
     np.testing.assert_array_equal(only, STATE[None])
@@ -381,10 +419,12 @@ def test_methods_compile_once_per_shape(caplog):
         model.rollout(KEY, state, [s, t], condition)
         model.law(model.encode(state, s, t, condition))
 
-    use(0.5, 0.9, jnp.asarray)
+    kinds = jnp.asarray, np.asarray, lambda values: np.asarray(values).tolist()
+    for kind in kinds:
+        use(0.5, 0.9, kind)
     with jax.log_compiles():
         for s, t in ((0.7, 1.0), (1, 2), (np.float64(0.25), np.float32(0.5)), (0.3, 0.3)):
-            for kind in (jnp.asarray, np.asarray, lambda values: np.asarray(values).tolist()):
+            for kind in kinds:
                 use(s, t, kind)
         assert "Compiling" not in caplog.text
         model.sample(KEY, STATE, 0.5, 0.9, CONDITION, num_samples=5)
