@@ -12,7 +12,7 @@ min_version("9.20")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
-os.environ.update(PYTHONSAFEPATH="1")  # and not what lies in the run's folder
+os.environ.update(PYTHONSAFEPATH="1")  # imports nothing from the run's folder
 for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
@@ -35,7 +35,7 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        # Shards too, so that one that was lost is made again.
+        # Shards too, so that a lost one is made again.
         policies=expand(rules.policies.output, shard=SHARDS),
         rollouts=expand(rules.rollouts.output, shard=SHARDS),
         dataset=rules.dataset.output,

@@ -1,1 +1,1 @@
-"""What the package is measured by; not part of it."""
+"""Measurements of the package; not part of it."""

@@ -1,9 +1,9 @@
-"""What ensembles lose by entering the simulator at a state, instead of replaying what led there.
+"""Ensembles that enter the simulator at a state, against those that replay what led there.
 
     python benchmarks/ensembles.py [--dataset results/dataset.h5] [--states 400] [--members 64]
 
-The table has the fair CRPS of ensembles from test states with contact, made either way with the
-same noise, and the mean difference with its standard error; and seconds per ensemble.
+The table has the fair CRPS of both, from test states with contact and with the same noise; the mean
+difference with its standard error; and the milliseconds per ensemble.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python -m benchmarks.first_use [--model results/model.eqx] [--rounds 3]
 
-Each round is a process of its own, with no compiled code kept from before. Without a model, an
+Each round runs in a new process, with no compiled code from before. Without a model, an
 untrained one of the default size is used: it does the same work.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 FURTHER = 200
-"""Further calls, of which the median is told."""
+"""Further calls; the table has their median."""
 
 
 def measure(path: str) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""What the flow costs: operations, draws per second beside the simulator, training's arithmetic.
+"""The cost of the flow: operations, draws per second beside the simulator, training's arithmetic.
 
     python benchmarks/flow.py [--horizon 2.0] [--rounds 5]
 
 The default model, untrained: what it computes does not depend on its weights. Everything takes
-turns in one run. Operations are those that XLA counts in the compiled program, which is once for
-the body of a loop; the flow's networks have no loops, the features' nominal motion has.
+turns in one run. XLA counts the operations of the compiled program, with the body of a loop counted
+once: the flow's networks have no loops, but the nominal motion in the features has.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SQUARE = 1024
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call, its result waited for."""
+    """Wall-clock time of one call, until its result is ready."""
     started = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - started
@@ -105,7 +105,7 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
 
 
 def work_of_products(model: PushTModel, settings: TrainingConfig) -> float:
-    """Operations of one training step's products of networks' matrices, there and twice back."""
+    """Operations of the networks' matrix products in one training step, forwards and backwards."""
 
     def weights_of(part: eqx.Module | None) -> int:
         leaves = jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))
@@ -120,7 +120,7 @@ def work_of_products(model: PushTModel, settings: TrainingConfig) -> float:
 def training(
     model: PushTModel, transitions: Transitions, config: Config, rate: float, steps: int
 ) -> None:
-    """How near training's arithmetic comes to the matrix product's rate."""
+    """Print the rate of training's arithmetic beside that of a large matrix product."""
     settings = config.training.model_copy(
         update={"steps": 4 * steps, "validate_every": steps, "warmup_steps": 1}
     )

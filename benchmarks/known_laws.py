@@ -1,11 +1,11 @@
-"""How near trained flows come to transition laws that are known.
+"""How closely trained flows match known transition laws.
 
     python -m benchmarks.known_laws [--laws NAME ...] [--coupling affine|spline] [--seed N]
 
-Each law of `benchmarks.laws` is trained on by `fit`, with transitions over the gaps 0.1, 0.2, 0.4,
-0.7 and 1. Then, at these gaps and between them, KL(truth || flow) in nats per dimension, the mean
-over starts drawn as in training; and, from one start each, two-sample tests of one step over the
-gap 1 against two steps and ten. Prints both as Markdown.
+Each law of `benchmarks.laws` is learnt by `fit` from transitions over the gaps 0.1, 0.2, 0.4, 0.7
+and 1. Prints two tables as Markdown: KL(truth || flow) in nats per dimension at these gaps and
+between them, averaged over starts drawn as in training; and two-sample tests, from one start, of
+one step over the gap 1 against two and ten steps.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from nsf_pipeline.flow.losses import Transition
 from nsf_pipeline.training import fit
 
 DRAWS = 100_000
-"""Of the truth, per gap."""
+"""Draws of the truth per gap."""
 SAMPLES = 10_000
-"""Per side of a two-sample test."""
+"""Draws on each side of a two-sample test."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def ends(
     steps: int,
     keys: PRNGKeyArray,
 ) -> Float[Array, "n dim"]:
-    """Draws of the state a gap after a start, in so many equal steps."""
+    """Draws of the state a gap after a start, in `steps` equal steps."""
 
     def one(key: PRNGKeyArray) -> Array:
         def step(x: Array, key: PRNGKeyArray) -> tuple[Array, None]:
@@ -160,7 +160,7 @@ def energy_test(
     @jax.jit
     def rows(part: Array, some: Array) -> Array:
         gaps = jnp.linalg.norm(part[:, None] - pooled[None], axis=-1)
-        # Less a constant, which the signs cancel: what is summed is smaller.
+        # The signs cancel the subtracted constant, and the numbers to be summed are smaller.
         return -jnp.sum(some * ((gaps - gaps.mean()) @ everything), axis=0)
 
     size = 1000
@@ -183,7 +183,7 @@ def step_tests(flow: ConditionalNeuralStochasticFlow, law: Law, seed: int = 2) -
 
 
 def main() -> None:
-    """Train on laws, and print what came out."""
+    """Train on laws and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--laws", nargs="+", choices=LAWS, default=list(LAWS), metavar="NAME")
     parser.add_argument("--coupling", choices=("affine", "spline"), help="instead of each law's")

@@ -1,4 +1,4 @@
-"""Transition laws that are known: of linear SDEs, of geometric Brownian motion, of a double well.
+"""Known transition laws: linear SDEs, geometric Brownian motion and a double well.
 
 Starts are drawn as in training. Times are in the laws' own units, of order one.
 """
@@ -40,7 +40,7 @@ class Law(eqx.Module):
         raise NotImplementedError
 
     def transitions(self, key: PRNGKeyArray, gaps: Float[Array, " n"]) -> TransitionBatch:
-        """A transition over each gap, from a start of its own."""
+        """A transition over each gap, each from its own start."""
 
         def one(key: PRNGKeyArray, gap: Array) -> tuple[Array, Array, Array | None]:
             start_key, key = jax.random.split(key)
@@ -51,7 +51,7 @@ class Law(eqx.Module):
         return TransitionBatch(x, y, jnp.zeros_like(gaps), gaps, condition)
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
-        """What `fit` trains on: transitions over the trained gaps, each as often."""
+        """What `fit` trains on: transitions over the trained gaps, all equally likely."""
         gap_key, key = jax.random.split(key)
         gaps = jax.random.choice(gap_key, jnp.array(TRAINED_GAPS), (batch_size,))
         return self.transitions(key, gaps)
@@ -110,7 +110,7 @@ class Spiral(GaussianLaw):
     """dX = (-r I + w J) X dt + L dW in the plane, J a quarter turn: r = 0.8, w = 2.
 
     The noise is correlated: L L' = [[0.5, 0.3], [0.3, 0.3]], a correlation of 0.77. The isotropic
-    half q of L L' decays at the rate 2 r; its other half turns besides, by 2 w.
+    part q of L L' decays at the rate 2 r; the other part also turns, at the rate 2 w.
     """
 
     def moments(self, x: Array, gap: Array, condition: Array | None) -> tuple[Array, Array]:
@@ -152,7 +152,7 @@ class DoubleWell(Law):
 
     Training sees paths of Euler and Maruyama's method, 1000 steps per unit of time. The truth is
     the Fokker-Planck equation on cells, with rates that keep detailed balance, solved at `GAPS` by
-    its eigenvectors: exact but for the cells' size, 0.005.
+    its eigenvectors: exact up to the size of the cells, 0.005.
     """
 
     paths: Float[Array, "n gaps"]

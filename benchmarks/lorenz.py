@@ -1,12 +1,12 @@
-"""The stochastic Lorenz attractor, beside the rows of Neural Stochastic Flows (arXiv:2510.25769).
+"""The stochastic Lorenz attractor, beside the results of the NSF paper (arXiv:2510.25769).
 
     python -m benchmarks.lorenz [--seeds N] [--steps N]
 
 The law (Li et al. 2020): dX = 10 (Y - X) dt + a dW1, dY = (X (28 - Z) - Y) dt + a dW2,
 dZ = (X Y - 8/3 Z) dt + a dW3, a = 0.15, X(0) ~ N(0, I), t in [0, 1]. A flow is trained on 1024
-trajectories seen every 0.025, standardised, all pairs of times at gaps up to 1, each gap as often.
-Then states at t are drawn in one step each from fresh X(0), as many from the law itself, and the
-divergence KL(law || flow) of the marginals is estimated. Prints a Markdown table, with means and
+standardised trajectories observed every 0.025, on pairs of times with all gaps up to 1 equally
+likely. Then states at t are drawn in one step from fresh X(0), and as many from the law itself, to
+estimate the divergence KL(law || flow) of the marginals. Prints a Markdown table, with means and
 standard deviations over trainings and fresh draws.
 """
 
@@ -35,7 +35,7 @@ GRID = 0.025
 TIMES = (0.25, 0.5, 0.75, 1.0)
 TRAJECTORIES = 1024
 SAMPLES = 10_000
-"""Per marginal, on either side."""
+"""Draws per marginal, of the law and of the flow."""
 SETS = 5
 """Fresh draws that each training is measured on."""
 PAPER = {
@@ -72,7 +72,7 @@ def simulate(key: PRNGKeyArray, count: int, substeps: int = 50) -> Float[Array, 
 
 
 class Pairs(eqx.Module):
-    """Pairs of states of the same trajectory: each gap as often, then each start."""
+    """Pairs of states of the same trajectory: all gaps equally likely, then all starts."""
 
     states: Float[Array, "n time 3"]
 
@@ -139,7 +139,7 @@ def neighbour_divergence(p: np.ndarray, q: np.ndarray, k: int = 5) -> float:
 def kernel_divergence(p: np.ndarray, q: np.ndarray, trimmed: float = 0.0) -> float:
     """KL(p || q) by Gaussian kernel densities with Scott's bandwidth, each on half of its draws.
 
-    Leaves out a share of the other half of p, those with the least and the greatest ratios.
+    The mean is over the other half of p, without the `trimmed` share of most extreme ratios.
     """
     half = len(p) // 2
     truth, model = gaussian_kde(p[:half].T), gaussian_kde(q[:half].T)
@@ -187,7 +187,7 @@ def measure(
 
 
 def print_table(found: Readings, floor: Readings, cost: float) -> None:
-    """The paper's rows, and ours."""
+    """Print the paper's rows and ours."""
     print("| | " + " | ".join(f"KL, t = {t}" for t in TIMES) + " | kFLOP |")
     print("| --- " * (len(TIMES) + 2) + "|")
     for name, cells in PAPER.items():

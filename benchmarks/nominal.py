@@ -1,9 +1,9 @@
-"""How near the nominal motion that the networks see is to the simulator's without noise.
+"""How closely the nominal motion that the networks see matches the simulator without noise.
 
     python -m benchmarks.nominal [--trajectories 2000]
 
-Fresh trajectories without noise on the targets; from states of theirs, chosen at random, the
-nominal motion to each horizon, beside where the trajectory itself went.
+Trajectories are simulated without noise on the targets. From random states of them, the nominal
+motion to each horizon is compared with where the trajectory went.
 """
 
 import argparse

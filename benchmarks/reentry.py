@@ -1,4 +1,4 @@
-"""How closely a trajectory re-entered half way goes on as it did.
+"""How closely a trajectory that is re-entered half way continues as it did before.
 
     python benchmarks/reentry.py [--trajectories 2000]
 

@@ -1,9 +1,9 @@
-"""Shorter steps of the neural SDE's solver: what they change.
+"""The effect of shorter steps in the neural SDE's solver.
 
     python benchmarks/solver.py [--results results] [--states 400]
 
-The trained model's coefficients hold for a control step. Here they are taken anew at every step of
-a solver whose steps are as long, half and a quarter as long: CRPS against what happened.
+The trained model computes its coefficients once per control step. Here they are computed at every
+step of a solver with steps as long, half as long and a quarter as long. The table has the CRPS.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/storage.py [--trajectories 2000] [--rounds 5]
 
-Writes one rollout shard's arrays, and the same as `dataset.h5` holds them (scaled, float64), in
-each way by turns. Reading is of all arrays, and of 512 trajectories here and there; from a warm
-disk.
+Writes the arrays of one rollout shard, as they are and as `dataset.h5` holds them (scaled,
+float64), in each way by turns. Reads all arrays, of all trajectories and of 512 random ones, with
+the file in the disk's cache.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def scaled(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], chunk: int, options: dict) -> None:
-    """One file."""
+    """Write one file."""
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         for name, values in arrays.items():
             chunks = (min(chunk, len(values)), *values.shape[1:]) if values.ndim > 1 else None
@@ -52,7 +52,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], chunk: int, options: dict) 
 
 
 def read(path: Path, rows: slice | np.ndarray) -> None:
-    """All arrays, all trajectories or some."""
+    """Read all arrays, of all trajectories or of some."""
     with h5py.File(path) as file:
         for values in file.values():
             values[rows]

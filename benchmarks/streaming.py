@@ -2,8 +2,8 @@
 
     python benchmarks/streaming.py --copies 400 --rounds 3
 
-Simulates 1000 trajectories and repeats them to a larger data set in a temporary folder (4.5 MB a
-copy); both ways take turns, each in a process of its own, with the default model.
+Simulates 1000 trajectories and repeats them in a larger data set in a temporary folder (4.5 MB a
+copy). Both ways take turns, each in a separate process, with the default model.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How fast training steps: a plain function, a jit per step, and `fit`; and how near to products.
+"""Training steps per second: a plain function, a jit per step, and `fit`; beside matrix products.
 
     python -m benchmarks.training [--rounds 5]
 
 The default model, settings and sizes, on freshly simulated trajectories. The plain function runs
-its operations one by one; loops over time (`jax.lax.scan`) JAX compiles in any case. The jit per
-step is what is usually written first: a batch drawn and a loss read on the host at every step.
-Neither shares the networks' view among the losses, as `fit` does. They take turns in one run.
+its operations one by one, except that JAX always compiles loops over time (`jax.lax.scan`). The jit
+per step is what is usually written first: it draws a batch and reads the loss on the host at every
+step. Only `fit` shares the encoding among the losses. All take turns in one run.
 """
 
 import argparse

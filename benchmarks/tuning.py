@@ -1,10 +1,10 @@
-"""What the settings of training are worth: each changed by itself, trained briefly, and scored.
+"""The effect of single settings: each is changed alone, and the model trained briefly and scored.
 
     snakemake --cores 2                                 # the data set and the ensembles
     python -m benchmarks.tuning [--results results] [--steps 4000] [--seeds 1] [NAME ...]
 
-Short trainings rank settings; they do not show what long ones reach. The validation loss is that of
-the default settings' gaps and blur for all, so that it can be compared.
+Short trainings rank settings; they do not show what long ones reach. The validation loss uses the
+default gaps and blur for all settings, so that it can be compared.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def warmed_up(
 
 
 def steps_apart(model: PushTModel, ensemble: Ensembles, change: np.ndarray) -> float:
-    """Energy distance of poses 1 s ahead in one step from those in ten."""
+    """Energy distance between poses 1 s ahead drawn in one step and in ten."""
     rows = consistency.measure("flow", model, 1.0, ensemble, change, 0, key=jax.random.key(0))
     table = consistency.as_table(rows)
     of = (table["steps"] == 10) & (table["group"] == "pose") & (table["contact"] == "all")

@@ -1,6 +1,6 @@
-"""The command line: a verb for each stage, and some for hands; `nsf VERB --help` has an example.
+"""The command line: a verb for each stage, and a few more; `nsf VERB --help` has an example.
 
-Each imports its stage when it runs, so that jobs start fast and simulate without JAX.
+A verb imports its stage only when it runs, so that jobs start fast and simulate without JAX.
 """
 
 import os
@@ -45,7 +45,7 @@ MustMatch = Annotated[
     str | None,
     typer.Option(
         metavar="YAML",
-        help="Settings that what is read must be made by; without, any file will do.",
+        help="Settings; files made with other settings are refused. Without it, any file is read.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads; all if unset.")]
@@ -59,7 +59,7 @@ Variants = Annotated[
     ),
 ]
 Provenance = Annotated[
-    Path | None, typer.Option(help="JSON that says what made the scores; without, any will do.")
+    Path | None, typer.Option(help="JSON that says what made the scores; without it, any are read.")
 ]
 Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
@@ -70,7 +70,7 @@ ROLLOUT_SHARDS, ENSEMBLE_SHARDS = (Path(path).parent for path in (paths.ROLLOUTS
 
 
 class _Exit(Exception):  # noqa: N818
-    """An exit code and the line that goes with it."""
+    """Ends the command with an exit code and a message."""
 
     def __init__(self, code: int, line: str):
         super().__init__(line)
@@ -78,13 +78,13 @@ class _Exit(Exception):  # noqa: N818
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return its exit code; a user's mistakes become a line each and code 1."""
+    """Run one verb and return its exit code: 1, and one line per mistake, after a `UserError`."""
     try:
         app(args=arguments, prog_name="nsf")
     except UserError as error:
-        return _leave(FAILED, str(error))
+        return _print_and_return(FAILED, str(error))
     except _Exit as exit:
-        return _leave(exit.code, str(exit))
+        return _print_and_return(exit.code, str(exit))
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0
     return 0
@@ -94,29 +94,29 @@ def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
     code = main()
     if code == INTERRUPTED:
-        # At once: interrupted, JAX's threads may crash while Python ends, and change the code.
+        # Without cleanup: after an interrupt, JAX's threads may crash at exit and change the code.
         os._exit(code)
     sys.exit(code)
 
 
-def _leave(code: int, lines: str) -> int:
-    """Say why on standard error, though nobody may be left to read it."""
+def _print_and_return(code: int, lines: str) -> int:
+    """Print the lines to standard error, unless it is closed, and return the code."""
     try:
         for line in lines.splitlines():
             print(f"nsf_pipeline: {line}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-    except OSError:  # Python would flush again, and change the code
+    except OSError:  # Python flushes again at exit; a failure there would change the code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
 def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a verb, whose help ends with an example."""
+    """Register a function as a verb whose help ends with an example."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*arguments: object, **options: object) -> None:
-            _spare_sources(options)
+            _refuse_to_overwrite_inputs(options)
             try:
                 function(*arguments, **options)
             except KeyboardInterrupt:
@@ -129,11 +129,11 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
 
 
 WRITTEN = ("output", "metadata", "metrics", "curves")
-"""Options that name what is written; every other path is read."""
+"""Options that name output files; every other path is an input."""
 
 
-def _spare_sources(options: Mapping[str, object]) -> None:
-    """Refuse to write over what is read, or over a file of a folder that is read."""
+def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
+    """Refuse an output that is an input, or a file in a folder that is an input."""
     written: list[tuple[str, Path]] = []
     read: list[Path] = []
     for name, value in options.items():
@@ -146,7 +146,7 @@ def _spare_sources(options: Mapping[str, object]) -> None:
     for name, path in written:
         place = path.resolve()
         if place.is_file() and not {place, place.parent}.isdisjoint(read):
-            raise UserError(f"--{name} {path}: that file is read; name another")
+            raise UserError(f"--{name} {path}: that file is an input; name another")
 
 
 @_verb("generate-data", "--config my.yaml --jobs 4")
@@ -162,7 +162,7 @@ def _generate_data(
 @_verb("policies", "--first 0 --stop 100 --output policies.h5")
 def _policies(
     first: Annotated[int, typer.Option(min=0, help="First trajectory.")],
-    stop: Annotated[int, typer.Option(min=1, help="One past the last.")],
+    stop: Annotated[int, typer.Option(min=1, help="One past the last trajectory.")],
     output: Output,
     config: Settings = CONFIG,
 ) -> None:
@@ -185,9 +185,9 @@ def _rollouts(
     output: Output,
     config: Settings = CONFIG,
     first: Annotated[
-        int | None, typer.Option(min=0, help="First trajectory that they must be of.")
+        int | None, typer.Option(min=0, help="First trajectory that the shard must hold.")
     ] = None,
-    stop: Annotated[int | None, typer.Option(min=1, help="One past their last.")] = None,
+    stop: Annotated[int | None, typer.Option(min=1, help="One past the last one.")] = None,
 ) -> None:
     """Run a shard of policies in the simulator."""
     settings = load_config(config)
@@ -202,7 +202,7 @@ def _dataset(
     config: Settings = CONFIG,
     rollouts: Annotated[Path, typer.Option(help="Folder of the rollout shards.")] = ROLLOUT_SHARDS,
     output: Output = Path(paths.DATASET),
-    metadata: Annotated[Path, typer.Option(help="Its metadata, to write.")] = Path(paths.METADATA),
+    metadata: Annotated[Path, typer.Option(help="Metadata to write.")] = Path(paths.METADATA),
 ) -> None:
     """Merge rollout shards into one data set."""
     settings = load_config(config)
@@ -218,7 +218,7 @@ def _picture(
     output: Output = Path(paths.PICTURE),
 ) -> None:
     """Draw a data set: its paths, coverage and contact."""
-    settings = _matching(config)
+    settings = _load_if_given(config)
     from nsf_pipeline.stages import picture
 
     picture.run(settings, dataset, output)
@@ -228,39 +228,43 @@ def _picture(
 def _train(
     config: Settings = CONFIG,
     variant: Annotated[
-        str, typer.Option(metavar="NAME", help="One of the settings' variants of the model.")
+        str, typer.Option(metavar="NAME", help="A variant of the model, named in the settings.")
     ] = "",
     dataset: Dataset = Path(paths.DATASET),
     output: Annotated[Path | None, typer.Option(help=f"Model to write ({paths.MODEL}).")] = None,
-    metrics: Annotated[Path | None, typer.Option(help=f"Its history ({paths.METRICS}).")] = None,
-    curves: Annotated[Path | None, typer.Option(help=f"A picture of it ({paths.CURVES}).")] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help=f"History to write ({paths.METRICS}).")
+    ] = None,
+    curves: Annotated[Path | None, typer.Option(help=f"Curves to write ({paths.CURVES}).")] = None,
     checkpoint_seconds: Annotated[
         int | None,
-        typer.Option(min=0, metavar="S", help="Between checkpoints (runtime.checkpoint_seconds)."),
+        typer.Option(
+            min=0, metavar="S", help="Seconds between checkpoints (runtime.checkpoint_seconds)."
+        ),
     ] = None,
     data_memory: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="MIB",
-            help="Larger data are streamed from the file (runtime.data_memory).",
+            help="Data larger than this are streamed from the file (runtime.data_memory).",
         ),
     ] = None,
     bar: Annotated[
         int,
         typer.Option(
-            min=0, metavar="FD", help="File descriptor that gets a bar if it is a terminal."
+            min=0, metavar="FD", help="File descriptor of a terminal for the progress bar."
         ),
     ] = STANDARD_ERROR,
     threads: Threads = None,
 ) -> None:
     """Train the model, or a variant of it, on a data set."""
     settings = load_config(config)
-    if variant and "variants" in settings.held:  # a variant's stamp has its settings
+    if variant and "variants" in settings.held:  # a stamp holds the variant's settings
         if variant not in settings.variant_names:
             raise UserError(
                 f"--variant {variant}: no such variant; expected one of "
-                f"{', '.join(settings.variant_names) or 'none, for the settings have none'}"
+                f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
             )
         settings = settings.variant(variant)
     given = {"checkpoint_seconds": checkpoint_seconds, "data_memory": data_memory}
@@ -290,7 +294,9 @@ def _ensembles(
     config: Settings = CONFIG,
     dataset: Dataset = Path(paths.DATASET),
     output: Folder = ENSEMBLE_SHARDS,
-    shard: Annotated[int | None, typer.Option(min=0, help="One of them; all if unset.")] = None,
+    shard: Annotated[
+        int | None, typer.Option(min=0, help="Number of one shard; all if unset.")
+    ] = None,
     jobs: Jobs = CORES,
 ) -> None:
     """Simulate ensembles from the test states."""
@@ -298,7 +304,7 @@ def _ensembles(
     count = settings.ensembles.num_shards
     if shard is not None and shard >= count:
         raise UserError(
-            f"--shard {shard}: expected one below {count}, for that many hold the states "
+            f"--shard {shard}: expected one below {count}, the number of shards for the states "
             "of all ensembles.horizons; give a lower one"
         )
     from nsf_pipeline.stages import ensembles, generate
@@ -343,13 +349,13 @@ def _compare(
     output: Folder = Path(paths.ABLATIONS),
     threads: Threads = None,
 ) -> None:
-    """Score a model and all variants that the settings name side by side, as the workflow does."""
+    """Score a model and all variants of the settings side by side, as the workflow does."""
     wanted = load_config(config).variant_names
     given = variant or [f"{n}={paths.of_variant(paths.MODEL, n)}" for n in wanted]
     if sorted(_variants(given)) != sorted(wanted):
         raise UserError(
             f"--variant: expected all variants of the settings, {', '.join(wanted) or 'none'}; "
-            "`evaluate` compares any"
+            "use `evaluate` to compare others"
         )
     variant = given
     _score("compare", config, model, variant, dataset, ensembles, output, threads)
@@ -379,13 +385,13 @@ def _speed(
     variant: Variants = [],  # noqa: B006
     dataset: Dataset = Path(paths.DATASET),
     scores: Annotated[
-        Path, typer.Option(help="Table of the scores that costs are drawn against.")
+        Path, typer.Option(help="Table of scores, for the figure of accuracy against cost.")
     ] = Path(paths.ABLATIONS, paths.SCORES["table"]),
     provenance: Provenance = None,
     output: Folder = Path(paths.ABLATIONS),
     threads: Threads = None,
 ) -> None:
-    """Time predictions, beside the simulators."""
+    """Time the predictions of models, and the simulators."""
     settings, variants = load_config(config), _variants(variant)
     _before_jax(threads)
     from nsf_pipeline.stages import speed
@@ -417,7 +423,7 @@ def _video(
     source: Annotated[Path, typer.Option(help="Rollout shard or data set.")],
     trajectory: Annotated[
         str,
-        typer.Option(metavar="WHICH", help="Its index; or best, median or worst by last coverage."),
+        typer.Option(metavar="WHICH", help="Its index, or best, median or worst by last coverage."),
     ],
     output: Output,
     config: MustMatch = None,
@@ -426,7 +432,7 @@ def _video(
     if trajectory not in get_args(Rank) and not trajectory.isdecimal():
         ranks = ", ".join(get_args(Rank))
         raise typer.BadParameter(f"--trajectory: expected an index or {ranks}, got {trajectory!r}")
-    settings = _matching(config)
+    settings = _load_if_given(config)
     from nsf_pipeline.stages import video
 
     which = int(trajectory) if trajectory.isdecimal() else trajectory
@@ -435,7 +441,9 @@ def _video(
 
 @_verb("predicted-video", "--place 0 --output prediction.mp4")
 def _predicted_video(
-    place: Annotated[int, typer.Option(min=0, metavar="N", help="In the test split, from 0.")],
+    place: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Place in the test split, from 0.")
+    ],
     output: Output,
     config: MustMatch = None,
     model: Model = Path(paths.MODEL),
@@ -443,7 +451,7 @@ def _predicted_video(
     threads: Threads = None,
 ) -> None:
     """Record a trajectory of the test split beside the model's prediction of it."""
-    settings = _matching(config)
+    settings = _load_if_given(config)
     _before_jax(threads)
     from nsf_pipeline.stages import prediction
 
@@ -455,12 +463,12 @@ def _table_page(
     tables: Annotated[list[Path], typer.Argument(metavar="MARKDOWN...", help="Files to show.")],
     output: Output,
     provenance: Annotated[
-        list[Path], typer.Option(help="JSON that says what made tables; repeatable.")
+        list[Path], typer.Option(help="JSON that says what made a table; one for each, in order.")
     ] = [],  # noqa: B006
     config: MustMatch = None,
 ) -> None:
-    """Show Markdown tables of the evaluation as HTML."""
-    settings = _matching(config)
+    """Write Markdown tables of the evaluation as an HTML page."""
+    settings = _load_if_given(config)
     if provenance and len(provenance) != len(tables):
         raise UserError(f"--provenance: expected one for each of {len(tables)} tables, in order")
     from nsf_pipeline.stages import pages
@@ -474,8 +482,8 @@ def _video_page(
     output: Output,
     config: MustMatch = None,
 ) -> None:
-    """Show videos on one HTML page that holds them."""
-    settings = _matching(config)
+    """Write one HTML page that contains videos."""
+    settings = _load_if_given(config)
     from nsf_pipeline.stages import pages
 
     pages.videos(settings, videos, output)
@@ -483,7 +491,7 @@ def _video_page(
 
 @_verb("settings-page", "--config my.yaml --output settings.html")
 def _settings_page(output: Output, config: Settings = CONFIG) -> None:
-    """Show all settings and their defaults as HTML."""
+    """Write all settings and their defaults as an HTML page."""
     settings = load_config(config)
     from nsf_pipeline.stages import pages
 
@@ -523,10 +531,10 @@ def _why(
         paths.RESULTS
     ),
     full: Annotated[
-        bool, typer.Option("--full", help="Hold files against their checksums too.")
+        bool, typer.Option("--full", help="Also compare files with their checksums.")
     ] = False,
 ) -> None:
-    """Say of files whether they are current, damaged, or stale, and because of what."""
+    """Say which files are current, damaged or stale, and why."""
     settings = load_config(config)
     from nsf_pipeline import why
 
@@ -540,7 +548,7 @@ def _schema() -> None:
     print(json_schema(), end="")
 
 
-def _matching(config: str | None) -> Config | None:
+def _load_if_given(config: str | None) -> Config | None:
     return None if config is None else load_config(config)
 
 
@@ -552,16 +560,16 @@ def _variants(given: list[str]) -> dict[str, Path]:
         if not (name.isidentifier() and equals and path):
             raise typer.BadParameter(f"--variant: expected NAME=PATH, got {text!r}")
         if name in found:
-            raise UserError("--variant: expected each name once; give every model its own")
+            raise UserError("--variant: expected each name once; give every model its own name")
         if name in UNTRAINED:
-            raise UserError(f"--variant {name}: that name is taken; give the model another")
+            raise UserError(f"--variant {name}: that name is taken; give the model another name")
         found[name] = Path(path)
     return found
 
 
 def _before_jax(threads: int | None) -> None:
-    # Read when JAX starts, so this comes before its import.
+    # JAX reads both variables when it starts, so they are set before it is imported.
     if threads is not None:
         os.environ["NPROC"] = str(threads)
-    # Others may use the GPU too; whoever wants all of its memory at once says so.
+    # By default JAX takes most of a GPU's memory at once, which other programs may need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -1,5 +1,5 @@
-"""The error whose message is for the user."""
+"""The error for mistakes that the user can correct."""
 
 
 class UserError(ValueError):
-    """Something that its user can mend: the message is one line and says how."""
+    """A mistake that the user can correct; the message is one line and says how."""

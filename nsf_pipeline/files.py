@@ -1,4 +1,4 @@
-"""Writing files so that whatever stands under a name is whole."""
+"""Writing files so that no file is ever left half written."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class FileError(UserError):
 
 
 def again(path: Path | str) -> str:
-    """How to mend a file that cannot be used, as the end of a message."""
+    """The end of an error message: how to make a file again that cannot be used."""
     return (
         f"if the workflow made it, snakemake --cores 1 --force {quote(str(path))} with your other "
         "options makes it again"
@@ -25,9 +25,9 @@ def again(path: Path | str) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, renamed to it if all goes well and removed if not.
+    """A temporary path to write to, which replaces `path` on success and is removed on an error.
 
-    What a killed process left beside `path` is removed too.
+    Temporary files of `path` that a killed process left are removed too.
 
     Raises:
         FileError: the disk is full or the folder cannot be written.
@@ -55,9 +55,9 @@ def write_figure(figure: Any, path: Path, *, dpi: int = 110, comment: str | None
 
     Args:
         figure: the figure.
-        path: where.
-        dpi: dots per inch of its size.
-        comment: kept in the file.
+        path: the file to write.
+        dpi: dots per inch.
+        comment: text to store in the file.
 
     Raises:
         FileError: it cannot be written.

@@ -1,7 +1,8 @@
 """Labels: one line of JSON at the start of a file that says what it is and what made it.
 
-It holds the size and the SHA-256 of what follows: one short read tells a truncated file, one long
-read an altered one, before any library parses it, which might never end.
+It holds the size and the SHA-256 of what follows. Reading the label finds a truncated file, reading
+the whole file an altered one. Both come before a library parses the content, because parsing
+damaged content might never end.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ Binary = BufferedIOBase | RawIOBase
 
 
 class LabelError(ValueError):
-    """A file is not what its label says; the message says how, in a few words."""
+    """A file has no label or does not match it; the message says so in a few words."""
 
 
 def seal(fields: Mapping[str, Any], content: Binary) -> dict[str, Any]:
-    """Fields of a label, with `size` and `sha256` of the content added.
+    """The fields of a label, with `size` and `sha256` of the content added.
 
     Args:
-        fields: what else the label says; `format`, first, is "nsf_pipeline " and a kind of file.
-        content: read from where it stands to its end.
+        fields: the other fields; `format` comes first: "nsf_pipeline " and the kind of file.
+        content: read from its current position to its end.
     """
     first = content.tell()
     sized = {**fields, "size": content.seek(0, os.SEEK_END) - first}
@@ -38,12 +39,12 @@ def seal(fields: Mapping[str, Any], content: Binary) -> dict[str, Any]:
 
 
 def line(fields: Mapping[str, Any], width: int = 0) -> bytes:
-    """A label as it stands in the file, filled up with blanks to a width in bytes."""
+    """A label as the first line of a file, padded with blanks to a width in bytes."""
     return json.dumps(fields).encode().ljust(width - 1) + b"\n"
 
 
 def read(file: Binary) -> dict[str, Any] | None:
-    """The label of an open file, which then stands at its content; None for HDF5 without one.
+    """Read the label of an open file, up to where its content starts; None for HDF5 without one.
 
     Raises:
         LabelError: there is no label, it is damaged, or the content has another size.
@@ -64,22 +65,22 @@ def read(file: Binary) -> dict[str, Any] | None:
 
 
 def check(fields: Mapping[str, Any], content: Binary) -> None:
-    """Hold a label against the content, read to its end.
+    """Compare a label with the content, which is read to its end.
 
     Raises:
-        LabelError: one of them was changed.
+        LabelError: they do not match.
     """
     if _digest(fields, content) != fields.get("sha256"):
         raise LabelError("truncated or damaged: its content does not match its checksum")
 
 
 def embed(fields: Mapping[str, Any]) -> str:
-    """Fields as a comment for a format that has room for one: a picture's, a video's."""
+    """Fields as a comment, for formats that can hold one, such as pictures and videos."""
     return MARK.decode() + json.dumps(fields)
 
 
 def find(content: bytes) -> dict[str, Any]:
-    """The fields of a comment made by `embed`, wherever it stands in a file's content.
+    """The fields of a comment made by `embed`, anywhere in a file's content.
 
     Raises:
         LabelError: there is none.
@@ -95,7 +96,7 @@ def find(content: bytes) -> dict[str, Any]:
 
 
 def _digest(fields: Mapping[str, Any], content: Binary) -> str:
-    """Of everything in the file but the digest itself."""
+    """The SHA-256 of everything in the file except the digest itself."""
     rest = {name: value for name, value in fields.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     buffer = memoryview(bytearray(1 << 18))

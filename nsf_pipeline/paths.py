@@ -1,4 +1,4 @@
-"""Where the files of a run lie, seen from its folder. Rules and verbs take them from here."""
+"""Paths of a run's files, relative to the run's folder, for the rules and the command line."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ ENSEMBLES = "results/ensembles/{shard}.h5"
 MODEL = "results/model.eqx"
 METRICS = "results/training/metrics.csv"
 CURVES = "results/training/curves.png"
-CHECKPOINTS = "checkpoints"  # beside the metrics
+CHECKPOINTS = "checkpoints"  # in the folder of the metrics
 EVALUATION = "results/evaluation"
 ABLATIONS = "results/ablations"
-COMPARISON = "results/comparison"  # by hand
+COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
 PAGE = "results/report/{page}.html"
@@ -36,18 +36,18 @@ SCORES = {
     "figure": "block_positions.png",
     "provenance": "provenance.json",
 }
-"""What an evaluation leaves in its folder, by what it is."""
+"""Files that an evaluation writes to its folder, by what they hold."""
 SPEED = {
     "table": "speed.csv",
     "text": "speed.md",
     "figure": "accuracy_against_cost.png",
     "provenance": "speed.json",
 }
-"""What a measurement of speed leaves in its folder, by what it is."""
+"""Files that a measurement of speed writes to its folder, by what they hold."""
 
 
 def of_variant(path: str, variant: str) -> str:
-    """Where a variant of the model has what the default model has at a path."""
+    """The path for a variant that corresponds to a path of the default model."""
     return path.replace(RESULTS, f"{RESULTS}/variants/{variant}", 1) if variant else path
 
 
@@ -70,16 +70,16 @@ RECORDED = (
     UPLOAD,
     PAGE,
 )
-"""Files that say what made them, the reports beside a provenance file included; sources first."""
+"""Files with a record of what made them, sources first; provenance files cover their reports."""
 
 
 def below(folder: Path, path: str) -> Path:
-    """What lies at a path, where a folder takes the place of `RESULTS`."""
+    """A path, with a folder in place of `RESULTS`."""
     return folder / Path(path).relative_to(RESULTS)
 
 
 def shard_name(number: int) -> str:
-    """Five digits."""
+    """The number of a shard in five digits."""
     return f"{number:05d}"
 
 

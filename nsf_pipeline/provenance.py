@@ -1,9 +1,9 @@
 """What made a file: the settings and the code behind it.
 
-Every file carries a record of the settings that shaped it and of a digest of each module that ran,
-its sources' included. Held against today's settings and modules, the record alone tells whether
-the file is current; no list of stages or jobs is needed. Settings count by value and code by its
-syntax tree: a new time, a comment or a docstring changes nothing.
+Every file carries a record: the settings that shaped the file and its sources, and a digest of each
+module that ran. Comparing the record with today's settings and modules shows whether the file is
+current; no list of stages or jobs is needed. Settings are compared by value and code by its syntax
+tree, so a new file time, a comment or a docstring changes nothing.
 """
 
 import ast
@@ -22,8 +22,8 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again
 
 PACKAGE = Path(__file__).parent
-# Settings count by value; these modules check them, hash, log, keep and word errors, and shape no
-# result: a model's curves are not worth training it again for.
+# These modules shape no result: they check settings (which are compared by value), hash, log, keep
+# checkpoints or show progress. Changed curves are no reason to train a model again.
 NOT_HASHED = frozenset(
     f"nsf_pipeline.{name}"
     for name in (
@@ -43,8 +43,8 @@ NOT_HASHED = frozenset(
 CONFIG = "nsf_pipeline.config."
 """Start of the names of modules inside `config`; none of them is hashed either."""
 SHAPE_NOTHING = ("runtime", "wandb")
-"""Settings that any stage may read, for they change no result."""
-NAMED = 3
+"""Settings that any stage may read, because they change no result."""
+MAX_NAMED = 3
 """Changes that a message names, at most."""
 
 
@@ -52,8 +52,8 @@ class Stage(NamedTuple):
     """One kind of job.
 
     Attributes:
-        name: of the stage.
-        module: of this package, in which its code starts.
+        name: its name.
+        module: the module of this package where its code starts.
         reads: the sections, or single settings, of the config that shape its files.
     """
 
@@ -62,11 +62,11 @@ class Stage(NamedTuple):
     reads: tuple[str, ...]
 
     def settings(self, config: Config) -> dict[str, Any]:
-        """What it reads of some settings, by name, as plain JSON values."""
+        """The settings that it reads, by name, as plain JSON values."""
         return config.model_dump(mode="json", include=set(self.reads))
 
     def view(self, config: Config) -> Config:
-        """Settings without what the stage does not declare: reading that is an error."""
+        """Only the settings that the stage declares; reading any other is an error."""
         return config.only(*self.reads, *SHAPE_NOTHING)
 
     def modules(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class Stage(NamedTuple):
         return modules_from(self.module)
 
     def digest(self, config: Config, **more: Any) -> str:
-        """Hash of its settings and its own code, and of what else shapes a file."""
+        """Hash of its settings, its own code, and whatever `more` gives."""
         return _digest([self.name, self.settings(config), self.modules(), more])
 
 
@@ -84,10 +84,10 @@ class Record:
 
     Attributes:
         stage: name of the stage.
-        settings: those that shaped it, its sources' too, by name, as plain JSON values.
-        modules: digest by module, its sources' too.
-        fingerprint: sixteen digits that change with either.
-        variant: of the model, whose settings these are; empty for the default one.
+        settings: those that shaped it and its sources, by name, as plain JSON values.
+        modules: digest of each module that made it and its sources, by name.
+        fingerprint: sixteen hexadecimal digits that change with settings or modules.
+        variant: the model's variant that the settings are for; empty for the default model.
     """
 
     stage: str
@@ -100,13 +100,13 @@ class Record:
     def new(
         cls, stage: Stage, config: Config | None, *sources: "Record", variant: str = ""
     ) -> "Record":
-        """Of a file that a stage is about to make.
+        """The record of a file that a stage is about to make.
 
         Args:
             stage: the stage.
-            config: today's settings, a variant's with its changes; without, its sources' count.
+            config: today's settings, with a variant's changes; None to take those of the sources.
             sources: records of the files that it is made from.
-            variant: of the model.
+            variant: name of the model's variant.
         """
         settings: dict[str, Any] = {}
         modules: dict[str, str] = {}
@@ -120,10 +120,10 @@ class Record:
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Record":
-        """From a file's attributes, its header or its comment, mappings being JSON or plain.
+        """Read a record from a file's attributes, header or comment; mappings may be JSON text.
 
         Raises:
-            LabelError: they are neither.
+            LabelError: the record cannot be read.
         """
         settings = fields.get("settings", fields.get("config", {}))
         try:
@@ -135,10 +135,10 @@ class Record:
                 variant=str(fields.get("variant", "")),
             )
         except (TypeError, ValueError):
-            raise label.LabelError("what it says of its making cannot be read") from None
+            raise label.LabelError("the record of what made it cannot be read") from None
 
     def fields(self) -> dict[str, Any]:
-        """As files hold it: `stage`, `fingerprint`, `config`, `modules` and `versions`."""
+        """The record as files hold it: `stage`, `fingerprint`, `config`, `modules`, `versions`."""
         found = {
             "stage": self.stage,
             "fingerprint": self.fingerprint,
@@ -149,10 +149,10 @@ class Record:
         return found | ({"variant": self.variant} if self.variant else {})
 
     def changes(self, config: Config) -> list[str]:
-        """What today's settings and code have otherwise, in words; nothing if it is current.
+        """What differs in today's settings and code, in words; empty if the file is current.
 
         Args:
-            config: today's settings, a variant's with its changes; of a view, what it holds counts.
+            config: today's settings, with a variant's changes; what a view lacks is not compared.
         """
         shared = config.held & self.settings.keys()
         before = dict(_leaves({name: self.settings[name] for name in shared}))
@@ -175,33 +175,33 @@ class Record:
 
 
 def require_current(path: Path | str, made: Record, config: Config | None) -> Record:
-    """The record of a file that is about to be read, if today's settings and code would make it.
+    """Check that today's settings and code would make a file; return its record.
 
     Args:
-        path: the file's.
+        path: the file, which is about to be read.
         made: its record.
-        config: today's settings; without, any file will do.
+        config: today's settings; None accepts any file.
 
     Raises:
-        FileError: they would not; it says what changed, and what makes the file again.
+        FileError: the file is stale; the message says what changed and how to make it again.
     """
     changes = made.changes(config) if config else []
     if changes:
-        more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
-        raise FileError(f"{path}: {'; '.join(changes[:NAMED])}{more}; {again(path)}")
+        more = f"; and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
+        raise FileError(f"{path}: {'; '.join(changes[:MAX_NAMED])}{more}; {again(path)}")
     return made
 
 
 def require_reports(provenance: Path, reports: Iterable[Path], config: Config | None) -> Record:
-    """The record of reports that are about to be read, if they are whole and current.
+    """Check that reports are whole and current; return their record.
 
     Args:
         provenance: JSON beside them that says what made them, with the checksum of each.
-        reports: those to read.
-        config: today's settings; without, any will do.
+        reports: those that are about to be read.
+        config: today's settings; None accepts any.
 
     Raises:
-        FileError: a file cannot be read, was altered, or is not of the settings.
+        FileError: a file cannot be read, was altered, or is stale.
     """
     try:
         fields = json.loads(provenance.read_bytes())
@@ -230,7 +230,7 @@ def fingerprint_of(settings: Mapping[str, Any], modules: Mapping[str, str]) -> s
 
 @cache
 def modules_from(module: str) -> dict[str, str]:
-    """Digest of a module and of every other that it imports from this package, near or far."""
+    """Digests of a module and of all modules of this package that it imports, directly or not."""
     found: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -247,7 +247,7 @@ def modules_from(module: str) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the packages that can change the numbers."""
     names = (
         *("nsf_pipeline", "gym-pusht", "gymnasium", "h5py", "numpy", "pymunk"),
         *("jax", "equinox", "diffrax", "scoringrules"),
@@ -267,7 +267,7 @@ def _digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A mapping, which HDF5's attributes hold as JSON."""
+    """A mapping; HDF5 attributes hold it as JSON text."""
     return dict(json.loads(value) if isinstance(value, str) else value)
 
 
@@ -304,7 +304,7 @@ def _module_digest(name: str) -> str | None:
 
 @cache
 def _imports(name: str) -> frozenset[str]:
-    """Names that a module of this package imports from it, some of them of no module."""
+    """Names that a module imports from this package; not all of them are modules."""
     found: set[str] = set()
     for node in ast.walk(_tree(name) or ast.Module([], [])):
         if isinstance(node, ast.Import):
@@ -315,7 +315,7 @@ def _imports(name: str) -> frozenset[str]:
 
 
 def _syntax(node: ast.AST) -> Iterator[str]:
-    """What a tree says, without positions, docstrings and what Python's versions leave empty."""
+    """A tree as text, without positions, docstrings and empty fields (new Pythons add more)."""
     yield type(node).__name__
     for name, value in ast.iter_fields(node):
         for each in value if isinstance(value, list) else [value]:
@@ -329,7 +329,7 @@ def _syntax(node: ast.AST) -> Iterator[str]:
 
 
 def _is_docstring(node: ast.AST) -> bool:
-    """Text that stands alone does nothing: of a module, a class, a function or an attribute."""
+    """Whether a node is a string on its own: a docstring, also one below an attribute."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -1,10 +1,10 @@
 """Stamps: small files by which Snakemake sees that a stage's settings or code changed.
 
-A stamp holds the settings that shape a stage's files, and the hash of these and of the stage's code
-is its name. Rules take it as an input, and their commands as settings: a change gives another name,
-so another set of inputs, and a file newer than all that was made before, which counts where
-Snakemake has lost its records. A stamp that is there is left alone. One of other settings or code
-goes when a run starts to overwrite what it stands for.
+A stamp holds the settings that shape a stage's files; its name is the hash of these and of the
+stage's code. A rule has a stamp as an input, and its command reads the settings from it. After a
+change the stamp has another name, so that the job has other inputs and runs again. If Snakemake has
+lost its records, it compares times instead: the new stamp is newer than the files made before. An
+existing stamp is not written again. Stamps of other settings or code are removed when a run starts.
 """
 
 import json
@@ -25,13 +25,13 @@ class Stamps:
         self._used: dict[tuple[Any, ...], Path] = {}
 
     def of(self, stage: Stage, *, part: str = "", variant: str = "", **more: Any) -> str:
-        """The path of a stage's stamp, which is written if it is not there as it should be.
+        """The path of a stage's stamp, which is written if it is missing or damaged.
 
         Args:
             stage: the stage.
-            part: of the stage's files, for those that differ from the others.
-            variant: of the model, whose settings the stamp holds.
-            more: what else shapes a job's files.
+            part: names those of the stage's files that need a separate stamp.
+            variant: the model's variant whose settings the stamp holds.
+            more: whatever else shapes the files.
         """
         key = (stage.name, part or variant, *more.items())
         if key not in self._used:
@@ -39,7 +39,7 @@ class Stamps:
             name = f"{stage.digest(config, **more)}{STAMP}"
             path = self._used[key] = self._folder(stage, part or variant) / name
             text = json.dumps(stage.settings(config), indent=2) + "\n"
-            # Where nothing can be read or written, Snakemake says what is missing.
+            # If the stamp cannot be written, Snakemake reports it as a missing input.
             with suppress(FileError, OSError, ValueError):
                 if not path.exists() or path.read_text(encoding="utf-8") != text:
                     with replacing(path) as beside:
@@ -47,11 +47,11 @@ class Stamps:
         return str(self._used[key])
 
     def has(self, stage: Stage, part: str) -> bool:
-        """Whether a part of a stage's files has, or had, a stamp of its own."""
+        """Whether a part of a stage's files has, or once had, a separate stamp."""
         return self._folder(stage, part).is_dir()
 
     def drop_others(self) -> None:
-        """Remove what other settings or code left beside the stamps in use."""
+        """Remove the stamps of other settings or code that lie beside those in use."""
         for path in self._used.values():
             for other in path.parent.glob(f"*{STAMP}"):
                 if other != path:

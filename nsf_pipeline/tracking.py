@@ -1,7 +1,7 @@
-"""Weights & Biases, as a guest: nothing that it does can stop, slow or change a run.
+"""Logging to Weights & Biases, which can never stop, slow or change a run.
 
-It lives in a process of its own, which is sent a line of JSON for all that is to be logged: through
-a pipe that is never waited for, so that a guest that hangs misses what comes.
+The library wandb runs in a separate process, the logger. It is sent a line of JSON for everything
+that is to be logged, through a pipe that is never waited for: a logger that hangs misses lines.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"
 """File that holds the id of a run, beside its checkpoints."""
 PATIENCE = 60.0
-"""s that the guest gets to finish, when all has been logged."""
+"""s that the logger gets to finish, once everything has been sent."""
 PIPE_BYTES = 1 << 20
 
 
 def mode_of(config: WandbConfig) -> tuple[Mode, str]:
-    """The mode: `WANDB_MODE`, where it names one, else the setting; and what else it names."""
+    """The mode, from `WANDB_MODE` or else the setting; and `WANDB_MODE` if it is no known mode."""
     wanted = os.environ.get("WANDB_MODE", "")
     known: tuple[Mode, ...] = get_args(Mode)
     for mode in known:
@@ -41,11 +41,11 @@ def mode_of(config: WandbConfig) -> tuple[Mode, str]:
 
 
 class WandbRun:
-    """A run that is logged where it can be; after its first failure it stays silent.
+    """A run that is logged to Weights & Biases; its first failure switches the logging off.
 
-    `WANDB_MODE` and `WANDB_PROJECT`, where set, win over the configuration. Online without a key
-    becomes offline: a login is never asked for. Entered again after an interruption, or by the
-    evaluation, it goes on under the same id.
+    The environment variables `WANDB_MODE` and `WANDB_PROJECT` override the settings. Online
+    without a key becomes offline; nothing asks for a login. After an interruption, and in the
+    evaluation, the run continues under the same id.
 
     Attributes:
         mode: offline, online or disabled.
@@ -55,15 +55,15 @@ class WandbRun:
     def __init__(
         self, config: WandbConfig, folder: Path, checkpoints: Path, settings: Mapping[str, Any]
     ):
-        """Start the guest.
+        """Start the logger.
 
         Args:
-            config: whether and where to.
-            folder: it writes to `folder/wandb`.
+            config: mode and project.
+            folder: wandb writes to `folder/wandb`.
             checkpoints: folder that keeps the run's id.
             settings: the run's configuration.
         """
-        self._guest: subprocess.Popen[bytes] | None = None
+        self._logger: subprocess.Popen[bytes] | None = None
         self._lines: threading.Thread | None = None
         self.id = ""
         self.mode, unknown = mode_of(config)
@@ -88,17 +88,17 @@ class WandbRun:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the guest go: if there was an error, it finishes by itself and is not waited for."""
-        if self._guest and kind:
+        """After an error, tell the logger, which finishes by itself and is not waited for."""
+        if self._logger and kind:
             self._send({"failed": True})
             self._close()
 
     def log(self, row: Mapping[str, int | float]) -> None:
-        """Log one row of metrics; it has its `step`."""
+        """Log one row of metrics, `step` among them."""
         self._send({"row": dict(row)})
 
     def log_history(self, table: Path) -> None:
-        """Log all rows of a CSV that has a `step`, if it is there: what was logged before."""
+        """Log all rows of a CSV with a column `step`, if it exists: those of interrupted runs."""
         self._send({"history": str(table.absolute())})
 
     def log_table(self, name: str, table: Path) -> None:
@@ -110,17 +110,17 @@ class WandbRun:
         self._send({"video": name, "path": str(video.absolute())})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Close the run, and say how to upload it where that is still to be done."""
-        if self._guest is None:
+        """Close the run; if it is offline, say how to upload it."""
+        if self._logger is None:
             return
         self._send({"summary": dict(summary)})
-        guest, lines = self._guest, self._lines
+        logger, lines = self._logger, self._lines
         self._close()
         try:
-            guest.wait(PATIENCE)
+            logger.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            guest.kill()
-            guest.wait()
+            logger.kill()
+            logger.wait()
             _say(f"switched off: not finished after {PATIENCE:.0f} s")
         if lines:
             lines.join(1.0)
@@ -128,31 +128,33 @@ class WandbRun:
     def _start(self, project: str, folder: Path, settings: Mapping[str, Any]) -> None:
         about = {"project": project, "mode": self.mode, "dir": str(folder), "id": self.id}
         about["config"] = json.dumps(settings)
-        self._guest = subprocess.Popen(
+        self._logger = subprocess.Popen(
             [sys.executable, "-m", "nsf_pipeline.tracking", json.dumps(about), str(os.getpid())],
             stdin=subprocess.PIPE,
-            # Not ours: who reads our output would have to wait for its end, too.
+            # Not inherited: whatever reads our output would wait for the logger's end, too.
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        assert self._guest.stdin
-        os.set_blocking(self._guest.stdin.fileno(), False)
+        assert self._logger.stdin
+        os.set_blocking(self._logger.stdin.fileno(), False)
         with contextlib.suppress(OSError, AttributeError):
-            fcntl.fcntl(self._guest.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._lines = threading.Thread(target=_repeat, args=(self._guest.stdout,), daemon=True)
+            fcntl.fcntl(self._logger.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._lines = threading.Thread(
+            target=_print_lines, args=(self._logger.stdout,), daemon=True
+        )
         self._lines.start()
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        # Lines this short go whole or not at all; the pipe is full if the guest hangs.
-        if self._guest and self._guest.stdin:
+        # Lines this short are written whole or not at all; the pipe fills up if the logger hangs.
+        if self._logger and self._logger.stdin:
             with contextlib.suppress(OSError):
-                os.write(self._guest.stdin.fileno(), json.dumps(message).encode() + b"\n")
+                os.write(self._logger.stdin.fileno(), json.dumps(message).encode() + b"\n")
 
     def _close(self) -> None:
-        if self._guest and self._guest.stdin:
-            self._guest.stdin.close()
-        self._guest = None
+        if self._logger and self._logger.stdin:
+            self._logger.stdin.close()
+        self._logger = None
 
 
 def _run_id(folder: Path) -> str:
@@ -164,7 +166,7 @@ def _run_id(folder: Path) -> str:
     return found
 
 
-def _repeat(lines: Any) -> None:
+def _print_lines(lines: Any) -> None:
     for line in lines:
         _say(line.decode("utf-8", "replace").rstrip())
 
@@ -174,13 +176,13 @@ def _say(line: str) -> None:
         print(f"wandb: {line}", flush=True)
 
 
-def _guest(about: dict[str, Any], parent: int) -> None:
-    """What the process does: log what it is sent until there is no more."""
+def _run_logger(about: dict[str, Any], parent: int) -> None:
+    """The logger's process: log the lines that come until there are no more."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # its parent ends it
-    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+        signal.signal(number, signal.SIG_IGN)  # the parent process ends it
+    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # it prints much, and perhaps too much
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # wandb's own prints are dropped
     try:
         for answer in _serve(about):
             print(answer, file=answers, flush=True)
@@ -190,10 +192,11 @@ def _guest(about: dict[str, Any], parent: int) -> None:
         reason = reason.replace(key, "[key]") if key else reason
         with contextlib.suppress(OSError):
             print(f"switched off: {type(error).__name__}: {reason}", file=answers, flush=True)
-        os._exit(0)  # and let it tidy up nothing: that might hang
+        os._exit(0)  # without wandb's cleanup, which might hang
 
 
-def _outlive(parent: int) -> None:
+def _exit_after(parent: int) -> None:
+    """Exit some time after the parent process, even if wandb hangs."""
     while os.getppid() == parent:
         time.sleep(0.5)
     time.sleep(PATIENCE)
@@ -201,7 +204,7 @@ def _outlive(parent: int) -> None:
 
 
 def _serve(about: dict[str, Any]) -> Any:
-    mode = os.environ["WANDB_MODE"] = about["mode"]  # it would stumble over an unknown one
+    mode = os.environ["WANDB_MODE"] = about["mode"]  # wandb fails on an unknown one
     import wandb
 
     if mode == "online" and not wandb.api.api_key:
@@ -236,7 +239,7 @@ def _serve(about: dict[str, Any]) -> Any:
             run.summary.update(message["summary"])
         elif "failed" in message:
             exit_code = 1
-    folder = os.path.dirname(run.dir)  # the run's own folder, as the sync command wants it
+    folder = os.path.dirname(run.dir)  # the run's own folder, which the sync command takes
     run.finish(exit_code=exit_code)
     if mode == "offline":
         yield f"offline; upload with: wandb sync {os.path.relpath(folder)}"
@@ -254,4 +257,4 @@ def _number(text: str) -> float | str | None:
 
 
 if __name__ == "__main__":
-    _guest(json.loads(sys.argv[1]), int(sys.argv[2]))
+    _run_logger(json.loads(sys.argv[1]), int(sys.argv[2]))

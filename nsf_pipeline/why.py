@@ -1,7 +1,7 @@
 """Which files are current, damaged or stale, and because of which setting or module.
 
-Files say what made them, so this reads them and nothing else: neither the workflow nor its records.
-What is missing, `snakemake -n` says.
+Files hold a record of what made them, so this reads only the files, neither the workflow nor
+Snakemake's records. `snakemake -n` lists missing files.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from nsf_pipeline.provenance import Record
 
 
 def made_in(results: Path) -> list[Path]:
-    """The files in a folder that say what made them, sources first.
+    """The files in a folder that have a record of what made them, sources first.
 
     Raises:
         FileError: there is none.
@@ -30,18 +30,20 @@ def made_in(results: Path) -> list[Path]:
         pattern = re.sub(r"\{\w+\}", "*", str(paths.below(Path(), template)))
         found += sorted(results.glob(pattern))
     if not found:
-        raise FileError(f"{results}: nothing here says what made it; expected a run's results")
+        raise FileError(
+            f"{results}: no file with a record of what made it; expected a run's results"
+        )
     return list(dict.fromkeys(found))
 
 
 def describe(config: Config, files: Sequence[Path], *, whole: bool = False) -> Iterator[str]:
-    """A line for each file that is not current, shards of one reason sharing theirs; then a count.
+    """A line for each file that is not current, or for several with the same reason; then a count.
 
     Args:
         config: today's settings.
-        files: what to judge.
-        whole: hold files against their checksums from end to end; otherwise labels alone are read,
-            which tell a truncated file but not an altered one.
+        files: those to check.
+        whole: compare the content with its checksum; otherwise only labels are read, which show
+            that a file was truncated but not that it was altered.
 
     Raises:
         FileError: there is no such file.
@@ -85,7 +87,7 @@ def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelErr
     Args:
         config: today's settings.
         path: the file.
-        fields: what it says of its making, or what is wrong with it.
+        fields: its record, as `fields_of` gives it, or what is wrong with the file.
     """
     try:
         if isinstance(fields, label.LabelError):
@@ -96,15 +98,15 @@ def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelErr
     if made.variant and made.variant not in config.variant_names:
         return [f"variants.{made.variant} is left out"]
     own = config.variant(made.variant) if made.variant else config
-    return made.changes(own) or list(_misplaced(config, path, made, fields))
+    return made.changes(own) or list(_unlike_its_path(config, path, made, fields))
 
 
 def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """What a file says of its making: its label and attributes, its comment, or its JSON.
+    """The record in a file: its label and attributes, its comment, or its JSON.
 
     Args:
         path: an HDF5 file, a model, JSON, a page, a picture or a video.
-        whole: hold the content against the checksum too.
+        whole: also compare the content with its checksum.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -136,9 +138,9 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:
-    """Hold the files that a provenance file names against their checksums."""
+    """Check that the files in a provenance file exist and, if `whole`, match their checksums."""
     if not isinstance(digests, Mapping):
-        raise label.LabelError("what it says of its files cannot be read")
+        raise label.LabelError("its list of files cannot be read")
     for name, digest in digests.items():
         path = folder / name
         if not path.exists():
@@ -148,13 +150,13 @@ def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> No
 
 
 SHARDED = ("policies", "rollouts", "ensembles")
-"""Stages whose files have the folder of their name, and numbers."""
+"""Stages with numbered files, in a folder that is named after the stage."""
 
 
-def _misplaced(
+def _unlike_its_path(
     config: Config, path: Path, made: Record, fields: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Whether a file holds what its place promises."""
+    """How a file differs from what its path says that it holds."""
     stage, folder = made.stage, path.parent.name
     if made.variant and made.variant not in path.parts:
         yield f"it is of the variant {made.variant}"

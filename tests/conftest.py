@@ -1,4 +1,4 @@
-"""Runs of the workflow, each made once for all tests that read what it makes."""
+"""Runs of the workflow, each made once and shared by all tests that read its files."""
 
 import fcntl
 import os
@@ -33,7 +33,7 @@ class SmokeRun:
 
 
 def run_snakemake(folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2")):
-    """`snakemake` in a folder, with nothing of this environment that would change what it does."""
+    """`snakemake` in a folder, without the variables of this environment that would change it."""
     command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
     return run(*command, *cores, *arguments)
 
@@ -72,10 +72,10 @@ def merged(settings, changes):
 
 
 def pytest_configure(config):
-    """A folder for what JAX compiles in the tests' processes, kept until `--cache-clear`.
+    """Set JAX's compilation cache for the tests' processes, kept until `--cache-clear`.
 
-    Workers share it. JAX writes files in their place, but compresses them: one that is read before
-    it is whole does not decompress, and JAX compiles itself, with a warning.
+    Workers share it. JAX cannot decompress a file that another worker has not finished writing; it
+    warns and compiles by itself.
     """
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -83,7 +83,7 @@ def pytest_configure(config):
 
 @contextmanager
 def shared(tmp_path_factory, name):
-    """A folder of all workers, and whether this one is the first to come: others wait for it."""
+    """A folder shared by all workers, and whether this is the first; the others wait for it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with folder.with_suffix(".lock").open("w") as lock:
@@ -93,7 +93,7 @@ def shared(tmp_path_factory, name):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A finished run of the whole chain; not to be changed."""
+    """A finished run of the whole chain; tests must not change it."""
     with shared(tmp_path_factory, "smoke") as (folder, is_first):
         settings, printed = folder / "settings.yaml", folder / "printed"
         if is_first:
@@ -120,7 +120,7 @@ def flip(path):
 
 
 def contents(folder):
-    """Bytes of all files that a run made; logs, times and stamps aside."""
+    """Bytes of all files that a run made, except logs, times and stamps."""
     aside = {"logs", "benchmarks", "stamps"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -131,7 +131,7 @@ def contents(folder):
 
 @pytest.fixture(scope="session")
 def eight(tmp_path_factory):
-    """A folder with an undisturbed run of eight shards; not to be changed."""
+    """A folder with an undisturbed run of eight shards; tests must not change it."""
     with shared(tmp_path_factory, "eight") as (folder, is_first):
         if is_first:
             folder.mkdir()
@@ -141,8 +141,8 @@ def eight(tmp_path_factory):
 
 
 def simulated(folder, policies, config):
-    """The folder, with a rollout shard of some policies and the data set of it."""
-    # Here, for what is imported before the tests' type checks are in place goes unchecked.
+    """Write a rollout shard of some policies and its data set to a folder; returns the folder."""
+    # Not at the top: modules imported before the tests' type checks are set up go unchecked.
     from nsf_pipeline.data import store
     from nsf_pipeline.data.merge import merge
     from nsf_pipeline.data.rollouts import simulate

@@ -1,4 +1,4 @@
-"""The ablations: one variant, as cheap as can be, trained, compared and timed by the workflow."""
+"""The ablations: one cheap variant, which the workflow trains, compares and times."""
 
 import shutil
 from typing import Any

@@ -1,4 +1,4 @@
-"""The verbs: what they refuse and how, and that by hand they do what the workflow does."""
+"""The verbs: what they refuse and how, and that they write the same files as the workflow."""
 
 import io
 import json
@@ -137,7 +137,7 @@ FILES = {
     ),
     "an ensemble shard too many": (
         ["ensembles", "--dataset", "dataset.h5", "--output", "out", "--shard", "3"],
-        "--shard 3: expected one below 3, for that many hold the states of all",
+        "--shard 3: expected one below 3, the number of shards for the states of all",
     ),
     "video of a trajectory elsewhere": (
         ["video", "--source", "shard.h5", "--trajectory", "60", "--output", "out.mp4"],
@@ -245,19 +245,19 @@ FILES = {
     ),
     "video over its source": (
         [*VIDEO, "--output", "shard.h5"],
-        "--output shard.h5: that file is read; name another",
+        "--output shard.h5: that file is an input; name another",
     ),
     "picture over its data set": (
         ["picture", "--dataset", "dataset.h5", "--output", "./dataset.h5"],
-        "--output dataset.h5: that file is read; name another",
+        "--output dataset.h5: that file is an input; name another",
     ),
     "data set over a shard": (
         ["dataset", "--rollouts", "policies", "--output", "policies/00000.h5"],
-        "--output policies/00000.h5: that file is read; name another",
+        "--output policies/00000.h5: that file is an input; name another",
     ),
     "page over a table": (
         ["table-page", "horizons.md", "--output", "horizons.md"],
-        "--output horizons.md: that file is read; name another",
+        "--output horizons.md: that file is an input; name another",
     ),
     "page in a folder's place": (
         ["settings-page", "--output", "policies"],
@@ -343,7 +343,7 @@ def folder(smoke, tmp_path, monkeypatch):
 
 
 def refingerprint(source, target):
-    """A copy that says that other settings made it, without the label that would tell."""
+    """A copy whose record names other settings, without the label, which would not match."""
     with h5py.File(source, locking=False) as file, h5py.File(target, "w") as copy:
         for name in file:
             file.copy(name, copy)
@@ -351,7 +351,7 @@ def refingerprint(source, target):
 
 
 def retrained(source, target):
-    """A copy that says that it was trained by other settings, and is sound otherwise."""
+    """A sound copy whose record says that it was trained with other settings."""
     with source.open("rb") as file:
         fields = label.read(file)
         assert fields
@@ -469,8 +469,8 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
 
 
 def interrupted(printed, *arguments, cwd):
-    """A verb that gets Ctrl-C, its processes too, once it is well under way."""
-    # What is started in the background ignores it, and its children would, too.
+    """Run a verb, and send Ctrl-C to it and its processes once it is well under way."""
+    # A process started in the background ignores Ctrl-C, and its children would, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "nsf_pipeline", *map(str, arguments)],
@@ -528,7 +528,7 @@ def test_by_hand_verbs_write_the_workflows_bytes(smoke, tmp_path, capsys):
 
 
 def test_evaluate_by_hand_scores_as_the_workflow(smoke, tmp_path):
-    """One horizon of the four, in one shard: its states, members and draws are those of all."""
+    """With one of the four horizons, in one shard, the states, members and draws are the same."""
     settings = yaml.safe_load(smoke.settings.read_text())
     settings = merged(settings, {"ensembles": {"horizons": [0.1], "shard_size": 64}})
     config, dataset = ["--config", json.dumps(settings)], smoke.results / "dataset.h5"

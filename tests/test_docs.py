@@ -1,4 +1,4 @@
-"""The docs say what is there."""
+"""The docs agree with the code."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ def test_array_tables_are_those_of_the_schemas():
     }.items(),
 )
 def test_formats_lists_every_column(file, columns):
-    """But metrics', which `horizons.md` explains."""
+    """Except the columns of metrics, which `horizons.md` explains."""
     start = FORMATS.index(f"## `results/{file}.csv`")
     section = FORMATS[start : FORMATS.index("\n## ", start + 1)]
     for column in columns:
@@ -98,7 +98,7 @@ def test_architecture_describes_every_room():
 
 
 def messages():
-    """Every text in the code, each … standing for what is put in."""
+    """Every text in the code; formatted texts come in pieces, which … separates in the docs."""
     for path in (ROOT / "nsf_pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

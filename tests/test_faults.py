@@ -16,7 +16,7 @@ KILLS = 6
 
 
 def started(folder):
-    """A run of eight shards in a process group of its own; what it says goes to `said`."""
+    """A run of eight shards in a separate process group; its output goes to the file `said`."""
     settings = folder / "eight.yaml"
     settings.write_text(yaml.safe_dump(EIGHT))
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", folder]
@@ -38,7 +38,7 @@ def wait_for_a_job(folder, process):
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(eight, tmp_path):
-    """SIGKILL to all its processes: nothing of it can tidy up, and Snakemake's lock stays."""
+    """SIGKILL to all its processes: none of them can clean up, and Snakemake's lock stays."""
     moments = random.Random()  # others each time; a failure prints which
     kills, told = 0, []
     while kills < KILLS:
@@ -66,7 +66,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(eight, tmp_path):
 
 
 def unlocked(folder):
-    """What a user does where Snakemake asks for it."""
+    """Unlock the folder, as a user does when Snakemake asks for it."""
     done = run_eight(folder, "--unlock")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(eight, small_disk):
 
 
 def test_a_file_that_may_not_grow_is_one_line_and_loses_nothing(eight, tmp_path):
-    """As a full disk, where none can be mounted."""
+    """Like a full disk, for machines that cannot mount one."""
     output = tmp_path / "00000.h5"
     output.write_bytes(b"what stood there before")
     policies = eight / "results/policies/00000.h5"

@@ -1,4 +1,4 @@
-"""Trained on a law that is known, a flow comes to it; and the yardsticks are right themselves."""
+"""A flow trained on a known law learns it; and the measures of that are right themselves."""
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ def worst_divergence(flow, law):
     return max(value for value, _ in found.values())
 
 
-def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_one_step_is_ten():
+def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_in_one_step_as_in_ten():
     law = OrnsteinUhlenbeck()
     flow = train(law, Settings("affine", 1, target=0.01, steps=1000, hidden_size=16))
     assert worst_divergence(flow, law) < 0.01
@@ -40,14 +40,14 @@ def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_one_step_is_ten():
 
 
 @pytest.mark.parametrize(("coupling", "learnt"), [("spline", True), ("affine", False)])
-def test_geometric_brownian_motion_takes_a_spline(coupling, learnt):
+def test_geometric_brownian_motion_needs_a_spline(coupling, learnt):
     law = GeometricBrownian()
     settings = Settings(coupling, 1, target=0.02, steps=600, hidden_size=16, consistency=0.0)
     assert (worst_divergence(train(law, settings), law) < 0.02) == learnt
 
 
 class Shifted(eqx.Module):
-    """The law of Ornstein and Uhlenbeck, but for its mean."""
+    """The law of Ornstein and Uhlenbeck with a shifted mean."""
 
     law: OrnsteinUhlenbeck
     shift: float
@@ -80,7 +80,7 @@ def test_energy_test_rejects_no_more_often_than_it_should_and_sees_a_shift():
 
 @pytest.mark.parametrize("law", [OrnsteinUhlenbeck(), Spiral(dim=2), GeometricBrownian()])
 def test_known_laws_obey_chapman_and_kolmogorov(law):
-    """Two steps of a known law are one of it: its formulas agree between gaps."""
+    """Two steps of a known law are as one step: its formulas agree between gaps."""
     start, condition = law.start(KEY)
 
     @jax.jit
@@ -105,7 +105,7 @@ def test_the_double_wells_density_is_that_of_its_paths():
     again = np.asarray(draw(jax.random.split(KEY, len(gaps)), batch.x_init, batch.t_final))
     for gap in np.unique(gaps):
         here = gaps == gap
-        # Of starts and ends together: the density is compared start by start.
+        # Starts and ends are tested together, so that the ends are compared for equal starts.
         paths = np.concatenate([starts[here], np.asarray(batch.x_final)[here]], axis=1)
         drawn = np.concatenate([starts[here], again[here]], axis=1)
         assert energy_test(paths, drawn, permutations=199) > 0.01

@@ -1,4 +1,4 @@
-"""Videos of predictions: what each side shows, and that nothing of the truth reaches the model."""
+"""Videos of predictions: what each side shows, and that the model does not see the truth."""
 
 import subprocess
 

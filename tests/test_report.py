@@ -82,7 +82,7 @@ class Report:
         return WebDriverWait(self.browser, PATIENCE, 0.1).until(lambda _: condition())
 
     def click(self, element):
-        """Click once the element stands still: the menu's width changes with what it shows."""
+        """Click when the element stands still: the menu's width changes with its content."""
         where: dict[str, object] = {}
 
         def at_rest():
@@ -119,7 +119,7 @@ class Report:
         }
 
     def page(self, category, name):
-        """Click on a category and on a result's eye, and look into the page that is shown."""
+        """Click on a category and on a result's eye, and switch to the page that is shown."""
         eye, _ = self.rows(category)[name]
         self.click(eye)
         frame = self.wait(lambda: self.all("iframe"))[0]

@@ -1,4 +1,4 @@
-"""Eight shards, run for real up to the data set: what is lost, damaged or new."""
+"""Real runs of eight shards up to the data set, with shards lost, damaged or added."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def test_one_deleted_shard_of_eight_is_one_job(folder):
 
 
 def test_new_times_rerun_nothing_however_large_the_files(folder):
-    """As after a copy, however the times fall."""
+    """As after a copy, with file times in any order."""
     for path in sorted((folder / "results").rglob("*.*"), reverse=True):  # sources come to be newer
         path.touch()
         time.sleep(0.01)
@@ -64,7 +64,7 @@ def test_more_trajectories_run_the_new_shards_alone(folder):
 
 @pytest.mark.parametrize("count", [32, 29])
 def test_another_size_of_the_last_shard_without_records(folder, count):
-    """It is made again, and what comes from it, although times and settings say nothing."""
+    """The shard and what follows are made again, although no time and no setting shows it."""
     for number in (count, 30, count):
         shutil.rmtree(folder / ".snakemake")
         done = run_eight(folder, num_trajectories=number)
@@ -74,7 +74,7 @@ def test_another_size_of_the_last_shard_without_records(folder, count):
 
 
 def test_back_to_settings_of_before_without_records(folder):
-    """Stamps of the first settings are there no more, so times tell that all is to be made."""
+    """The stamps of the first settings are gone, so file times show that all must be made."""
     before = contents(folder)
     everything = {"policies": 8, "rollouts": 8, "dataset": 1}
     assert jobs(run_eight(folder, seed=1)) == everything
@@ -130,7 +130,7 @@ def test_a_bad_shard_is_named_by_the_job_that_reads_it(folder, case):
     assert message in line
     assert AGAIN in line
     assert "Traceback" not in done.stdout
-    # What it would have been made into is gone: no wrong number stands anywhere.
+    # The data set is gone, so that it cannot hold wrong numbers.
     left = contents(folder)
     assert good.keys() - left.keys() == DATASET
     assert {name for name in left if left[name] != good[name]} == {"results/rollouts/00003.h5"}

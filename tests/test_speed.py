@@ -1,4 +1,4 @@
-"""What predictions cost: what is timed is what it says, and how it is told."""
+"""The measurement of speed: what is timed, and its tables and figure."""
 
 import itertools
 import re
@@ -38,7 +38,7 @@ def test_starts_are_states_of_the_test_split(smoke, starts):
         assert step + 10 <= test.length[row]
 
 
-def test_starts_come_again_where_there_are_too_few(smoke):
+def test_starts_are_repeated_if_there_are_too_few(smoke):
     config = load_config(smoke.settings)
     found = speed.choose_starts(config, smoke.results / "dataset.h5", 3.5, 500)
     assert len(found.state) == 500

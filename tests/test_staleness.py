@@ -71,7 +71,7 @@ def test_a_finished_run_is_up_to_date(smoke, monkeypatch, capsys):
     assert re.fullmatch(r"up to date: \d\d files\n", capsys.readouterr().out)
 
 
-# What is lost, what is asked for, and what is made again.
+# By case: the lost files, the target, and the files that are made again.
 LOST = {
     "a rollout shard": (
         ["results/rollouts/00001.h5"],
@@ -88,7 +88,7 @@ LOST = {
         "all",
         shards("policies", [2]) | shards("rollouts", [2]) | FROM_DATASET,
     ),
-    # As Snakemake has it: what is there is not made again for what it was made from.
+    # Snakemake does not make an existing file again because its source is missing.
     "a shard below what is asked for": (["results/rollouts/00001.h5"], "results/model.eqx", set()),
     "what is not asked for": (["results/rollouts/00001.h5"], "results/videos/0000000.mp4", set()),
     "a shard and the data set": (
@@ -117,7 +117,7 @@ def test_a_lost_file_is_remade_with_what_follows(finished, case):
     assert remade(finished.snakemake("-n", target)) == expected
 
 
-# A change of each stage's settings, and what it makes again; the settings' page aside.
+# By case: changed settings, and the files that are made again besides the page of settings.
 CHANGED = {
     "policies": ({"dmp": {"phase_decay": 3.0}}, shards("policies") | FROM_ROLLOUTS),
     "simulation": ({"simulation": {"action_noise_std": 4.0}}, FROM_ROLLOUTS),
@@ -159,7 +159,7 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(finished, tmp_path, ch
     file.write_text(yaml.safe_dump(settings))
     for _ in range(2):  # also without its records, Snakemake finds the same
         assert remade(finished.snakemake("-n", configfiles=(SMOKE, file))) == expected
-        # A page of other videos was sound for those that it shows.
+        # `why` calls the page of videos current, because the videos that it shows are.
         found = stale(finished, settings) | (expected & VIDEO_PAGE)
         assert found == {path for path in expected & recorded(finished)}
         shutil.rmtree(finished.folder / ".snakemake")
@@ -171,7 +171,7 @@ def recorded(run):
 
 
 def test_a_look_at_other_settings_makes_nothing_stale(finished, tmp_path):
-    """Nor when Snakemake's records are lost, and times alone count."""
+    """Also when Snakemake's records are lost, so that only times count."""
     file = tmp_path / "changes.yaml"
     file.write_text(yaml.safe_dump({"seed": 1}))
     assert len(remade(finished.snakemake("-n", configfiles=(SMOKE, file)))) > 20
@@ -181,7 +181,7 @@ def test_a_look_at_other_settings_makes_nothing_stale(finished, tmp_path):
 
 
 def test_a_folder_with_a_package_of_the_same_name_changes_nothing(finished):
-    """As a clone that has results of its own: jobs run the code that the stamps stand for."""
+    """As in a clone with its own results: jobs run the code that the stamps stand for."""
     (finished.folder / "nsf_pipeline").mkdir()
     (finished.folder / "nsf_pipeline/__init__.py").write_text("raise RuntimeError")
     (finished.results / "report/settings.html").unlink()
@@ -216,7 +216,7 @@ def test_uploading_is_a_job_where_wandb_is_not_disabled(smoke, tmp_path):
     assert found == {"results/wandb.json"} | SETTINGS_PAGE
 
 
-# Edited modules, and what they make again.
+# By case: an edited module, and the files that are made again.
 EDITED = {
     "none: a fresh checkout, all its times new": (None, "", set()),
     "a comment": ("data/rollouts.py", "\n# A comment.\n", set()),

@@ -39,7 +39,7 @@ PROMPT = 10.0
 
 
 class Training:
-    """The verb `train`, in a folder of its own, on a data set that all share."""
+    """The verb `train`, in its own folder, on a data set that all share."""
 
     def __init__(self, folder, dataset, **changes):
         self.folder, self.dataset = folder, dataset
@@ -73,7 +73,7 @@ class Training:
         return sorted(self.folder.glob("results/training/checkpoints/*/*.checkpoint"))
 
     def stopped_at_work(self):
-        """Stopped by SIGTERM when it has left two checkpoints; what it printed."""
+        """Stop it by SIGTERM after two checkpoints; returns what it printed."""
         process = self.start()
         while len(self.checkpoints()) < 2:
             assert process.poll() is None, process.communicate()[0]
@@ -111,20 +111,20 @@ def training(undisturbed, tmp_path):
 
 @pytest.fixture(scope="module")
 def stopped(undisturbed, tmp_path_factory):
-    """What was left of a training that was stopped at work, and what it printed; read only."""
+    """The folder of a training that was stopped, and what it printed; tests must not change it."""
     training = Training(tmp_path_factory.mktemp("stopped"), undisturbed.dataset)
     return training.metrics.parent, training.stopped_at_work()
 
 
 @pytest.fixture
 def halfway(stopped, training):
-    """A training to go on with."""
+    """A copy of the stopped training, to be continued."""
     shutil.copytree(stopped[0], training.metrics.parent)
     return training
 
 
 def history(training):
-    """The metrics, times aside."""
+    """The metrics without the times."""
     return pd.read_csv(training.metrics).drop(columns="seconds")
 
 
@@ -179,7 +179,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, s
 
 
 def test_sigterm_to_all_of_a_job_keeps_its_code(training):
-    """The process that reads its output is gone too, as when a cluster stops a job."""
+    """The process that reads its output is gone, too, as when a cluster stops a job."""
     process = training.start()
     while not training.checkpoints():
         assert process.poll() is None, process.communicate()[0]
@@ -268,7 +268,7 @@ def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undistu
 
 
 def test_a_full_disk_loses_a_checkpoint_and_no_more(undisturbed, training):
-    """What checkpoints need is more than a file may have: training goes on without."""
+    """Checkpoints are larger than a file may be: training continues without them."""
     size = undisturbed.model.stat().st_size
     limit = 2 * size // 1024  # a checkpoint holds the parameters four times
     command = f"ulimit -f {limit}; exec {sys.executable} -m nsf_pipeline train "

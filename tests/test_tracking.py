@@ -1,4 +1,4 @@
-"""Weights & Biases as a guest: it obeys WANDB_MODE, and never stops or slows a run."""
+"""Logging to Weights & Biases: it obeys WANDB_MODE, and never stops or slows a run."""
 
 import json
 import os
@@ -38,7 +38,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 def script(folder, mode, *, patience=60, rows=2, more=(), **environment):
-    """Log from a folder of its own, without a key or settings of whoever runs the tests."""
+    """Log from a separate folder, without the key and settings of the user who runs the tests."""
     home = {"HOME": str(folder), "NETRC": str(folder / "netrc"), "WANDB_API_KEY": ""}
     return run(
         *(sys.executable, "-c", SCRIPT, mode, folder, patience, rows, *more),
@@ -47,7 +47,7 @@ def script(folder, mode, *, patience=60, rows=2, more=(), **environment):
 
 
 def printed(done):
-    """Lines but the last, which holds times."""
+    """All lines except the last, which holds times."""
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     assert last.startswith("seconds ")
@@ -139,7 +139,7 @@ def test_the_same_id_and_the_whole_history_after_an_interruption(tmp_path):
     (tmp_path / "table.csv").write_text("model,crps,nll\nsimulator,1.0,\nflow,1.25,3.5\n")
     (tmp_path / "video.mp4").write_bytes(b"not much of a video")
     printed(script(tmp_path, "offline"))
-    # The first was not waited for.
+    # The first logger was not waited for.
     deadline = time.monotonic() + 30
     while len(runs_of(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -192,15 +192,15 @@ def broken(folder, **lines):
 
 
 @pytest.mark.parametrize("where", FAULTS)
-def test_its_failures_stay_its_own(where, tmp_path):
+def test_a_failure_of_wandb_does_not_fail_the_run(where, tmp_path):
     (line,) = printed(script(tmp_path, "offline", **broken(tmp_path, **FAULTS[where])))
     assert line.startswith("wandb: switched off: ")
     assert line.endswith("Error: no such thing")
 
 
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
-def test_one_that_hangs_is_left_behind(where, tmp_path):
-    """More is logged than any pipe holds, and none of it is waited for."""
+def test_a_logger_that_hangs_is_not_waited_for(where, tmp_path):
+    """More is logged than any pipe holds."""
     environment = broken(tmp_path, **{where: "time.sleep(1000)"})
     done = script(tmp_path, "online", patience=1, rows=50_000, **environment)
     assert printed(done) == ["wandb: switched off: not finished after 1 s"]

@@ -1,7 +1,7 @@
 """Every setting: its type, default, range, unit and meaning, one module per section.
 
-Beside a section's types, its module says what contradicts other sections. `root` puts the sections
-together, `loading` reads and checks settings. `python -m nsf_pipeline.config` generates
+A section's module holds its types and finds contradictions with other sections. `root` puts the
+sections together, `loading` reads and checks settings. `python -m nsf_pipeline.config` generates
 `config.yaml` and `workflow/schemas/config.schema.json` from the types; a test keeps them in step.
 """
 

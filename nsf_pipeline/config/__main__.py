@@ -12,17 +12,17 @@ GENERATED: dict[str, Callable[[], str]] = {
     "config.yaml": config_yaml,
     "workflow/schemas/config.schema.json": json_schema,
 }
-"""What makes the text of each file, by its path in the repository."""
+"""The function that gives each file's text, by the file's path in the repository."""
 
 
 def main(root: Path = ROOT) -> None:
     """Write the files that are out of step."""
     if not all((root / name).parent.is_dir() for name in GENERATED):
-        sys.exit(f"{root}: expected a checkout of the repository, whose files these are")
+        sys.exit(f"{root}: expected a checkout of the repository")
     for name, make in GENERATED.items():
         path, text = root / name, make()
         if path.is_file() and path.read_text(encoding="utf-8") == text:
-            print(f"{name}: as it should be")
+            print(f"{name}: up to date")
         else:
             path.write_text(text, encoding="utf-8")
             print(f"{name}: written")

@@ -10,7 +10,7 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class DatasetConfig(Section):
-    """How trajectories are divided; what is left is the train split."""
+    """How trajectories are divided into splits; the rest is the train split."""
 
     validation_fraction: Share = 0.1
     """Share of trajectories for model selection."""

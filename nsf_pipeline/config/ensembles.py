@@ -13,7 +13,7 @@ from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
 from nsf_pipeline.timing import CONTROL_DT
 
 MAX_DRAWN = 2
-"""GiB of predicted or simulated states that the evaluation holds; it needs a few times as much."""
+"""GiB of draws that the evaluation holds, at most; it needs a few times as much memory."""
 
 
 class EnsembleConfig(Section):
@@ -41,7 +41,7 @@ class EnsembleConfig(Section):
                     f"horizons: {horizon:g} s is not a multiple of the control step {CONTROL_DT} s"
                 )
         if len({round(horizon / CONTROL_DT) for horizon in self.horizons}) < len(self.horizons):
-            raise ValueError(f"horizons: {list(self.horizons)} names one twice")
+            raise ValueError(f"horizons: {list(self.horizons)} names one horizon twice")
         return self
 
     @property
@@ -55,7 +55,7 @@ class EnsembleConfig(Section):
         return shards.num_shards(self.all_states, self.shard_size)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """First place of a shard, and one past its last: those of each horizon in turn."""
+        """First state of a shard, and one past its last; one horizon follows another."""
         return shards.shard_range(shard, self.all_states, self.shard_size)
 
     def contradictions(self, policies: PolicyConfig) -> Iterator[str]:
@@ -70,7 +70,7 @@ class EnsembleConfig(Section):
 
 
 def too_much_memory(name: str, draws: int, states: int) -> Iterator[str]:
-    """A line if as many draws from each state, a setting's value, need too much memory."""
+    """A line if a setting's number of draws per state needs too much memory."""
     # Seven numbers in single precision each.
     if (size := states * draws * 28 / 2**30) > MAX_DRAWN:
         yield (

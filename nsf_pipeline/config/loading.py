@@ -20,12 +20,12 @@ STAMP = ".stamp.json"
 def load_config(source: str | Path) -> Config:
     """Settings from a file in YAML or JSON, from a stamp, or from JSON text.
 
-    A stamp is written by the workflow and holds what shapes one stage; reading a setting that it
-    lacks is an error. Settings from a stamp or from JSON text are each checked for themselves,
-    those from a file also for contradictions.
+    The workflow writes a stamp with the settings that shape one stage; reading any other is an
+    error. Settings from a stamp or from JSON text are checked one by one, those from a file are
+    also checked for contradictions.
 
     Raises:
-        ConfigError: one line, naming the file or setting, what was expected and what came.
+        ConfigError: one line that names the file or setting, what was expected and what was given.
     """
     text = name = str(source)
     is_text, is_stamp = text.lstrip().startswith("{"), text.endswith(STAMP)
@@ -60,7 +60,7 @@ def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
     """All settings of a run as read from YAML or JSON, checked one by one and together.
 
     Raises:
-        ConfigError: one line, naming the setting, what was expected and what came.
+        ConfigError: one line that names the setting, what was expected and what was given.
     """
     config = parse_settings(settings, source)
     for contradiction in _contradictions(config):
@@ -69,14 +69,14 @@ def parse_config(settings: Mapping[Any, Any], source: str = "config") -> Config:
 
 
 def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Config:
-    """Settings as read from YAML or JSON, each checked for itself.
+    """Settings as read from YAML or JSON, checked one by one.
 
     Raises:
-        ConfigError: one line, naming the setting, what was expected and what came.
+        ConfigError: one line that names the setting, what was expected and what was given.
     """
     for path in _unnamed(settings):  # JSON would turn them into text
-        raise ConfigError(f"{source}: {path}: expected a name; YAML reads it otherwise: quote it")
-    if isinstance(settings.get("variants"), Mapping):  # what is not named keeps its default
+        raise ConfigError(f"{source}: {path}: expected a name as text; put it in quotes")
+    if isinstance(settings.get("variants"), Mapping):  # others keep their defaults
         defaults = {name: default.changes for name, default in DEFAULTS.items()}
         settings = {**settings, "variants": merged(defaults, settings["variants"])}
     try:
@@ -88,7 +88,7 @@ def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Confi
 
 
 def _unnamed(settings: Any) -> Iterator[str]:
-    """Paths of keys that are not text, as `on` and `~` are not in YAML."""
+    """Paths of keys that are not text, such as `on` and `~` in YAML."""
     pairs = settings.items() if isinstance(settings, Mapping) else ()
     for name, value in pairs:
         if not isinstance(name, str):
@@ -97,7 +97,7 @@ def _unnamed(settings: Any) -> Iterator[str]:
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    """Of the settings, then of each variant those that the settings lack."""
+    """Contradictions in the settings, then those that only a variant has."""
     own = list(config.contradictions())
     yield from own
     for name in config.variant_names:

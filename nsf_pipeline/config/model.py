@@ -23,13 +23,13 @@ class NetworkConfig(Section):
     depth: int = Field(default=2, ge=1, le=16)
     """Hidden layers per network."""
     num_flow_layers: int = Field(default=3, ge=0, le=64)
-    """Couplings; without any, the law is Gaussian."""
+    """Number of couplings; 0 gives a Gaussian law."""
     activation: Activation = "silu"
     """Activation of the hidden layers."""
     scale_function: ScaleFunction = "tanh_exp"
     """How a coupling's scale is made positive."""
     coupling: Coupling = "spline"
-    """spline: of any monotone shape; affine: the paper's, each cheaper."""
+    """affine: as in the paper, cheaper; spline: any monotone shape."""
     num_bins: int = Field(default=8, ge=1, le=64)
     """Pieces of a spline coupling."""
 
@@ -40,9 +40,9 @@ class BridgeConfig(NetworkConfig):
     hidden_size: Width = 64
     """Units per hidden layer."""
     num_flow_layers: int = Field(default=2, ge=0, le=64)
-    """Couplings; without any, the law is Gaussian."""
+    """Number of couplings; 0 gives a Gaussian law."""
     coupling: Coupling = "affine"
-    """spline: of any monotone shape; affine: the paper's, each cheaper."""
+    """affine: as in the paper, cheaper; spline: any monotone shape."""
 
 
 class ModelConfig(Section):
@@ -71,7 +71,7 @@ class ModelConfig(Section):
             or training.two_to_one_weight
         ):
             yield (
-                "model.kind = neural_sde has a density over one control step alone: set "
+                "model.kind = neural_sde has a density only over one control step: set "
                 f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
                 "training.two_to_one_weight = 0"
             )

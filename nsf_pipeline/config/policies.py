@@ -54,7 +54,7 @@ class PolicyConfig(Section):
                 )
 
     def outlasted_by(self, name: str, seconds: float) -> Iterator[str]:
-        """A line if a time, a setting's value in s, is longer than any trajectory."""
+        """A line if a setting's time in s is longer than any trajectory."""
         if seconds > self.max_steps * CONTROL_DT + 1e-9:
             yield (
                 f"{name} = {seconds:g} s is longer than any trajectory: policies.duration ends at "

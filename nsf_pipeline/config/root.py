@@ -37,7 +37,7 @@ class Config(Section):
             return super().__getattr__(name)
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """All randomness follows from it."""
+    """Seed of all random numbers."""
     num_trajectories: int = Field(default=50_000, ge=1)
     """Trajectories to simulate."""
     shard_size: int = Field(default=2500, ge=1, le=MAX_SHARD_SIZE)
@@ -50,8 +50,8 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     variants: dict[VariantName, Variant | None] = Field(default_factory=default_variants)
     """Variants of the model, which `snakemake ablations` trains and compares: by name, what each
-    changes in the sections `model` and `training`. You can add your own under any other name; null
-    in place of the changes leaves a variant out."""
+    changes in the sections `model` and `training`. You can add your own under any other name. Set a
+    variant to null to leave it out."""
     ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
@@ -63,7 +63,7 @@ class Config(Section):
     def max_steps(self) -> int:
         """Control steps of the longest trajectory, the padded length T.
 
-        Stages that shape arrays call `num_steps` themselves: no stage hashes this module.
+        Stages that shape arrays call `num_steps` themselves, because no stage hashes this module.
         """
         return self.policies.max_steps
 
@@ -83,11 +83,11 @@ class Config(Section):
 
     @property
     def variant_names(self) -> list[str]:
-        """Those that are not left out."""
+        """Names of the variants that are not left out."""
         return [name for name, changes in self.variants.items() if changes is not None]
 
     def variant(self, name: str) -> "Config":
-        """All settings of a variant, by its name: these with its changes.
+        """All settings of a variant: these with the variant's changes.
 
         Raises:
             KeyError: there is no such variant, or it is left out.
@@ -107,18 +107,18 @@ class Config(Section):
 
     @property
     def held(self) -> set[str]:
-        """The sections, and single settings, that are here: all but in a view of some."""
+        """Names of the sections and single settings; a view made by `only` lacks some."""
         return type(self).model_fields.keys() & self.__dict__.keys()
 
     def only(self, *names: str) -> "Config":
-        """These settings without the sections that are not named: reading those is an error."""
+        """A view of the settings with only the named sections; reading any other is an error."""
         view = self.model_copy()
         for name in view.held - set(names):
             del view.__dict__[name]
         return view
 
     def contradictions(self) -> Iterator[str]:
-        """One line for each contradiction between settings; variants are not looked at."""
+        """One line for each contradiction between settings; variants are not checked."""
         yield from self.policies.contradictions(self.dmp)
         yield from self.model.contradictions(self.training)
         yield from self.training.contradictions(self.policies, self.dataset, self.num_trajectories)

@@ -14,7 +14,7 @@ class ConfigError(UserError):
 
 
 class Section(BaseModel):
-    """Settings that cannot be changed; unknown names and other types are refused.
+    """Immutable settings; unknown names and values of the wrong type are refused.
 
     The text below a field says what the setting means and in which unit. It is in the JSON schema,
     in the comments of `config.yaml`, and on the report's page of settings.
@@ -34,4 +34,4 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 """A lower and an upper bound."""
 Pixel = Annotated[float, Field(ge=0.0, le=512.0)]
-"""A coordinate in the square that PushT happens in, in px."""
+"""A coordinate in PushT's square window, in px."""

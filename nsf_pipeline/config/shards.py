@@ -1,13 +1,13 @@
-"""Shards: items in order, divided into files of one size, of which the last may hold fewer."""
+"""Shards: items in order, divided into files of equal size; the last may hold fewer."""
 
 MAX_SHARDS = 100_000
-"""As many as five digits can number."""
+"""As many as can be numbered with five digits."""
 MAX_SHARD_SIZE = 100_000
 """Trajectories that one job can hold in memory."""
 
 
 def num_shards(items: int, size: int) -> int:
-    """Shards of a size that hold all items."""
+    """Number of shards of a size that hold all items."""
     return -(-items // size)
 
 

@@ -8,7 +8,7 @@ from nsf_pipeline.config.section import Section
 
 
 class SpeedConfig(Section):
-    """What a predicted trajectory costs in time, which `snakemake ablations` measures."""
+    """The measurement of the time per predicted trajectory, by `snakemake ablations`."""
 
     sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(min_length=1)] = (
         1,

@@ -1,4 +1,4 @@
-"""Variants of the model: what they may change, and those that there are by default."""
+"""Variants of the model: what they may change, and the default ones."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ UNTRAINED = (
     *("flow", "simulator", "persistence", "kinematic", "recursive"),
     *("simulator_all_cores", "gym_pusht"),
 )
-"""Rows of the tables that are no variants: no variant can have such a name."""
+"""Names of the other rows in the tables, which no variant can have."""
 
 
 class TrainingChanges(TrainingConfig):
-    """Some training settings; whether they agree is checked together with those left out."""
+    """Some training settings; whether they agree is checked once all others are known."""
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "TrainingChanges":
@@ -51,10 +51,10 @@ VariantName = Annotated[str, AfterValidator(_variant_name)]
 
 
 class Default(NamedTuple):
-    """A variant that is there by default.
+    """A default variant.
 
     Attributes:
-        meaning: what it is, as `config.yaml` says it.
+        meaning: the comment in `config.yaml`.
         changes: its settings.
     """
 

@@ -18,7 +18,7 @@ class VideoConfig(Section):
     trajectories: Places = (0, 1)
     """Trajectories, by index in the data set."""
     ranked: tuple[Rank, ...] = ("best", "median", "worst")
-    """Trajectories, by rank of last coverage."""
+    """Trajectories, by the rank of their last coverage."""
     predicted: Places = (0, 1)
     """Trajectories shown beside the model's prediction, by place in the test split."""
 
@@ -27,7 +27,7 @@ class VideoConfig(Section):
         for name in ("trajectories", "ranked", "predicted"):
             chosen = getattr(self, name)
             if len(set(chosen)) < len(chosen):
-                raise ValueError(f"{name}: {list(chosen)} names one twice")
+                raise ValueError(f"{name}: {list(chosen)} names one video twice")
         return self
 
     def contradictions(self, dataset: DatasetConfig, num_trajectories: int) -> Iterator[str]:
@@ -35,14 +35,14 @@ class VideoConfig(Section):
         last = max(self.trajectories, default=0)
         if last >= num_trajectories:
             yield (
-                f"videos.trajectories: there is no trajectory {last}, for num_trajectories = "
-                f"{num_trajectories} counts from 0; lower the one or raise the other"
+                f"videos.trajectories: there is no trajectory {last}: they count from 0 and "
+                f"num_trajectories = {num_trajectories}; lower the one or raise the other"
             )
         tests = num_trajectories * dataset.test_fraction
         last = max(self.predicted, default=0)
         if last and last >= tests:
             yield (
-                f"videos.predicted: there is no test trajectory {last}, for num_trajectories = "
-                f"{num_trajectories} gives perhaps {tests:.0f} and they count from 0; lower the "
-                "one or raise the other"
+                f"videos.predicted: there is no test trajectory {last}: they count from 0 and "
+                f"num_trajectories = {num_trajectories} gives about {tests:.0f}; lower the one or "
+                "raise the other"
             )

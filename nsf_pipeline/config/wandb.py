@@ -11,6 +11,6 @@ class WandbConfig(Section):
     """Logging of training to Weights & Biases, beside results/training/metrics.csv."""
 
     mode: Literal["offline", "online", "disabled"] = "offline"
-    """The environment variable WANDB_MODE wins."""
+    """The environment variable WANDB_MODE overrides it."""
     project: str = Field(default="nsf-pusht", min_length=1)
-    """Project of the runs; the environment variable WANDB_PROJECT wins."""
+    """Project of the runs; the environment variable WANDB_PROJECT overrides it."""

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in words."""
+"""Error messages for settings, in plain words."""
 
 import json
 import re
@@ -12,35 +12,35 @@ PLAIN_WORDS = {
     "an object": "settings by name",
     "Field required": "one more number",
 }
-"""In place of pydantic's."""
+"""Replacements for words of pydantic's."""
 
 
 def describe(error: Any) -> str:
-    """One of pydantic's errors: the setting's path, what was expected, and what came."""
+    """One of pydantic's errors: the setting's path, what was expected and what was given."""
     where = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         return f"{where}: {message}" if where else message
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_nearest(error['loc'])}"
-    came = json.dumps(error["input"])
+    given = json.dumps(error["input"])
     hint = ""
     if isinstance(error["input"], str):
         try:
             float(error["input"])
             hint = (
-                " (a number that came as text: write it as 1.0e-3 or 1.0e+3, and set nested "
+                " (a number given as text: write it as 1.0e-3 or 1.0e+3, and set nested "
                 "settings in a file, not with --config)"
             )
         except ValueError:
             pass
     expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
     expected = PLAIN_WORDS.get(expected, expected)
-    return f"{where}: expected {expected}, got {came}{hint}"
+    return f"{where}: expected {expected}, got {given}{hint}"
 
 
 def _nearest(location: tuple[str | int, ...]) -> str:
-    """The known setting that an unknown one may stand for, or all of its section."""
+    """A known setting with a similar name, or all settings of the section."""
     import difflib
 
     section: Any = Config

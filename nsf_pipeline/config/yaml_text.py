@@ -1,4 +1,4 @@
-"""`config.yaml`: every setting with its default, and what its type says of it as a comment."""
+"""`config.yaml`: every setting with its default, and its description as a comment."""
 
 import math
 import re
@@ -16,14 +16,14 @@ from nsf_pipeline.config.variants import DEFAULTS
 WIDTH = 100
 """Characters per line, at most."""
 HARD_SPACE = "\u00a0"
-"""Where no line may end: inside a range."""
+"""A space inside a range, where lines must not break."""
 ABOUT = """\
-Every setting, with its default, unit and range. To change some, write those that differ into a
-file of your own and give it with --configfile, or give single ones with --config.
+Every setting, with its default, unit and range. To change some, write only those into a file of
+your own and give it with --configfile, or give single ones with --config.
 """
 GENERATED = """\
-This file is generated from nsf_pipeline/config/, as is workflow/schemas/config.schema.json. After a
-change there, `python -m nsf_pipeline.config` writes both anew.
+This file and workflow/schemas/config.schema.json are generated from nsf_pipeline/config/. After a
+change there, run `python -m nsf_pipeline.config`.
 """
 
 
@@ -79,7 +79,7 @@ def range_of(setting: Mapping[str, Any]) -> str:
 
 
 def _number(value: int | float) -> str:
-    """A number without decimals that are zero; a large power of 2 as such."""
+    """A number without zero decimals; a large power of 2 as 2^n."""
     if value > 2**32 and math.log2(value).is_integer():
         return f"2^{math.log2(value):.0f}"
     return str(int(value) if float(value).is_integer() else value)
@@ -105,23 +105,23 @@ def _rows(section: Section, indent: str) -> Iterator[Row]:
 def _row(name: str, value: Any, setting: Mapping[str, Any]) -> Row:
     meaning, allowed = setting["description"].removesuffix("."), range_of(setting)
     if not allowed or _names_all(meaning, setting.get("enum", [])):
-        return Row(f"{name}: {_flow(value)}", meaning)
-    return Row(f"{name}: {_flow(value)}", f"{meaning} ({allowed.replace(' ', HARD_SPACE)})")
+        return Row(f"{name}: {_on_one_line(value)}", meaning)
+    return Row(f"{name}: {_on_one_line(value)}", f"{meaning} ({allowed.replace(' ', HARD_SPACE)})")
 
 
 def _variants() -> Iterator[Row]:
     for name, default in DEFAULTS.items():
         yield Row(f"  {name}:", default.meaning.removesuffix("."))
         for section, changes in default.changes.items():
-            yield Row(f"    {section}: {_flow(changes)}")
+            yield Row(f"    {section}: {_on_one_line(changes)}")
 
 
 def _names_all(meaning: str, choices: Sequence[Any]) -> bool:
-    """Whether the text on a setting names its choices itself."""
+    """Whether the description of a setting names all its choices."""
     return bool(choices) and set(map(str, choices)) <= set(re.findall(r"\w+", meaning))
 
 
-def _flow(value: Any) -> str:
+def _on_one_line(value: Any) -> str:
     """A value as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump([plain], default_flow_style=True, sort_keys=False, width=math.inf)
@@ -133,7 +133,7 @@ def _comment(text: str) -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> str:
-    """Lines of YAML whose comments start in one column; long ones go on below."""
+    """Lines of YAML whose comments start in one column; long comments continue below."""
     column = 2 + max(len(row.yaml) for row in rows if row.comment)
     lines = []
     for row in rows:

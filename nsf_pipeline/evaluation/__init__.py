@@ -1,4 +1,4 @@
 """How close a learned law is to the simulator's own: ensembles, scores, tables and pictures.
 
-Nothing is imported here: the ensembles are simulated without JAX.
+This file imports nothing, so that ensembles can be simulated without JAX.
 """

@@ -1,4 +1,4 @@
-"""The evaluation: models, baselines and the simulator itself, held against the test split."""
+"""The evaluation: models, baselines and the simulator itself, scored on the test split."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from nsf_pipeline.pusht.state import STATE
 
 
 class Comparison(NamedTuple):
-    """What was found of all predictions.
+    """The results for all predictions.
 
     Attributes:
         cells: mean scores by model, horizon and contact.
@@ -106,16 +106,16 @@ def score(
     """All scores of one prediction, each (n), to be averaged over states.
 
     Args:
-        name: of the predictor; the simulator is held against itself, half against half.
+        name: of the predictor; of the simulator's ensemble, one half is compared with the other.
         prediction: for the ensemble's states.
         ensemble: of one horizon.
-        change: (7) units of the state's numbers in joint scores.
+        change: (7) typical changes of the state, the units of joint scores.
         seed: breaks ties in ranks.
 
     Returns:
-        By score and what it is of; NaN where the prediction lacks what the score needs.
+        By score and group; NaN where the prediction lacks what the score needs.
     """
-    given = _given(name, prediction, ensemble, change, seed)
+    given = _arguments_of_scores(name, prediction, ensemble, change, seed)
     found = {}
     for scored in metrics.all_scores():
         for of in scored.over.value:
@@ -127,10 +127,10 @@ def score(
     return found
 
 
-def _given(
+def _arguments_of_scores(
     name: str, prediction: Prediction, ensemble: Ensembles, change: np.ndarray, seed: int
 ) -> dict[str, dict[Need, np.ndarray | None]]:
-    """By group, what scores may need; None where the prediction lacks it."""
+    """By group, the arguments that scores may need; None where the prediction lacks one."""
     draws, truth, members = prediction.draws, ensemble.states.x_final, ensemble.members
     halves = np.array_split(members, 2, axis=1)
     compared, against = halves if name == SIMULATOR else (draws, members)
@@ -149,7 +149,7 @@ def _given(
         given[group_name] = {**of, "ranks": metrics.pit(of["draws"], of["truth"], random)}
     for joint in JOINTS:
         given[joint] = {need: metrics.joint(joint, x, change) for need, x in values.items()}
-    # The density of five numbers would be another quantity.
+    # A density over five numbers cannot be compared with one over seven.
     density = prediction.log_density if draws.shape[-1] == STATE.dim else None
     given["state"]["log_density"] = None if density is None else density.astype(np.float64)
     return given
@@ -168,24 +168,24 @@ def notes(
     """
     sizes = "; ".join(
         f"{horizon:g} s: {ensemble.contact.sum()} with contact and {(~ensemble.contact).sum()} "
-        f"without, {ensemble.weight[ensemble.contact].sum() / ensemble.weight.sum():.0%} of the "
-        "split having contact"
+        f"without ({ensemble.weight[ensemble.contact].sum() / ensemble.weight.sum():.0%} of the "
+        "split has contact)"
         for horizon, ensemble in found.items()
     )
     members = config.ensembles.num_members
     draws = config.evaluation.num_samples
     on_steps = (
-        f"Energy distances between one step and several, from {consistency.STATES} states at most "
-        f"and {consistency.DRAWS} draws each, every number divided by its typical change over the "
-        "horizon: 0, up to the noise, where they give the same law."
+        "Energy distances between draws in one step and in several, from at most "
+        f"{consistency.STATES} states with {consistency.DRAWS} draws each. Every number is divided "
+        "by its typical change over the horizon. 0, up to noise, means the same law."
     )
     return [
         f"Scores are fair estimates from {draws} draws per state "
         f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
-        f"at a time, {members} of the simulator). In brackets, how many times the simulator's own "
-        "score. Bold: the best.",
+        f"at a time, {members} for the simulator). In brackets: the score divided by the "
+        "simulator's own. Bold: the best.",
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
-        f"nor model selection sees, and weighted to stand for all of it. {sizes}. Contact: the "
+        f"nor model selection sees, and weighted to represent all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",
         *[on_steps] * of_steps,
         "Intervals, joint scores, rank histograms and the split by contact: `intervals.csv`, "

@@ -1,7 +1,7 @@
 """Flow consistency: does one step to a time give the law that several steps give?
 
-A Markov process's law does (Chapman and Kolmogorov); a learned law need not, whatever its
-likelihood. Draws in one step are held against draws in two steps, through the middle, and in ten.
+The law of a Markov process does (Chapman-Kolmogorov equation); a learned law may not, even if its
+likelihood is high. Draws in one step are compared with draws in two and in ten equal steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from nsf_pipeline.evaluation.predictors import draws_in_steps
 from nsf_pipeline.evaluation.states import Ensembles, States
 
 STEPS = (2, 10)
-"""What one step is held against."""
+"""Numbers of steps that one step is compared with."""
 STATES, DRAWS = 256, 32
-"""Test states per horizon, at most, half of them with contact, and draws from each: every step
-costs as much as a draw."""
+"""Test states per horizon, at most, half of them with contact; and draws from each. They are few
+because every step costs as much as a draw."""
 COLUMNS = (
     "model",
     "horizon_s",
@@ -47,23 +47,23 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Rows of `consistency.csv` for one model and horizon.
 
-    Energy distances are those of `distances.csv`: fair, of numbers divided by their typical change
-    over the horizon. Between one step and one step again (`steps` of 1) the distance is noise, and
-    its interval says how much.
+    Energy distances are computed as for `distances.csv`: fair, with every number divided by its
+    typical change over the horizon. With `steps` = 1, one step is compared with one step drawn
+    again; this distance is noise, and its interval shows how large the noise is.
 
     Args:
-        name: of the model, as tables have it.
-        model: whatever has the method `rollout` of `PushTModel`.
+        name: the model's name in tables.
+        model: any object with the method `rollout` of `PushTModel`.
         horizon: s.
-        ensemble: its test states.
-        change: units of the state's numbers.
-        seed: chooses among the states and of the resamples.
+        ensemble: the test states of the horizon.
+        change: typical change of each of the state's numbers.
+        seed: for the choice of states and for the resamples.
         key: for the draws.
     """
     random = np.random.default_rng([seed, ensemble.states.gap])
     strata = [np.flatnonzero(ensemble.contact == kind) for kind in (True, False)]
     rows = np.sort(np.concatenate([random.permutation(s)[: STATES // 2] for s in strata]))
-    # However many are taken of a stratum, it keeps its share.
+    # A stratum keeps its share in means, however many of its states are taken.
     weight = ensemble.weight.copy()
     for stratum in strata:
         weight[stratum] *= len(stratum) / max(1, min(len(stratum), STATES // 2))
@@ -92,9 +92,9 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:
-    """A short table: poses at the longest horizon, over all states; models by consistency.
+    """A short table of poses at the longest horizon, the most consistent model first.
 
-    Of no models, nothing.
+    Over all states; empty if there are no models.
     """
     if table.empty:
         return []

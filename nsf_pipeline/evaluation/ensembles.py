@@ -1,14 +1,14 @@
-"""Ensembles: the simulator's own law from test states on, sampled with fresh action noise.
+"""Ensembles: the simulator's own law from test states, sampled with fresh action noise.
 
-A member takes the policy's targets from the state on, with noise of its own, as the trajectory
-itself did with its noise: state, members and truth follow one law, so the members' score is the
-least that any prediction can expect.
+From the state on, a member follows the policy's targets with its own action noise, just as the
+trajectory did with different noise. So the members and the truth follow the same law, and no
+prediction can expect a lower score than the members'.
 
-The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member takes
-the trajectory's own actions from its start to the state, and only then its own: memory included, it
-is where the trajectory was. Entered at the state itself, members would follow another law: of 400
-states with contact, the CRPS of the block's position after 0.1 s was 0.76 px so and 0.58 px with
-the actions replayed; the difference, 0.18 px, had a standard error of 0.05 px
+The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member replays
+the trajectory's actions from its start up to the state, which restores this memory, and then takes
+its own. If members were entered at the state itself, they would follow another law: over 400 states
+with contact, the CRPS of the block's position after 0.1 s was then 0.76 px, and 0.58 px with the
+actions replayed; the difference, 0.18 px, had a standard error of 0.05 px
 (`benchmarks/ensembles.py`).
 """
 
@@ -41,20 +41,20 @@ READ = (
     "length",
 )
 TOLERANCE = 1e-3
-"""px, px/s, rad; what is stored in single precision and replayed agrees far better."""
+"""px, px/s, rad; replays agree far better with states stored in single precision."""
 Arrays = dict[str, np.ndarray]
 
 
 class Selection(NamedTuple):
-    """States of one horizon, in their places: those with contact and those without take turns.
+    """The states chosen for one horizon; places alternate between those with and without contact.
 
     Attributes:
-        place: (n) below the number of states asked for; some are empty where too few states have,
-            or have no, contact.
+        place: (n) below the number of states asked for; a place stays empty if too few states
+            have contact, or too few have none.
         row: (n) trajectory, by its place in the test split.
         step: (n) control step.
         contact: (n) bool, whether the policy without noise moves the block within the horizon.
-        share: of contact among all states of the test split, as far as they were looked at.
+        share: share of states with contact among those of the test split that were examined.
     """
 
     place: np.ndarray
@@ -67,12 +67,12 @@ class Selection(NamedTuple):
 def simulate_ensembles(config: Config, dataset: Path, first: int, stop: int) -> Arrays:
     """The arrays of an ensemble shard.
 
-    A state and its members follow from the seed, its trajectory, step and horizon alone; which
-    states there are, from the seed, the horizon and the test split.
+    A state and its members depend only on the seed, the trajectory, the step and the horizon. The
+    choice of states depends on the seed, the horizon and the test split.
 
     Args:
         config: what the stage `ensembles` reads.
-        dataset: its test split.
+        dataset: the data set; only its test split is read.
         first: place of the first state among those of all horizons, one horizon after another.
         stop: one past the last place.
 
@@ -120,10 +120,10 @@ def load_test_split(dataset: Path) -> Arrays:
     """The arrays of the test split that ensembles need, as a rollout shard holds them.
 
     Returns:
-        Besides, `states` (n, T+1, 7): px, px/s, rad.
+        The arrays named in `READ`, and `states` (n, T+1, 7): px, px/s, rad.
 
     Raises:
-        StoreError: unreadable, or the split is empty.
+        StoreError: the data set cannot be read, or the split is empty.
     """
     with store.reading(dataset, "dataset") as file:
         is_test = file["split"][...] == TEST
@@ -141,15 +141,16 @@ def load_test_split(dataset: Path) -> Arrays:
 
 
 def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -> Selection:
-    """The states of one horizon: half with contact, half without, else uniform over all.
+    """Choose the states of one horizon: half with contact, half without, otherwise uniformly.
 
-    All states that have a successor are looked at in a random order until there are enough of
-    both kinds. Contact is judged by a run without noise, so never by the outcome that is scored.
+    States whose trajectory lasts a horizon longer are examined in random order until there are
+    enough of both kinds. Contact is judged by a run without noise, not by the outcome that is
+    scored.
 
     Args:
-        simulator: labels the states.
+        simulator: runs the policies without noise.
         test: the test split.
-        config: how many, and the seed.
+        config: how many states, and the seed.
         horizon: s.
 
     Raises:
@@ -179,7 +180,7 @@ def select(simulator: Simulator, test: Arrays, config: Config, horizon: float) -
 
 
 def weights_of(chosen: Selection) -> np.ndarray:
-    """(n) with which means over the states chosen are means over the test split's; 1 on average."""
+    """(n) weights, 1 on average, that turn means over the chosen states into the test split's."""
     share = np.where(chosen.contact, chosen.share, 1.0 - chosen.share)
     among_chosen = np.where(chosen.contact, chosen.contact.mean(), 1.0 - chosen.contact.mean())
     return share / among_chosen
@@ -206,7 +207,7 @@ def noisy_actions(test: Arrays, config: Config, row: int, step: int, gap: int) -
 def members_of(
     simulator: Simulator, test: Arrays, row: int, step: int, actions: np.ndarray
 ) -> np.ndarray:
-    """(M, 7) float32: where actions (M, gap, 2) take a trajectory from one of its steps on."""
+    """(M, 7) float32: states after actions (M, gap, 2) that start at a step of a trajectory."""
     before = test["actions"][row, :step].astype(np.float64)
     ends = np.empty((len(actions), STATE.dim), np.float32)
     for member, own in enumerate(actions):
@@ -216,14 +217,14 @@ def members_of(
 
 
 def _replayed(simulator: Simulator, test: Arrays, dataset: Path, row: int, step: int) -> np.ndarray:
-    """(7) float64: a trajectory's state, which is stored in single precision."""
+    """(7) float64: a trajectory's state, simulated again, as it is stored in single precision."""
     start(simulator, test, row)
     states = simulator.rollout(test["actions"][row, :step].astype(np.float64))
     error = np.abs(states - test["states"][row, : step + 1]).max()
     if error > TOLERANCE:
         raise store.StoreError(
             f"{dataset}: trajectory {test['trajectory'][row]} does not replay (off by "
-            f"{error:.3g}): made with other versions, or where arithmetic differs; "
-            f"`replay {dataset} --verify` says more; make it again here"
+            f"{error:.3g}): made with other versions or on other hardware; "
+            f"`nsf replay {dataset} --verify` says more; make it again here"
         )
     return states[step]

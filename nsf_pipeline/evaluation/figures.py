@@ -34,12 +34,12 @@ STYLES = {
 """A model's colour and marker, the same in every figure."""
 OTHERS = ("#7f9c2f", "#e377c2", "#17becf", "#8c1c13", "#5a4fcf")
 MARKERS = "h<>d"
-"""Of another number than colours, so that pairs of both repeat late."""
+"""Not as many as colours, so that pairs of colour and marker repeat late."""
 SCENES = 4
 DRAWN = 40
 """Draws shown per scene."""
 OUTLINED = 12
-"""Of these, drawn as outlines."""
+"""How many of these draws are outlines."""
 POINTS = 400
 """States shown per horizon."""
 RATIO_TICKS = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
@@ -48,7 +48,7 @@ MARGIN = 25.0
 
 
 def styles_of(models: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker by model: known names' own, others' by their place among the others."""
+    """Colour and marker by model; models without a style of their own get one by their order."""
     others = [name for name in dict.fromkeys(models) if name not in STYLES]
     return STYLES | {
         name: (OTHERS[number % len(OTHERS)], MARKERS[number % len(MARKERS)])
@@ -120,12 +120,12 @@ def skill(table: pd.DataFrame) -> Figure:
 def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
     """Histograms of where the truth lies among a model's draws, of all states and with contact.
 
-    The band is where 95 % of a calibrated law's bins lie, as wide as the intervals of the
+    95 % of a calibrated law's bins lie within the band. It is as wide as the intervals of the
     simulator's own histogram.
 
     Args:
         table: as `tables.calibration` gives it.
-        model: whose.
+        model: the model's name in the table.
     """
     horizons = sorted(set(table["horizon_s"]))
     figure = Figure(figsize=(max(2.9 * len(horizons), 6.0), 6.2), layout="constrained")
@@ -168,7 +168,7 @@ def calibration(table: pd.DataFrame, model: str = FLOW) -> Figure:
 def block_positions(
     draws: Mapping[float, np.ndarray], ensembles: Mapping[float, Ensembles]
 ) -> Figure:
-    """Above, predicted against true displacements; below, fans of predicted and real poses.
+    """Above, predicted against true displacements; below, predicted and real poses of some states.
 
     Args:
         draws: by horizon in s, (n, draws, state_dim).
@@ -220,7 +220,7 @@ def _displacements(axis: Axes, draws: np.ndarray, states: States) -> None:
 
 
 def _most_moved(states: States) -> np.ndarray:
-    """Evenly spaced among the tenth of the states whose block moved most."""
+    """Rows of a few states, evenly spaced among the tenth whose block moved most."""
     change = states.x_final - states.x_init
     moved = np.linalg.norm(change[:, STATE.block_position], axis=-1)
     order = np.argsort(-moved, kind="stable")[: max(SCENES, len(moved) // 10)]

@@ -1,10 +1,10 @@
-"""Scores of predicted laws, given by draws, against what happened and against the true law.
+"""Scores of predicted laws, given by draws, against the truth and against the simulator's own law.
 
 A new metric is one entry of `METRICS`: all tables and their notes follow from the entries.
 
 All estimators are fair: their expectation is the score of the law itself, whatever the number of
-draws, so that laws known by few draws and by many can be held against each other. A law without
-spread is its one value drawn again and again.
+draws, so laws with few draws can be compared with laws with many. A prediction without spread
+repeats its one value as every draw.
 """
 
 from collections.abc import Callable
@@ -25,16 +25,16 @@ CONFIDENCE = 0.95
 CHUNK = 256
 """States in memory at once, at most."""
 PAIRS = CHUNK * 128 * 128
-"""Pairs of draws in memory at once: those of fewer states where each has many."""
+"""Pairs of draws in memory at once, at most: of fewer states if each has many draws."""
 BINS = 20
-"""Of PIT histograms."""
+"""Bins of a PIT histogram."""
 
 
 class Group(NamedTuple):
     """Components that are scored together.
 
     Attributes:
-        name: in tables and in `StateLayout.groups`, which has the places.
+        name: in tables and in `StateLayout.groups`, which gives the columns.
         unit: of the scores.
         factor: from the state's unit to this one.
     """
@@ -58,7 +58,7 @@ GROUPS = {
     )
 }
 JOINTS = ("state", "pose")
-"""Groups that are scored as one vector: all numbers, and the pose, which every model predicts."""
+"""Groups that are scored as one vector: the state, and the pose, which every model predicts."""
 
 
 def joint(
@@ -69,10 +69,10 @@ def joint(
     Args:
         name: one of `JOINTS`.
         values: states.
-        change: of all numbers of `STATE`.
+        change: typical change of each number of `STATE`.
 
     Returns:
-        None where the states hold too few numbers: those without velocity have no `state`.
+        None if the states lack a component: without velocity there is no `state`.
     """
     columns = layout_of(values.shape[-1]).groups.get(name)
     return None if columns is None else values[..., columns] / change[STATE.groups[name]]
@@ -83,8 +83,8 @@ def crps(
 ) -> Float[np.ndarray, " n"]:
     """Continuous ranked probability score, mean over components.
 
-    By probability-weighted moments: no table of all pairs of draws. Angles are continuous on both
-    sides, so differences need no wrapping.
+    Computed by probability-weighted moments, without a table of all pairs of draws. All angles are
+    continuous, so differences need no wrapping.
     """
     scores = scoringrules.crps_ensemble(truth, draws, m_axis=1, estimator="pwm")
     return np.asarray(scores).mean(axis=-1)
@@ -97,8 +97,8 @@ def pit(
 ) -> Float[np.ndarray, "n dim"]:
     """Probability integral transform: the truth's rank among the draws, spread over [0, 1).
 
-    Uniform where the truth and the draws follow one law, whatever the number of draws. Draws that
-    equal the truth, as a block that rests does, are ranked at random round it (Czado et al. 2009,
+    Uniform if the truth and the draws follow the same law, whatever the number of draws. Draws that
+    equal the truth (such as a block at rest) are ranked at random around it (Czado et al. 2009,
     doi:10.1111/j.1541-0420.2009.01191.x).
     """
     observed = truth[:, None]
@@ -108,14 +108,14 @@ def pit(
 
 
 def covered(pit: np.ndarray, share: float) -> np.ndarray:
-    """Whether the central interval of a share holds the truth."""
+    """Whether the truth lies in the central interval that holds a share of the law."""
     return np.abs(pit - 0.5) < share / 2.0
 
 
 def mean_distance(
     one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"] | None = None
 ) -> Float[np.ndarray, " n"]:
-    """Mean Euclidean distance between the draws of two laws, or of one law's different draws."""
+    """Mean Euclidean distance between draws of two laws, or between different draws of one law."""
     width = (one if other is None else other).shape[1]
     pairs = one.shape[1] * (width - (other is None))
     states = min(CHUNK, max(1, PAIRS // (one.shape[1] * width)))
@@ -136,7 +136,7 @@ def mean_distance(
             )
             distances = np.sqrt(np.maximum(squared, 0.0))
             if other is None:
-                # A draw and itself are 0 apart, but for rounding.
+                # The distance of a draw to itself is exactly 0; rounding may give more.
                 own = np.arange(some.shape[1])
                 distances[:, own, row + own] = 0.0
             result[part] += distances.sum(axis=(1, 2)) / pairs
@@ -153,7 +153,7 @@ def energy_score(
 def energy_distance(
     one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"]
 ) -> Float[np.ndarray, " n"]:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, by U-statistics: 0 in the mean for equal laws.
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, by U-statistics: 0 on average for equal laws.
 
     Székely and Rizzo 2013, doi:10.1016/j.jspi.2013.03.018.
     """
@@ -165,7 +165,7 @@ def squared_bias(
 ) -> Float[np.ndarray, " n"]:
     """Squared difference of two laws' means, mean over components.
 
-    What the draws' own noise adds to it is taken off, so that it is 0 in the mean for equal laws.
+    The part that comes from the noise of the draws is subtracted: 0 on average for equal laws.
     """
     (mean, noise), (other_mean, other_noise) = map(_mean_and_noise, (one, other))
     return (np.square(mean - other_mean) - noise - other_noise).mean(axis=-1)
@@ -176,16 +176,16 @@ def _mean_and_noise(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """(n) nats: log-density of errors (n, d) under independent Gaussians of standard deviation."""
+    """(n) nats: log-density of errors (n, d) under independent Gaussians."""
     return -0.5 * np.sum((error / std) ** 2 + np.log(2.0 * np.pi * std**2), axis=-1)
 
 
 class Resampler:
-    """Means over the states of a horizon, and the same over trajectories drawn again and again.
+    """Means over the states of a horizon, and over bootstrap resamples of their trajectories.
 
-    A trajectory is drawn with all its states, which are not independent. States with contact and
-    without are strata: means over all states weigh them by their shares in the test split, which
-    no resample changes.
+    A trajectory is resampled with all its states, because they are not independent. States with and
+    without contact are strata: means over all states weight them by their shares in the test
+    split, which are the same in all resamples.
     """
 
     def __init__(
@@ -195,12 +195,12 @@ class Resampler:
         trajectory: Int[np.ndarray, " n"],
         seed: int,
     ) -> None:
-        """Draw the resamples, the same for all that is averaged: ratios of means are then paired.
+        """Draw the resamples. All means use the same ones, so that ratios of means are paired.
 
         Args:
             contact: which states have contact.
-            weight: in means over all states.
-            trajectory: that each state is from.
+            weight: of each state in means over all states.
+            trajectory: index of each state's trajectory.
             seed: of the resamples.
         """
         random = np.random.default_rng(seed)
@@ -214,14 +214,14 @@ class Resampler:
             if len(rows):
                 shares = counts[:, rows]
                 total = shares.sum(axis=1, keepdims=True)
-                # A resample may have none of the few trajectories of a stratum: it has no mean.
+                # A resample may have no trajectory of a small stratum; its mean is then undefined.
                 shares = shares / np.where(total > 0.0, total, np.nan)
                 self._strata.append((name, rows, shares, weight[rows].sum() / weight.sum()))
         self.sizes = {name: len(rows) for name, rows, _, _ in self._strata}
         self.sizes["all"] = len(contact)
 
     def means(self, values: Float[np.ndarray, "n k"]) -> dict[str, np.ndarray]:
-        """By stratum, (1 + RESAMPLES, k): the means, and below them those over the resamples."""
+        """By stratum, (1 + RESAMPLES, k): first the means, then those over each resample."""
         found = {
             # Not by BLAS, whose sums depend on the number of threads.
             name: np.einsum("rn,nk->rk", shares, values[rows])
@@ -243,7 +243,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(resampled: Float[np.ndarray, " resamples"]) -> Estimate:
-    """Of a number and, after it, the same over resamples."""
+    """The estimate from an array with a number and, after it, the same over each resample."""
     value, *_ = resampled
     again = resampled[1:][np.isfinite(resampled[1:])]
     if not np.isfinite(value) or not len(again):
@@ -254,7 +254,7 @@ def estimate(resampled: Float[np.ndarray, " resamples"]) -> Estimate:
 
 
 class Over(Enum):
-    """What a score is of; the values are the groups' names in tables."""
+    """What a score is computed for; the values are names of groups in tables."""
 
     GROUPS = tuple(GROUPS)
     JOINTS = JOINTS
@@ -264,14 +264,14 @@ class Over(Enum):
 Need = Literal[
     "draws", "truth", "compared", "against", "half", "other_half", "ranks", "log_density"
 ]
-"""What a score is computed from, for n states, in the components that it is of and their unit.
+"""Arguments of scores for n states, with the k components of a group in the group's unit.
 
 - `draws` (n, draws, k) and `truth` (n, k).
-- `compared` (n, a, k), `against` (n, b, k): the draws and the simulator's ensemble; of the
-  simulator itself, the halves of its ensemble.
-- `half` (n, a, k), `other_half` (n, b, k): of the ensemble.
-- `ranks` (n, k): `pit` of the truth among the draws; of `Over.GROUPS` alone.
-- `log_density` (n) nats, of what happened; of `Over.STATE` alone.
+- `compared` (n, a, k), `against` (n, b, k): the draws and the simulator's ensemble; for the
+  simulator itself, the two halves of its ensemble.
+- `half` (n, a, k), `other_half` (n, b, k): the two halves of the ensemble.
+- `ranks` (n, k): `pit` of the truth among the draws; only for `Over.GROUPS`.
+- `log_density` (n) nats, of the truth; only for `Over.STATE`.
 """
 
 
@@ -279,8 +279,8 @@ class Score(NamedTuple):
     """A number for each state, whose mean over states is reported.
 
     Attributes:
-        over: what it is of.
-        needs: the function's arguments. Where a prediction lacks one, its score is NaN.
+        over: what it is computed for.
+        needs: the function's arguments. If a prediction lacks one, its score is NaN.
         function: gives (n) for n states.
     """
 
@@ -290,12 +290,12 @@ class Score(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Means of one score over the same states, and after each those of its resamples.
+    """Means of one score over the same states; each array has the mean, then those of resamples.
 
     Attributes:
-        own: of the prediction.
-        simulator: of the simulator's own ensemble.
-        persistence: of persistence.
+        own: for the prediction.
+        simulator: for the simulator's own ensemble.
+        persistence: for persistence.
     """
 
     own: Float[np.ndarray, " resamples"]
@@ -304,11 +304,11 @@ class Means(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Shown for people in a table of all models, the smallest number first.
+    """`horizons.md` shows a metric in a table of all models, the smallest number first.
 
     Attributes:
         title: of the table, before group and unit.
-        number: format.
+        number: format of the numbers.
     """
 
     title: str
@@ -316,12 +316,12 @@ class Ranking(NamedTuple):
 
 
 class ByContact(NamedTuple):
-    """Shown for people in a table of the flow by group and contact, one for all of a title.
+    """`horizons.md` shows a metric of the flow by group and contact; a title has one table.
 
     Attributes:
         title: of the table.
-        part: title of this number.
-        number: format.
+        part: title of this metric's numbers.
+        number: format of the numbers.
     """
 
     title: str
@@ -332,18 +332,18 @@ class ByContact(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What is reported of a score.
+    """A number in tables that is computed from the means of a score.
 
     Attributes:
         name: in tables.
-        unit: None for the group's.
+        unit: None for the group's unit.
         meaning: for readers of the tables.
-        score: whose means it is made of.
-        derived: from the means.
+        score: the score whose means it is computed from.
+        derived: computes it from the means.
         columns: fields of `Estimate` with a column in `horizons.csv` (`distances.csv` where the
             score is of `Over.JOINTS`): `name`, `name_lower`, `name_upper`.
         row: whether `intervals.csv` has it.
-        shown: how `horizons.md` has what is in the column `name` of `horizons.csv`.
+        shown: how `horizons.md` shows the column `name` of `horizons.csv`; None: not at all.
     """
 
     name: str
@@ -358,22 +358,22 @@ class Metric:
     def __post_init__(self) -> None:
         over = self.score.over
         if self.unit is None and over is not Over.GROUPS:
-            raise ValueError(f"{self.name}: it is not of a group, whose unit it could have")
+            raise ValueError(f"{self.name}: only a score of groups can have the group's unit")
         if self.shown and (over is Over.JOINTS or "value" not in self.columns):
             raise ValueError(f"{self.name}: what is shown needs a column in horizons.csv")
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups in whose rows tables have it: a score of the state is in every group's."""
+        """The groups in whose rows tables show it; a score of the whole state is in all rows."""
         return JOINTS if self.score.over is Over.JOINTS else tuple(GROUPS)
 
     def of(self, group: str) -> str:
-        """What the score in a group's row is of."""
+        """The components that the score in a group's row is computed for."""
         return group if group in self.score.over.value else "state"
 
 
 def ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """NaN where there is nothing to divide by: fair scores of next to nothing may be negative."""
+    """one / other; NaN where `other` is not positive, as fair scores near zero may be."""
     positive = other > 0.0
     return np.where(positive, one / np.where(positive, other, 1.0), np.nan)
 
@@ -384,7 +384,7 @@ def _coverage(share: float) -> Metric:
         unit="dimensionless",
         meaning=(
             f"share of truths within the central {100 * share:.0f} % of the draws; {share:g} if "
-            "calibrated, more where a block rests, a point that continuous laws straddle"
+            "calibrated; more where a block rests, since continuous laws spread draws around it"
         ),
         score=Score(Over.GROUPS, ("ranks",), lambda ranks: covered(ranks, share).mean(axis=-1)),
         shown=ByContact("truths within the central", f"{100 * share:.0f} %", ".0%"),
@@ -428,8 +428,8 @@ METRICS = (
         name="bias",
         unit=None,
         meaning=(
-            "root mean square difference of the law's mean from the ensemble's; the simulator's "
-            "is half against half"
+            "root mean square difference of the law's mean from the ensemble's; for the "
+            "simulator, between the two halves of its ensemble"
         ),
         score=Score(Over.GROUPS, ("compared", "against"), squared_bias),
         derived=lambda means: np.sqrt(np.maximum(means.own, 0.0)),
@@ -440,10 +440,10 @@ METRICS = (
         unit="nats",
         meaning=(
             "negative log-likelihood of the whole state, agent and block together, so the same in "
-            "all groups' rows; densities are per px, px/s and rad. Persistence is a Gaussian round "
-            "the present state with the train split's root mean square change. Test states are as "
-            "simulated, while training and validation blur the block (training.block_blur): their "
-            "figures are another quantity"
+            "all groups' rows; densities are per px, px/s and rad. Persistence is a Gaussian "
+            "around the present state with the train split's root mean square change. Not to be "
+            "compared with the numbers of training and validation, which blur the block "
+            "(training.block_blur)"
         ),
         score=Score(Over.STATE, ("log_density",), np.negative),
         shown=Ranking("negative log-likelihood", ".2f"),
@@ -463,8 +463,8 @@ METRICS = (
         name="energy_distance",
         unit="dimensionless",
         meaning=(
-            "2 E|X - Y| - E|X - X'| - E|Y - Y'|, of draws X and the ensemble Y: 0 in the mean for "
-            "equal laws; the simulator's is half against half"
+            "2 E|X - Y| - E|X - X'| - E|Y - Y'|, of draws X and the ensemble Y: 0 on average for "
+            "equal laws; for the simulator, between the two halves of its ensemble"
         ),
         score=Score(Over.JOINTS, ("compared", "against"), energy_distance),
         columns=Estimate._fields,
@@ -473,7 +473,7 @@ METRICS = (
     Metric(
         name="split_half",
         unit="dimensionless",
-        meaning="that of one half of the ensemble to the other, which is noise alone",
+        meaning="energy distance between the two halves of the ensemble, which is noise alone",
         score=Score(Over.JOINTS, ("half", "other_half"), energy_distance),
         columns=Estimate._fields,
         row=False,
@@ -493,5 +493,5 @@ HISTOGRAM = tuple(
 
 
 def all_scores() -> tuple[Score, ...]:
-    """What is averaged over states, each once."""
+    """All scores that are averaged over states, each once."""
     return tuple(dict.fromkeys((*(metric.score for metric in METRICS), *HISTOGRAM)))

@@ -31,7 +31,7 @@ NOWHERE = STATE.join([-1e3, -1e3], [0.0, 0.0], [-1e3, -1e3, 0.0])
 
 
 def held_out_trajectory(dataset: Path, file: Any, place: int) -> dict[str, np.ndarray]:
-    """A trajectory of the test split, as `replayed` takes it.
+    """A trajectory of the test split, with the arrays that `replayed` takes.
 
     Args:
         dataset: names the file.
@@ -54,7 +54,7 @@ def held_out_trajectory(dataset: Path, file: Any, place: int) -> dict[str, np.nd
 def side_by_side(
     trajectory: dict[str, np.ndarray], path: np.ndarray, draws: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Frames of the trajectory's replay, left, and of its prediction, right; as for `predicted`."""
+    """Frames of the trajectory's replay beside its prediction; the arguments are `predicted`'s."""
     left = replayed(trajectory, f"simulator: trajectory {trajectory['trajectory'][0]}")
     return map(np.hstack, zip(left, predicted(trajectory, path, draws), strict=True))
 
@@ -62,10 +62,10 @@ def side_by_side(
 def predict(
     model: PushTModel, trajectory: dict[str, np.ndarray], *, key: PRNGKeyArray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the model makes of a trajectory's first state, policy and length, and nothing else.
+    """Predict a trajectory from its first state, policy and length alone.
 
     Args:
-        model: any.
+        model: any model.
         trajectory: as for `replayed`.
         key: for the draws.
 
@@ -90,7 +90,7 @@ def _predict(
 ) -> tuple[Float[Array, "time dim"], Float[Array, "time draws dim"]]:
     path_key, draw_key = jax.random.split(key)
     times = CONTROL_DT * jnp.arange(steps + 1, dtype=jnp.float32)
-    # One key for all times, so that the outlines do not flicker: each moves with its own noise.
+    # One key for all times: each outline keeps its noise over time and does not flicker.
     draws = jax.vmap(lambda t: model.sample(draw_key, start, 0.0, t, condition, NUM_DRAWS))(times)
     return model.rollout(path_key, start, times, condition), draws
 

@@ -1,4 +1,4 @@
-"""What predicts the state at a later time: models, baselines and the simulator itself."""
+"""Predictors of the state at a later time: models, baselines and the simulator itself."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -16,9 +16,9 @@ from nsf_pipeline.model.agent_motion import nominal_path
 from nsf_pipeline.pusht.state import STATE
 
 CHUNK = 256
-"""States drawn from at once, at most."""
+"""States predicted at once, at most."""
 DRAWS = CHUNK * 128
-"""Draws at once, which bounds the memory: of fewer states where each has many."""
+"""Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
 STEPS_TOGETHER = 10
 """Numbers of steps are rounded up to a multiple of this, so that few need compiling."""
 PATH_STEPS = 48
@@ -26,11 +26,11 @@ PATH_STEPS = 48
 
 
 class Prediction(NamedTuple):
-    """What is said of n states.
+    """The prediction for n states.
 
     Attributes:
-        draws: (n, draws, 7) states at the later time; of a model with 5 numbers, (n, draws, 5).
-        log_density: (n) nats, of what happened; None where there is no density.
+        draws: (n, draws, 7) states at the later time; (n, draws, 5) for a model of 5 numbers.
+        log_density: (n) nats, of the truth; None if there is no density.
     """
 
     draws: Float[np.ndarray, "n draws dim"]
@@ -38,18 +38,18 @@ class Prediction(NamedTuple):
 
 
 class Predictor(Protocol):
-    """Predicts the states at `states.t_final`; knows `x_final` only to give its density."""
+    """Predicts the states at `states.t_final`; uses `x_final` only to give its density."""
 
     @property
     def name(self) -> str:
-        """As tables have it."""
+        """Name in tables."""
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
-        """Draws, as many as asked for or fewer, and densities."""
+        """At most `num_samples` draws per state, and densities."""
 
 
 class OnePass:
-    """A model, in one pass: whatever has the methods `sample` and `log_prob` of `PushTModel`."""
+    """A model in one pass: any object with the methods `sample` and `log_prob` of `PushTModel`."""
 
     def __init__(self, name: str, model: Any) -> None:
         self.name, self.model = name, model
@@ -63,20 +63,20 @@ class OnePass:
 
 
 class Recursive:
-    """A model, one control step of 0.1 s at a time, each draw going on from where it is."""
+    """A model, one control step of 0.1 s at a time, each state drawn from the one before."""
 
     def __init__(self, name: str, model: Any, max_samples: int) -> None:
-        """Predict so.
+        """Create the predictor.
 
         Args:
-            name: as tables have it.
-            model: as for `OnePass`.
-            max_samples: draws per state, at most: each goes a way of its own, which costs.
+            name: the name in tables.
+            model: any object with the method `rollout` of `PushTModel`.
+            max_samples: draws per state, at most, because each is a rollout and takes time.
         """
         self.name, self.model, self.max_samples = name, model, max_samples
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
-        """Draws; the density would be an integral over all paths, and is not known."""
+        """Draws. The density is unknown: it would be an integral over all paths."""
         count = min(num_samples, self.max_samples)
         return Prediction(draws_in_steps(self.model, states, states.gap, count, key=key), None)
 
@@ -84,10 +84,10 @@ class Recursive:
 def draws_in_steps(
     model: Any, states: States, steps: int, num_samples: int, *, key: PRNGKeyArray
 ) -> Float[np.ndarray, "n draws dim"]:
-    """A model's draws at the states' later time by even steps, each going on from the last.
+    """A model's draws at the states' later time in equal steps, each drawn from the one before.
 
     Args:
-        model: whatever has the method `rollout` of `PushTModel`.
+        model: any object with the method `rollout` of `PushTModel`.
         states: where to start, and until when.
         steps: how many.
         num_samples: draws per state.
@@ -105,10 +105,10 @@ class Persistence:
     """Nothing moves."""
 
     def __init__(self, std: Mapping[float, np.ndarray]) -> None:
-        """Predict so.
+        """Create the predictor.
 
         Args:
-            std: by horizon in s, the standard deviations (7) of its density, a Gaussian round the
+            std: by horizon in s, the standard deviations (7) of its density, a Gaussian around the
                 present state; see `states.typical_changes`.
         """
         self.name = "persistence"
@@ -149,7 +149,7 @@ class Simulator:
         self.members = {gap_of(horizon): found.members for horizon, found in ensembles.items()}
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
-        """The members: of the ensembles' own states alone."""
+        """The members; the states must be those of the ensembles."""
         return Prediction(self.members[states.gap][:, :num_samples], None)
 
 
@@ -164,19 +164,19 @@ def _states_at_once(num_samples: int) -> int:
 def in_chunks(
     function: Any, model: Any, states: States, keys: Array, *more: Any, chunk: int = CHUNK
 ) -> tuple[np.ndarray, ...]:
-    """A compiled function's results for all states, so few at once that memory does not matter.
+    """A compiled function's results for all states, a chunk at a time to bound the memory.
 
     Args:
-        function: of the model, states, their keys and `more`; gives arrays with a row per state.
+        function: takes model, states, keys and `more`; gives arrays with a row per state.
         model: its first argument.
-        states: n of them.
-        keys: (n) of them.
-        more: what else it is given.
+        states: n states.
+        keys: (n) keys, one per state.
+        more: its other arguments.
         chunk: states at once.
     """
     results = []
     for first in range(0, len(states), chunk):
-        # The last chunk is filled up with its own last state, so that one compilation serves all.
+        # The last chunk is padded with the last state, so that all chunks share one compilation.
         rows = np.minimum(np.arange(first, first + chunk), len(states) - 1)
         part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
         found = function(model, part, keys[rows], *more)

@@ -1,4 +1,4 @@
-"""What a predicted trajectory costs: models and simulators by turns, in one process."""
+"""The time that a predicted trajectory takes: models and simulators by turns in one process."""
 
 import statistics
 import time
@@ -35,7 +35,7 @@ from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
 SIMULATED = {SIMULATOR: 256, PARALLEL: 1024, GYM: 16}
-"""Trajectories simulated at once, at most: a larger number is reckoned from so many."""
+"""Trajectories simulated, at most; the time of more is extrapolated from these."""
 COLUMNS = (
     "model",
     "at_once",
@@ -48,13 +48,13 @@ COLUMNS = (
 
 
 class Starts(NamedTuple):
-    """Where predicted trajectories start, each another state of the test split.
+    """Where predicted trajectories start: states of the test split.
 
     Attributes:
         state: (n, 7) px, px/s, rad.
         time: (n) s since the policy started.
         condition: (n, C) the packed DMP vector.
-        actions: (n, T, 2) px, for those that are given actions instead of the policy.
+        actions: (n, T, 2) px, for the simulators, which take actions instead of the policy.
     """
 
     state: Float[np.ndarray, "n 7"]
@@ -63,7 +63,7 @@ class Starts(NamedTuple):
     actions: Float[np.ndarray, "n time 2"]
 
     def first(self, count: int) -> "Starts":
-        """Some of them."""
+        """The first `count` of them."""
         return Starts(*(values[:count] for values in self))
 
 
@@ -76,14 +76,14 @@ def measure(
 ) -> pd.DataFrame:
     """`speed.csv`: the flow in one pass and recursively, other models, and the simulators.
 
-    Nothing else should run meanwhile.
+    Nothing else should run on the machine meanwhile.
 
     Args:
         config: what the stage `speed` reads.
         models: by the names that tables give them, the flow among them.
         starts: where trajectories start.
         horizon: s.
-        cores: to simulate on.
+        cores: processes of the simulator on all cores.
     """
     with all_cores(cores) as pool:
         return time_all(
@@ -103,11 +103,11 @@ def measure(
 def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> Starts:
     """States of the test split whose trajectories last a horizon longer, in random order.
 
-    Where the split has fewer, they come again.
+    They are repeated if the split has fewer than `count`.
 
     Raises:
         StoreError: the data set cannot be read.
-        UserError: there is none.
+        UserError: there is no such state.
     """
     test, steps = load_trajectories(dataset, TEST, STATE.dim), round(horizon / CONTROL_DT)
     last = test.length[:, None] - steps
@@ -125,7 +125,7 @@ def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> 
 
 
 def actions_of(config: Config, starts: Starts) -> np.ndarray:
-    """What the policies do, their noise being what `starts` has for actions."""
+    """The policies' actions (n, T, 2) px; `starts.actions` gives the noise to add."""
     first = np.round(starts.time / CONTROL_DT).astype(int)
     steps = first[:, None] + np.arange(starts.actions.shape[1])
     targets = desired_positions(starts.condition.astype(np.float64), config)
@@ -135,7 +135,7 @@ def actions_of(config: Config, starts: Starts) -> np.ndarray:
 
 Prepared = Callable[[], object]
 Side = Callable[[Starts], Prepared]
-"""From where trajectories start to the work that is timed, its result waited for."""
+"""Takes the starts and returns the work to time, which waits for its own result."""
 
 
 def one_pass(model: Any, horizon: float) -> Side:
@@ -151,7 +151,7 @@ def one_pass(model: Any, horizon: float) -> Side:
 
 
 def step_by_step(model: Any, horizon: float) -> Side:
-    """The same, one control step at a time."""
+    """A model's `rollout`, one control step at a time, once for each start."""
     steps = round(horizon / CONTROL_DT)
 
     @eqx.filter_jit
@@ -178,7 +178,7 @@ def _on_device(draw: Callable[..., Array], model: Any) -> Side:
 
 
 def simulated(starts: Starts) -> np.ndarray:
-    """The states at the end, by our simulator, on one core."""
+    """The states at the end, by this package's simulator on one core."""
     simulator, later = Simulator(), np.empty((len(starts.state), STATE.dim))
     for row, state in enumerate(starts.state.astype(np.float64)):
         simulator.enter(state)
@@ -201,14 +201,14 @@ def _meet(barrier: Barrier) -> None:
 
 
 def simulated_by(pool: ProcessPoolExecutor, cores: int, starts: Starts) -> np.ndarray:
-    """The same on all cores, each with its share."""
+    """The states at the end, by this package's simulator on all cores."""
     shares = np.array_split(np.arange(len(starts.state)), cores)
     parts = [Starts(*(values[share] for values in starts)) for share in shares if len(share)]
     return np.concatenate(list(pool.map(simulated, parts)))
 
 
 def stepped(starts: Starts) -> Prepared:
-    """Plain gym-pusht, which cannot enter a state: from resets."""
+    """Plain gym-pusht, which cannot enter a state and so starts from resets."""
     env = gymnasium.make("gym_pusht/PushT-v0", obs_type="state", disable_env_checker=True)
 
     def work() -> None:
@@ -221,10 +221,10 @@ def stepped(starts: Starts) -> Prepared:
 
 
 def time_all(sides: Mapping[str, Side], starts: Starts, config: Config) -> pd.DataFrame:
-    """`speed.csv`: medians over rounds, in each of which all sides take their turn.
+    """`speed.csv`: medians over rounds, in each of which all models and simulators take turns.
 
-    Every second round goes in reverse order. What is compiled or started runs once before. What
-    is capped is timed once.
+    Every second round goes in reverse order. All of them run once untimed, to compile and start.
+    A number of trajectories that `SIMULATED` caps is timed once, not again for every larger size.
     """
     rows = []
     taken: dict[tuple[str, int], list[float]] = {}
@@ -263,7 +263,7 @@ def crps_of(scores: pd.DataFrame, horizon: float) -> dict[str, Estimate]:
 def as_markdown(
     table: pd.DataFrame, horizon: float, config: Config, cores: int, seconds: float
 ) -> str:
-    """Times per trajectory, and how many times the flow's, by how many are predicted at once."""
+    """Times per trajectory, and their ratio to the flow's, by number predicted at once."""
     sizes = sorted(set(table["at_once"]))
     lines = [
         f"# Cost of predicting {horizon:g} s ahead",
@@ -285,13 +285,13 @@ def as_markdown(
     simulated = ", ".join(f"{count} for {name}" for name, count in SIMULATED.items())
     lines += [
         "",
-        "- Each trajectory starts from another state of the test split. Models run compiled, on "
+        "- Trajectories start from random states of the test split. Models run compiled, on "
         f"{len(jax.devices())} x {jax.devices()[0].device_kind}, with {cores} cores; "
         "`recursive` is the flow one control step at a time.",
-        f"- Medians over {config.speed.rounds} rounds in one process, all by turns; least and most "
-        "are in `speed.csv`. Simulators run one trajectory after another: at most so many are "
-        f"timed, {simulated}, and for more the time of each is taken to be the same. gym_pusht "
-        "starts from resets.",
+        f"- Medians over {config.speed.rounds} rounds in one process, in which all take turns; "
+        "`speed.csv` also has the least and the most. Simulators run one trajectory after another. "
+        f"At most this many are timed: {simulated}; for more, the time per trajectory is taken to "
+        "be the same. gym_pusht starts from resets.",
         f"- Measured in {seconds:.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in versions().items())
         + ".",

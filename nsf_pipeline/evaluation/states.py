@@ -1,4 +1,4 @@
-"""The test states: where predictions start, what came of them, and what the simulator would do."""
+"""The test states: where predictions start, the truth, and the simulator's ensembles."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ class States(NamedTuple):
     """Test states of one horizon, in the layout `pusht.state.STATE`.
 
     Attributes:
-        x_init: (n, 7); fewer for a model that sees fewer.
+        x_init: (n, 7); (n, 5) for a model without velocity.
         x_final: (n, 7) the truth, a horizon later.
         t_init: (n) s.
         t_final: (n) s.
@@ -50,9 +50,9 @@ class States(NamedTuple):
         return gap_of(float(self.t_final[0] - self.t_init[0]))
 
     def seen_with(self, names: Sequence[str]) -> "States":
-        """The same for a model whose state has only some of the numbers, by their names."""
+        """These states with only the numbers that a model's state has, by their names."""
         columns = STATE.columns(names)
-        # Not `_replace`, which takes the number of states for that of the fields.
+        # Not `_replace`, which takes `len`, here the number of states, for the number of fields.
         return States(self.x_init[:, columns], self.x_final[:, columns], *self[2:])
 
 
@@ -63,7 +63,7 @@ class Ensembles(NamedTuple):
         states: n of them.
         members: (n, M, 7) the simulator's draws from each.
         contact: (n) whether the policy without noise moves the block within the horizon.
-        weight: (n) in means over all states of the test split; 1 on average.
+        weight: (n) weight in means over all states of the test split; 1 on average.
         trajectory: (n) index in the whole data set.
         step: (n) control step.
     """
@@ -84,7 +84,7 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
         config: all settings.
 
     Raises:
-        FileError: a shard is missing, damaged, another's, or was made by other settings or code.
+        FileError: a shard is missing, damaged or stale, or holds the states of another shard.
         UserError: a horizon has too few states to score.
     """
     parts = []
@@ -125,8 +125,8 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
 def typical_changes(dataset: Path, horizons: Iterable[float]) -> dict[float, np.ndarray]:
     """By horizon, the root mean square change (7) of the state in the train split.
 
-    It is persistence's standard deviation, and the unit of scores of the whole state. Reads a
-    block of the data set at a time.
+    It is the standard deviation of persistence, and the unit of joint scores. The data set is read
+    a block at a time.
 
     Raises:
         StoreError: the data set cannot be read.

@@ -32,14 +32,14 @@ STRATA = ("all", "contact", "free")
 
 
 class Cell(NamedTuple):
-    """What was averaged over some states.
+    """Mean scores over some states.
 
     Attributes:
-        model: as tables name it.
+        model: its name in tables.
         horizon_s: s.
         contact: "all", "contact" or "free".
         n_states: how many.
-        means: by score and what it is of, the mean and after it those of the resamples.
+        means: by score and group, the mean and after it those of the resamples.
     """
 
     model: str
@@ -55,12 +55,12 @@ def horizons(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def distances(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Metrics of joint vectors, likewise."""
+    """Metrics of joint vectors per model, horizon, group and contact; NaN where undefined."""
     return _wide(cells, [m for m in metrics.METRICS if m.score.over is Over.JOINTS])
 
 
 def intervals(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Metrics with their 95 % intervals, one a row; none where undefined."""
+    """Metrics with their 95 % intervals, one per row; no row where undefined."""
     rows = [
         (*place, metric.name, *found, size)
         for place, estimates, size in _estimates(cells, [m for m in metrics.METRICS if m.row])
@@ -99,7 +99,7 @@ def _wide(cells: Sequence[Cell], chosen: Sequence[Metric]) -> pd.DataFrame:
 def _estimates(
     cells: Sequence[Cell], chosen: Sequence[Metric]
 ) -> Iterator[tuple[tuple[str, float, str, str], dict[Metric, Estimate], int]]:
-    """By cell and group: the place in tables, the metrics and how many states there are."""
+    """For each cell and group: the first columns, the metrics, and the number of states."""
     by_place = {(cell.model, cell.horizon_s, cell.contact): cell for cell in cells}
     for cell in cells:
         beside = [
@@ -124,12 +124,12 @@ def as_csv(table: pd.DataFrame) -> str:
 
 
 def as_markdown(table: pd.DataFrame, notes: Sequence[str], more: Sequence[str] = ()) -> str:
-    """Short tables, over all states: models sorted, the best in bold, the limit apart.
+    """Short tables: the simulator's row, then the models, sorted, with the best in bold.
 
     Args:
         table: as `horizons` gives it.
-        notes: lines that follow those on metrics.
-        more: a table of another kind.
+        notes: items to list after the meanings of the metrics.
+        more: lines of another table.
     """
     found = sorted({float(horizon) for horizon in table["horizon_s"]})
     lines = ["# Prediction on the test split"]
@@ -158,7 +158,7 @@ def _head(first: str, found: Sequence[float]) -> list[str]:
 def _ranking(
     metric: Metric, shown: Ranking, table: pd.DataFrame, found: Sequence[float]
 ) -> Iterator[str]:
-    """A table of each group, or one of the whole state, each after a blank line."""
+    """A table for each group, or one for the whole state, each after a blank line."""
     of_all, whole = table[table["contact"] == "all"], metric.score.over is Over.STATE
     for name, group in list(GROUPS.items())[: 1 if whole else None]:
         of = "" if whole else f" of the {name.replace('_', ' ')}"

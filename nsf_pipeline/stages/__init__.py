@@ -1,7 +1,7 @@
 """The stages: functions from settings and paths to files.
 
-Each reads and checks its sources, calls what computes, and writes. `cli` gives each a verb; which
-files go into which, the workflow's rules say.
+Each one reads and checks its sources, calls the code that computes, and writes the results. `cli`
+has a verb for each. The workflow's rules say which files each stage reads.
 """
 
 import time
@@ -33,7 +33,7 @@ STAGES = {
         ("compare", "evaluate", COMPARISON),
         ("speed", "speed", SPEED),
         ("upload", "upload", (*EVALUATION, "wandb")),
-        # Settings choose which videos there are, not what is in one.
+        # Not `videos`: these settings choose which videos are made, not what one shows.
         ("video", "video", ROLLOUTS),
         ("ranked_video", "video", DATASET),
         ("prediction", "prediction", MODEL),
@@ -46,11 +46,11 @@ STAGES = {
 
 
 def say(output: Path, what: str, started: float) -> None:
-    """A line of a job's log: what was written, and the seconds since it started.
+    """Print a line of a job's log: what was written, and the seconds since the job started.
 
     Args:
         output: the file.
-        what: it holds.
-        started: what `time.monotonic` gave then; s.
+        what: what the file holds.
+        started: `time.monotonic()` when the job started; s.
     """
     print(f"{output}: {what}, {time.monotonic() - started:.1f} s", flush=True)

@@ -21,8 +21,8 @@ def run(config: Config, folder: Path, output: Path, metadata: Path) -> None:
         metadata: its bounds and statistics, as JSON.
 
     Raises:
-        FileError: shards are missing, damaged or not those of the settings, a line each, or the
-            data set cannot be written.
+        FileError: shards are missing, damaged or stale (one line for each), or the data set cannot
+            be written.
     """
     started = time.monotonic()
     shards = [paths.shard_in(folder, shard) for shard in range(config.num_shards)]

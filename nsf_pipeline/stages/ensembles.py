@@ -1,4 +1,4 @@
-"""Ensembles: the simulator's own law from test states on, a shard at a time."""
+"""Ensembles: the simulator's own law from test states, a shard at a time."""
 
 import time
 from pathlib import Path
@@ -22,8 +22,8 @@ def run(config: Config, dataset: Path, shard: int, output: Path) -> None:
         output: the shard.
 
     Raises:
-        UserError: the data set cannot be read, is not that of the settings or does not replay, no
-            test trajectory is as long as a horizon, or the shard cannot be written.
+        UserError: the data set cannot be read, is stale or does not replay, no test trajectory is
+            as long as a horizon, or the shard cannot be written.
     """
     started = time.monotonic()
     with store.reading(dataset, "dataset") as file:
@@ -34,7 +34,9 @@ def run(config: Config, dataset: Path, shard: int, output: Path) -> None:
     store.write(output, "ensembles", arrays, attributes)
     count = len(arrays["step"])
     fewer = stop - first - count
-    short = f" ({fewer} fewer: the test split has no more of a kind)" if fewer else ""
+    short = (
+        f" ({fewer} fewer: the test split has no more with, or without, contact)" if fewer else ""
+    )
     say(
         output,
         f"{count} states{short}, {config.ensembles.num_members} members each, "

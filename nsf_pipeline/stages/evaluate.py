@@ -1,4 +1,4 @@
-"""Models, baselines and the simulator itself, held against the test split."""
+"""The evaluation: models, baselines and the simulator itself, scored on the test split."""
 
 import time
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ def run(
     ensembles: Path,
     folder: Path,
 ) -> None:
-    """Score models on the test states and write tables, figures and what made them.
+    """Score models on the test states; write tables, figures and what made them.
 
     Args:
         config: the settings.
-        stage: `evaluate` of the default model alone, or `compare` of it and its variants.
+        stage: `evaluate` for the default model alone, `compare` for it and other models.
         model_path: `model.eqx`, which tables call `flow`.
         variants: other models' files, by the names that tables give them.
         dataset: `dataset.h5`.
@@ -37,7 +37,7 @@ def run(
 
     Raises:
         FileError: a model, the data set or an ensemble cannot be read, does not belong to the
-            others or is not of the settings, or a report cannot be written.
+            others or is stale, or a report cannot be written.
         UserError: a horizon has too few states.
     """
     started = time.monotonic()

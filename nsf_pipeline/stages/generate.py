@@ -1,4 +1,4 @@
-"""Shards side by side, for whoever works without Snakemake."""
+"""All shards in parallel processes, for use without Snakemake."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ def data(config: Config, folder: Path, jobs: int) -> None:
 
     Args:
         config: the settings.
-        folder: where, as the workflow's `results`.
+        folder: where to write, with the same paths as in the workflow's `results`.
         jobs: processes.
 
     Raises:
         FileError: a file cannot be written.
     """
-    _side_by_side(jobs, _shard, [(config, shard, folder) for shard in range(config.num_shards)])
+    _in_parallel(jobs, _shard, [(config, shard, folder) for shard in range(config.num_shards)])
     merged, metadata = (paths.below(folder, path) for path in (paths.DATASET, paths.METADATA))
     dataset.run(config, paths.below(folder, paths.ROLLOUTS).parent, merged, metadata)
 
@@ -40,11 +40,11 @@ def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None
         jobs: processes.
 
     Raises:
-        UserError: as the stage `ensembles`.
+        UserError: as in the stage `ensembles`.
     """
     shards = range(config.ensembles.num_shards)
     calls = [(config, source, shard, paths.shard_in(folder, shard)) for shard in shards]
-    _side_by_side(min(jobs, len(calls)), ensembles.run, calls)
+    _in_parallel(min(jobs, len(calls)), ensembles.run, calls)
 
 
 def _shard(config: Config, shard: int, folder: Path) -> None:
@@ -57,15 +57,15 @@ def _shard(config: Config, shard: int, folder: Path) -> None:
     rollouts.run(config, policy_shard, rollout_shard, span)
 
 
-def _side_by_side(
+def _in_parallel(
     count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Call a function with each of some arguments, in some number of processes."""
+    """Make all calls of a function, each with its arguments, in `count` processes."""
     if count == 1:
         for arguments in calls:
             function(*arguments)
         return
-    # Ctrl-C reaches all of them, and is this one's to obey.
+    # Ctrl-C reaches all processes. The others ignore it, and this one ends them.
     with ProcessPoolExecutor(
         count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -74,11 +74,11 @@ def _side_by_side(
                 job.result()
         except BrokenProcessPool:
             raise UserError(
-                "a process was killed, for want of memory perhaps: lower --jobs or shard_size, "
+                "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, "
                 "and run the same command again"
             ) from None
         except BaseException:
-            # Calls that wait already cannot be taken back, and files come whole or not at all.
+            # Queued calls cannot all be cancelled. Files are written whole, so ending is safe.
             for process in active_children():
                 process.terminate()
             raise

@@ -1,7 +1,7 @@
-"""Pages of the report: what is no picture, as HTML that a browser shows.
+"""Pages of the report: tables, videos and settings as HTML.
 
-Snakemake's report shows pictures and pages, and offers anything else for download. Each page holds
-all that it shows; nothing is fetched from elsewhere.
+Snakemake's report shows only pictures and HTML, and offers other files for download. Each page
+contains everything that it shows and fetches nothing.
 """
 
 import base64
@@ -43,14 +43,13 @@ def tables(
     """A page of tables.
 
     Args:
-        config: settings that the tables must be made by; without, any will do.
-        sources: Markdown, one under the other.
-        provenance: JSON that says what made each of the tables; without, any will do.
+        config: settings that must have made the tables; None accepts any.
+        sources: Markdown files, in the order of the page.
+        provenance: JSON that says what made each table; empty to accept any.
         output: the page.
 
     Raises:
-        FileError: a file cannot be read, was altered or is not of the settings, or the page not
-            written.
+        FileError: a file cannot be read, was altered or is stale, or the page cannot be written.
     """
     texts = [_read(table).decode("utf-8", "replace") for table in sources]
     beside = list(zip(provenance, sources, strict=bool(provenance)))
@@ -63,13 +62,13 @@ def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None
     """A page of videos, under their files' names.
 
     Args:
-        config: settings that the videos must be made by; without, any will do.
+        config: settings that must have made the videos; None accepts any.
         sources: the videos.
         output: the page.
 
     Raises:
-        FileError: a video cannot be read, was not made here or is not of the settings, or the page
-            not written.
+        FileError: a video cannot be read, was not made by this package or is stale, or the page
+            cannot be written.
     """
     figures, made = [], []
     for path in sources:
@@ -90,7 +89,7 @@ def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None
 
 
 def settings(config: Config, output: Path) -> None:
-    """A page of all settings, with those in bold that are not the defaults.
+    """A page of all settings; those that differ from their defaults are in bold.
 
     Raises:
         FileError: it cannot be written.
@@ -120,7 +119,7 @@ def _leaves(section: BaseModel, default: BaseModel) -> Iterator[tuple[str, Any, 
 
 
 def _shown_name(path: Path) -> str:
-    """Its path below `videos/`."""
+    """A video's path below `videos/`."""
     _, found, below = path.as_posix().rpartition("/videos/")
     return below if found else path.name
 
@@ -133,7 +132,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(output: Path, title: str, body: str, made: Record) -> None:
-    # At the end, where a truncated file has lost it; no setting may close the comment.
+    # At the end, so that a truncated page lacks it. Escaped, so that no setting ends the comment.
     made_by = label.embed(made.fields()).replace(">", "\\u003e")
     text = (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'

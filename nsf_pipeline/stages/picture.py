@@ -18,19 +18,18 @@ def run(config: Config | None, dataset: Path, output: Path) -> None:
     """Write the picture of a data set as PNG.
 
     Args:
-        config: settings that the data set must be made by; without, any data set will do.
+        config: settings that must have made the data set; None accepts any data set.
         dataset: the data set.
         output: the picture.
 
     Raises:
-        FileError: the data set cannot be read or is not that of the settings, or the picture not
-            written.
+        FileError: the data set cannot be read or is stale, or the picture cannot be written.
     """
     started = time.monotonic()
     with store.reading(dataset, "dataset") as file:
         made = require_current(dataset, store.record_of(file), config)
         summary = summarise(file)
     comment = label.embed(Record.new(STAGE, None, made).fields())
-    # No higher than a browser's window, for the report cuts off the top of what is.
+    # Not higher than a browser's window: the report cuts off the top of higher pictures.
     write_figure(picture(summary), output, dpi=90, comment=comment)
     say(output, f"picture of {dataset}", started)

@@ -1,4 +1,4 @@
-"""Videos of predictions: a test trajectory, and what the model makes of its start and policy."""
+"""Videos of predictions: a test trajectory beside the model's prediction of it."""
 
 import time
 import warnings
@@ -25,10 +25,10 @@ STAGE = STAGES["prediction"]
 def run(config: Config | None, model_path: Path, dataset: Path, place: int, output: Path) -> int:
     """Write a trajectory of the test split and the model's prediction of it, side by side, as MP4.
 
-    The draws follow from the model's seed and the trajectory.
+    The draws depend on the model's seed and the trajectory alone.
 
     Args:
-        config: settings that the model must be made by; without, any model will do.
+        config: settings that must have made the model; None accepts any model.
         model_path: the model.
         dataset: the data set that it was trained on.
         place: in the test split, from 0.
@@ -38,8 +38,8 @@ def run(config: Config | None, model_path: Path, dataset: Path, place: int, outp
         The trajectory's index in the whole data set.
 
     Raises:
-        UserError: a file cannot be read or is not the other's, the test split has no such place,
-            the model's draws are not finite, or the video cannot be written.
+        UserError: a file cannot be read, the model is stale or was trained on other data, the test
+            split has no such place, the draws are not finite, or the video cannot be written.
     """
     started = time.monotonic()
     model, header = load_model(model_path), model_header(model_path)
@@ -55,7 +55,7 @@ def run(config: Config | None, model_path: Path, dataset: Path, place: int, outp
         raise FileError(f"{model_path}: draws are not finite; train again")
     comment = label.embed(Record.new(STAGE, None, made).fields())
     with replacing(output) as beside, warnings.catch_warnings():
-        # ffmpeg's process runs nothing of JAX.
+        # Python warns of forks once JAX runs; the new process only runs ffmpeg.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         frames = side_by_side(trajectory, path, draws)
         write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=comment)

@@ -19,9 +19,9 @@ from nsf_pipeline.provenance import Record, require_current
 def load_models(
     paths: Mapping[str, Path], dataset: Path, config: Config
 ) -> tuple[dict[str, PushTModel], list[Record]]:
-    """Models that were trained on a data set, for the policies of some settings.
+    """Load models, and check that they were trained on a data set, with the settings' DMPs.
 
-    The default model and the variants that the settings name must be what the settings give.
+    The default model and the settings' variants must also be current.
 
     Args:
         paths: files, by the names that tables give them; the default model's is `FLOW`.
@@ -32,7 +32,7 @@ def load_models(
         The models by name; the records of the default model and of the data set.
 
     Raises:
-        FileError: a file cannot be read, does not belong to the others or is not of the settings.
+        FileError: a file cannot be read, does not belong to the others or is stale.
     """
     models = {name: load_model(path) for name, path in paths.items()}
     headers = {name: model_header(path) for name, path in paths.items()}
@@ -60,17 +60,17 @@ def write_reports(
     texts: Mapping[str, str],
     figures: Mapping[str, Figure],
 ) -> None:
-    """Write reports, and last what made them, with the checksum of each.
+    """Write reports, and last a provenance file: what made them, and the checksum of each.
 
     Args:
-        folder: where.
-        names: of the files, by what they are; that of the record by `provenance`.
-        made: the record of all.
-        texts: tables, by what they are.
-        figures: pictures, by what they are.
+        folder: where to write.
+        names: file names, by what a file holds, as in `paths.SCORES`.
+        made: the record of all reports.
+        texts: contents of the tables, by the same keys.
+        figures: pictures, by the same keys.
 
     Raises:
-        FileError: one cannot be written.
+        FileError: a file cannot be written.
     """
     for what, text in texts.items():
         _write(folder / names[what], text)

@@ -23,10 +23,10 @@ def run(config: Config, policies: Path, output: Path, span: tuple[int, int] | No
         config: the settings.
         policies: the policy shard.
         output: the rollout shard.
-        span: first trajectory that the policies must be of, and one past the last; None for any.
+        span: first trajectory that the policies must hold, and one past the last; None for any.
 
     Raises:
-        FileError: the policies cannot be read or are not those of the settings, or the rollouts
+        FileError: the policies cannot be read, are stale or not those of `span`, or the rollouts
             cannot be written.
     """
     started = time.monotonic()

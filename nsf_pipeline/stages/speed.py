@@ -1,4 +1,4 @@
-"""What a predicted trajectory costs, beside the simulators."""
+"""The time that a predicted trajectory takes, for models and simulators."""
 
 import os
 import time
@@ -29,23 +29,23 @@ def run(
     folder: Path,
     threads: int | None = None,
 ) -> None:
-    """Time predictions to the longest horizon, and write tables, a figure and what made them.
+    """Time predictions to the longest horizon; write tables, a figure and what made them.
 
-    Nothing else should run meanwhile.
+    Nothing else should run on the machine meanwhile.
 
     Args:
         config: the settings.
         model_path: `model.eqx`, which tables call `flow`.
         variants: other models' files, by the names that tables give them.
         dataset: its test split holds the states to start from.
-        scores: `horizons.csv`, where the figure's other axis comes from.
-        provenance: JSON that says what made the scores; without, any will do.
+        scores: `horizons.csv`, for the accuracy in the figure.
+        provenance: JSON that says what made the scores; None accepts any.
         folder: where the reports go.
         threads: cores to simulate on; None for all.
 
     Raises:
-        FileError: something cannot be read, is not of the settings, or cannot be written.
-        UserError: no test trajectory lasts as long.
+        FileError: a file cannot be read, is stale, or cannot be written.
+        UserError: no test trajectory is as long as the horizon.
     """
     started = time.monotonic()
     horizon = max(config.ensembles.horizons)

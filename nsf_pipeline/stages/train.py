@@ -38,21 +38,20 @@ def run(
 ) -> None:
     """Train the PushT model on a data set, and write it with its metrics.
 
-    Checkpoints, and the metrics while they grow, are kept in `checkpoints/{fingerprint}/` beside
-    the metrics: the same call goes on from there, and ends in the same model, bit for bit.
+    Checkpoints and the metrics so far are kept in `checkpoints/{fingerprint}/` beside the metrics.
+    After an interruption the same call continues from there, to the same model, bit for bit.
 
     Args:
-        config: the settings, a variant's with its changes.
+        config: the settings, with a variant's changes.
         dataset: `dataset.h5`.
         output: where the model goes.
         metrics: where the history goes as CSV, when training is done.
         curves: where the history goes as a picture (PNG).
         variant: the variant's name; empty for the default model.
-        terminals: file descriptors; the first that is a terminal gets a bar.
+        terminals: file descriptors; the first that is a terminal gets a progress bar.
 
     Raises:
-        FileError: the data set cannot be read or is not that of the settings, or a file cannot be
-            written.
+        FileError: the data set cannot be read or is stale, or a file cannot be written.
         TrainingError: a loss is not finite, or training diverged.
         Stopped: SIGTERM or SIGINT came; a checkpoint was left.
     """
@@ -101,7 +100,7 @@ def run(
 
 
 def _header(made: Record, source: Record, best: Row) -> dict[str, Any]:
-    """What the model's file says of its making; `config` there is what the model is built from."""
+    """The record in the model's header, in which `config` means what the model is built from."""
     fields = made.fields()
     settings = fields.pop("config")
     return {

@@ -25,21 +25,21 @@ def run(
     videos: Sequence[Path],
     output: Path,
 ) -> None:
-    """Go on with the run that the training started, or start one; and write down which it is.
+    """Continue the run that the training started, or start one, and write its id to a file.
 
-    Whatever W&B does, this does not fail for it.
+    A failure of W&B does not fail the job.
 
     Args:
-        config: whether and where to.
-        model: its header names the run's settings.
+        config: the settings; `wandb` says whether and where to log.
+        model: its header holds the run's settings.
         metrics: the history of training, in the folder that holds the checkpoints.
         table: scores, as CSV.
-        provenance: JSON that says what made the scores; without, any will do.
-        videos: logged under their files' names.
+        provenance: JSON that says what made the scores; None accepts any.
+        videos: logged under the names of their files.
         output: JSON with the run's id and mode.
 
     Raises:
-        FileError: a file cannot be read or is not of the settings, or the output not written.
+        FileError: a file cannot be read or is stale, or the output cannot be written.
     """
     started = time.monotonic()
     made = require_current(model, Record.read(model_header(model)), config)

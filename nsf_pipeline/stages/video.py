@@ -19,10 +19,10 @@ STAGE = STAGES["video"]
 def run(config: Config | None, source: Path, which: int | str, output: Path) -> int:
     """Replay one trajectory of a rollout shard or data set and write it as MP4.
 
-    Drawn in are the DMP's path, its goal and the agent's way so far.
+    The frames show the DMP's path, its goal and the agent's path so far.
 
     Args:
-        config: settings that the source must be made by; without, any source will do.
+        config: settings that must have made the source; None accepts any source.
         source: the shard or data set.
         which: the trajectory's index in the whole data set, or best, median or worst.
         output: the video.
@@ -31,8 +31,8 @@ def run(config: Config | None, source: Path, which: int | str, output: Path) -> 
         The trajectory's index.
 
     Raises:
-        UserError: the source cannot be read, is not that of the settings or does not hold the
-            trajectory, there is no ffmpeg, or the video cannot be written.
+        UserError: the source cannot be read, is stale or does not hold the trajectory, there is no
+            ffmpeg, or the video cannot be written.
     """
     started = time.monotonic()
     with store.reading(source, "rollouts", "dataset") as file:

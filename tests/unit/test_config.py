@@ -23,7 +23,7 @@ REFUSED = {
         "videos: {zzz: 3}",
         "videos.zzz: unknown setting; expected one of trajectories, ranked",
     ),
-    "a number as name": ("1: 2", "1: expected a name; YAML reads it otherwise: quote it"),
+    "a number as name": ("1: 2", "1: expected a name as text; put it in quotes"),
     "text for a number": ("seed: many", 'seed: expected a valid integer, got "many"'),
     "fraction for a count": ("training: {steps: 1.5}", "training.steps: expected a valid integer"),
     "truth for a number": ("training: {steps: true}", "a valid integer, got true"),
@@ -43,7 +43,7 @@ REFUSED = {
     ),
     "number read as text": (
         "training: {learning_rate: 1e-3}",
-        'training.learning_rate: expected a valid number, got "1e-3" (a number that came as text: '
+        'training.learning_rate: expected a valid number, got "1e-3" (a number given as text: '
         "write it as 1.0e-3",
     ),
     "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
@@ -69,8 +69,8 @@ REFUSED = {
         "ensembles: {horizons: [0.15]}",
         "horizons: 0.15 s is not a multiple of the control step 0.1 s",
     ),
-    "the same horizon twice": ("ensembles: {horizons: [0.1, 0.1]}", "names one twice"),
-    "nearly the same horizon twice": ("ensembles: {horizons: [1.0, 1.0000001]}", "one twice"),
+    "the same horizon twice": ("ensembles: {horizons: [0.1, 0.1]}", "names one horizon twice"),
+    "nearly the same horizon twice": ("ensembles: {horizons: [1.0, 1.0000001]}", "horizon twice"),
     "horizon too long": (
         "ensembles: {horizons: [0.1, 4.0]}",
         "ensembles.horizons = 4 s is longer than any trajectory: policies.duration ends at 3.6 s",
@@ -106,7 +106,7 @@ REFUSED = {
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
     "video of no trajectory": (
         "{num_trajectories: 100, shard_size: 10, videos: {trajectories: [3, 100]}}",
-        "videos.trajectories: there is no trajectory 100, for num_trajectories = 100 counts from 0",
+        "videos.trajectories: there is no trajectory 100: they count from 0 and num_trajectories",
     ),
     "video of trajectory -1": (
         "videos: {trajectories: [-1]}",
@@ -114,9 +114,9 @@ REFUSED = {
     ),
     "the same video twice": (
         "videos: {trajectories: [5, 5]}",
-        "trajectories: [5, 5] names one twi",
+        "trajectories: [5, 5] names one vid",
     ),
-    "the same rank twice": ("videos: {ranked: [best, best]}", "names one twice"),
+    "the same rank twice": ("videos: {ranked: [best, best]}", "names one video twice"),
     "unknown rank": (
         "videos: {ranked: [last]}",
         "videos.ranked.0: expected 'best', 'median' or 'worst', got \"last\"",
@@ -144,7 +144,7 @@ REFUSED = {
     ),
     "variant of a name that is taken": ("variants: {flow: {}}", "a row of that name already"),
     "variant of a simulator's name": ("variants: {gym_pusht: {}}", "a row of that name already"),
-    "truth as name": ("{seed: 1, on: 3}", ": true: expected a name; YAML reads it otherwise"),
+    "truth as name": ("{seed: 1, on: 3}", ": true: expected a name as text; put it in quotes"),
     "nothing as name": ("variants: {wide: {~: 3}}", "variants.wide.null: expected a name"),
     "variant that contradicts what it leaves": (
         "variants: {short: {training: {steps: 100}}}",
@@ -156,7 +156,7 @@ REFUSED = {
     ),
     "neural SDE over long gaps": (
         "variants: {neural_sde: {training: {max_gap: 0.3}}}",
-        "variants.neural_sde: model.kind = neural_sde has a density over one control step alone",
+        "variants.neural_sde: model.kind = neural_sde has a density only over one control step",
     ),
     "no variants": ("variants:", "variants: expected settings by name, got null"),
     "a list": ("[1, 2]", "expected settings by name, got list"),

@@ -469,7 +469,7 @@ STEPS = Variant(model=ModelConfig(state_dim=5), training=TrainingChanges(steps=3
 
 @pytest.mark.parametrize("fields", [{"config": 5}, {"modules": None}, {"config": "yes"}])
 def test_a_record_that_is_none_is_damage(fields):
-    with pytest.raises(label.LabelError, match="what it says of its making cannot be read"):
+    with pytest.raises(label.LabelError, match="the record of what made it cannot be read"):
         Record.read(fields)
 
 

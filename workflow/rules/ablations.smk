@@ -1,6 +1,6 @@
-# The variants beside the default model: the same tables and figures, and what each costs.
+# The variants beside the default model: the same tables and figures, and the time that predictions take.
 MODELS = {name: paths.of_variant(paths.MODEL, name) for name in VARIANTS}
-# Flows cost what the default one costs.
+# Only models of another kind are timed: all flows take about as long as the default one.
 SOLVED = {name: MODELS[name] for name in VARIANTS if SETTINGS.variant(name).model.kind != "flow"}
 
 
@@ -56,7 +56,7 @@ rule speed:
         benchmark_of("speed")
     conda:
         "../../envs/pipeline.yaml"
-    # All there are, so that nothing runs beside it.
+    # All cores, so that no other job runs meanwhile.
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=8000,

@@ -1,4 +1,4 @@
-# What the rules share: the checked settings, and what makes a job stale.
+# What the rules share: the checked settings, and the stamps that make a job stale.
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.stages import STAGES
@@ -11,7 +11,7 @@ except ConfigError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
 
-# Where training is logged to shapes no model, so it is in no stamp of one.
+# Settings of W&B shape no model, so they are in no model's stamp.
 WANDB_MODE, _ = mode_of(SETTINGS.wandb)
 os.environ.setdefault("WANDB_MODE", WANDB_MODE)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
@@ -21,7 +21,7 @@ ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_s
 VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
 PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
 VARIANTS = SETTINGS.variant_names
-# How the report calls what an evaluation leaves.
+# Names in the report for an evaluation's files.
 LABELS = {
     "table": "Scores (CSV, to download)",
     "distances": "Joint scores (CSV, to download)",
@@ -40,7 +40,7 @@ wildcard_constraints:
 
 
 def stamp_of(stage, **more):
-    """The input that holds a stage's settings, and changes with these and with its code."""
+    """The input that holds a stage's settings; it changes with them and with the stage's code."""
     return lambda wildcards: STAMPS.of(STAGES[stage], **more)
 
 
@@ -53,7 +53,7 @@ def benchmark_of(job):
 
 
 def policy_stamp(wildcards):
-    """A shard that has, or had, fewer trajectories than others has a stamp of its own."""
+    """The stamp of a policy shard: a separate one if the shard has, or had, fewer trajectories."""
     stage, shard = STAGES["policies"], wildcards.shard
     count = SETTINGS.shard_size_of(int(shard))
     if count < SETTINGS.shard_size or STAMPS.has(stage, shard):
@@ -62,7 +62,7 @@ def policy_stamp(wildcards):
 
 
 def source_of(wildcards):
-    """The file that holds a trajectory: its rollout shard, or all of them to rank."""
+    """The file to take a trajectory from: its rollout shard, or the data set for a ranked one."""
     if not wildcards.trajectory.isdecimal():
         return paths.DATASET
     shard = int(wildcards.trajectory) // SETTINGS.shard_size
@@ -70,24 +70,24 @@ def source_of(wildcards):
 
 
 def video_stamp(wildcards):
-    """Which trajectory of all is the best, more settings decide than what happens in one."""
+    """The stamp of a video. The rank of a trajectory depends on more settings than its content."""
     is_one = wildcards.trajectory.isdecimal()
     return STAMPS.of(STAGES["video" if is_one else "ranked_video"])
 
 
 def video_page_stamp(wildcards):
-    """The page depends on what its videos do."""
+    """The stamp of the page, which depends on the settings that its videos depend on."""
     of = "prediction" if PREDICTIONS else "ranked_video" if SETTINGS.videos.ranked else "video"
     return STAMPS.of(STAGES["video_page"]._replace(reads=STAGES[of].reads))
 
 
 def options_of(models):
-    """The command's options that name models."""
+    """The options of a command that name models."""
     return [f"--variant={name}={path}" for name, path in models.items()]
 
 
 def scores_in(folder, category, *shown):
-    """What an evaluation leaves in a folder, by name; of these, the report shows some."""
+    """An evaluation's files in a folder, by name; those named in `shown` are in the report."""
 
     def output(name, file):
         path = f"{folder}/{file}"
@@ -107,7 +107,7 @@ onstart:
     STAMPS.drop_others()
 
 
-# Again, for who looked at other settings meanwhile.
+# Again, because a dry run with other settings may have written stamps meanwhile.
 onsuccess:
     STAMPS.drop_others()
 

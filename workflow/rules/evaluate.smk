@@ -1,4 +1,4 @@
-# The model held against the simulator itself.
+# The model compared with the simulator itself.
 rule ensembles:
     input:
         stamp=stamp_of("ensembles"),
@@ -56,7 +56,7 @@ rule evaluate:
         "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
 
 
-# To the run that the training was logged to; asked for where W&B is not disabled.
+# Logs to the W&B run of the training; part of `all` unless W&B is disabled.
 rule upload:
     input:
         stamp=stamp_of("upload", mode=WANDB_MODE),

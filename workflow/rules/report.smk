@@ -1,4 +1,4 @@
-# Pages for the report, which shows pictures and HTML and offers all else for download.
+# Pages for the report, which shows pictures and HTML and offers other files for download.
 
 
 rule table_page:

@@ -21,13 +21,13 @@ rule train:
     resources:
         mem_mb=8000,
         runtime=240,
-        # How training runs shapes no model either.
+        # As resources these change no stamp or parameter, so that a change does not rerun the job.
         checkpoint_seconds=SETTINGS.runtime.checkpoint_seconds,
         data_memory=SETTINGS.runtime.data_memory,
     params:
         variant=[],
     shell:
-        # The bar is for whoever watches, not for the log.
+        # The progress bar goes to the terminal, not to the log.
         "(set -x; python -m nsf_pipeline train --config {input.stamp:q} {params.variant} "
         "--dataset {input.dataset:q} --output {output.model:q} --metrics {output.metrics:q} "
         "--curves {output.curves:q} --checkpoint-seconds {resources.checkpoint_seconds} "
@@ -35,7 +35,7 @@ rule train:
         "3>&2 2>&1 | tee {log:q}"
 
 
-# The same for a variant, on the same data.
+# The same for a variant of the model, on the same data.
 use rule train as train_variant with:
     input:
         stamp=lambda wildcards: STAMPS.of(STAGES["train"], variant=wildcards.variant),

@@ -1,4 +1,4 @@
-# Trajectories as they were simulated, and beside what the model makes of them.
+# Videos of trajectories as they were simulated, and beside the model's predictions of them.
 
 
 rule videos:
