@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Something that its user can mend: the message is one line and says how."""
+    """An error that the user can correct: the message is one line and says how."""

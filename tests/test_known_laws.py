@@ -1,4 +1,4 @@
-"""Trained on a law that is known, a flow comes to it; and the yardsticks are right themselves."""
+"""A flow trained on a known law recovers it; and the measures of the difference are right."""
 
 import equinox as eqx
 import jax
@@ -47,7 +47,7 @@ def test_geometric_brownian_motion_takes_a_spline(coupling, learnt):
 
 
 class Shifted(eqx.Module):
-    """The law of Ornstein and Uhlenbeck, but for its mean."""
+    """An Ornstein-Uhlenbeck law with its mean shifted."""
 
     law: OrnsteinUhlenbeck
     shift: float
@@ -80,7 +80,7 @@ def test_energy_test_rejects_no_more_often_than_it_should_and_sees_a_shift():
 
 @pytest.mark.parametrize("law", [OrnsteinUhlenbeck(), Spiral(dim=2), GeometricBrownian()])
 def test_known_laws_obey_chapman_and_kolmogorov(law):
-    """Two steps of a known law are one of it: its formulas agree between gaps."""
+    """Two steps of a known law equal one: its formulas agree for all gaps."""
     start, condition = law.start(KEY)
 
     @jax.jit
@@ -105,7 +105,7 @@ def test_the_double_wells_density_is_that_of_its_paths():
     again = np.asarray(draw(jax.random.split(KEY, len(gaps)), batch.x_init, batch.t_final))
     for gap in np.unique(gaps):
         here = gaps == gap
-        # Of starts and ends together: the density is compared start by start.
+        # Of starts and ends together, so that densities are compared for each start.
         paths = np.concatenate([starts[here], np.asarray(batch.x_final)[here]], axis=1)
         drawn = np.concatenate([starts[here], again[here]], axis=1)
         assert energy_test(paths, drawn, permutations=199) > 0.01

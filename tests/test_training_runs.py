@@ -1,4 +1,4 @@
-"""Training in processes of its own, and what it left of the smoke run."""
+"""Training in separate processes, and the training files of the smoke run."""
 
 import csv
 import json
