@@ -6,12 +6,13 @@ In the policy's own time u = t / duration in [0, 1], with the phase x(u) = exp(-
     f(x) = x * (sum_i psi_i(x) w_i) / (sum_i psi_i(x)) * s
     psi_i(x) = exp(-h_i (x - c_i)^2)
 
-with stiffness K, damping D, goal g, weights w and the forcing's scale s: goal - start, coordinate
-by coordinate, or a fixed length (Ijspeert et al. 2013, doi:10.1162/NECO_a_00393; K multiplies the
-forcing as in Pastor et al. 2009, so that a weight displaces the attractor whatever the stiffness).
+with stiffness K, damping D, goal g and weights w. The forcing's scale s is goal - start, coordinate
+by coordinate, or a fixed length (Ijspeert et al. 2013, doi:10.1162/NECO_a_00393). K multiplies the
+forcing as in Pastor et al. 2009, so that a weight displaces the attractor by a length that does not
+depend on the stiffness.
 
-The attractor g + f is taken as linear between the integration's knots, and each step from knot to
-knot is then exact. The functions take NumPy or JAX arrays, one policy or any number of them.
+The attractor g + f is approximated as linear between the integration's knots; each step from knot
+to knot is then exact. The functions take NumPy or JAX arrays, of one policy or any number of them.
 """
 
 import math
@@ -25,7 +26,7 @@ from nsf_pipeline.config import DMPConfig
 Array = Any  # NumPy's or JAX's: this module must run without JAX
 Scan = Callable[..., Any]  # with the signature of `jax.lax.scan`
 FIXED_SCALE = 256.0
-"""px; the forcing's scale where it is not the goal's offset."""
+"""px; the forcing's scale if it is not goal - start."""
 
 
 class DMPParams(NamedTuple):
@@ -95,7 +96,7 @@ class Path(NamedTuple):
 
     Attributes:
         duration: (...) s.
-        position: (..., knots, 2) px, before it is held inside the workspace.
+        position: (..., knots, 2) px, not yet clipped to the workspace.
         velocity: (..., knots, 2) px per duration.
     """
 
@@ -107,7 +108,8 @@ class Path(NamedTuple):
 def basis(config: DMPConfig) -> tuple[np.ndarray, np.ndarray]:
     """Centres and widths in phase space, each (n_basis).
 
-    Centres lie evenly in time, so exponentially in phase; neighbours cross at exp(-1/2).
+    Centres are evenly spaced in time, so exponentially in phase. Neighbouring functions cross at
+    the value exp(-1/2).
     """
     centres = np.exp(-config.phase_decay * np.linspace(0.0, 1.0, config.n_basis))
     gaps = -np.diff(centres)
@@ -121,7 +123,7 @@ def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
     time = np.linspace(0.0, 1.0, config.integration_steps + 1)
     phase = np.exp(-config.phase_decay * time)
     psi = np.exp(-widths * (phase[:, None] - centres) ** 2)
-    # The phase and the basis are the same for all policies: one table, one product.
+    # The phase and the basis are the same for all policies, so one product serves all.
     table = phase[:, None] * psi / psi.sum(axis=1, keepdims=True)
     shape = xp.moveaxis(params.weights @ xp.asarray(table.T, params.weights.dtype), -1, -2)
     if config.scale_forcing_by_goal_delta:
@@ -134,7 +136,7 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | N
 
     Args:
         params: the policies.
-        config: what they share.
+        config: settings that they share.
         xp: `numpy` or `jax.numpy`.
         scan: the loop over knots: `jax.lax.scan` for JAX, a plain loop if None.
     """
@@ -153,9 +155,9 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | N
 
 
 def evaluate(path: Path, times: Array, config: DMPConfig, xp: Any = np) -> Array:
-    """Desired positions (..., P, 2) px at times (..., P) s, held inside the workspace.
+    """Desired positions (..., P, 2) px at times (..., P) s, clipped to the workspace.
 
-    Before its start a policy wants its first point, after its end its last.
+    Before the start it is the path's first point, after the end its last.
     """
     last = path.position.shape[-2] - 1
     knot = xp.clip(times / path.duration[..., None], 0.0, 1.0) * last
@@ -205,8 +207,8 @@ def follow(
         xp.asarray(value)[..., None] for value in (stiffness, damping, step)
     )
     (yy, yv), (vy, vv) = _propagator(stiffness, damping, step, xp)
-    # On a straight piece y = r - (D / K) r', y' = r' solves the equation; what is left of the
-    # state decays by the propagator. So z_(k+1) = P z_k + u_k with
+    # Where r is linear, y = r - (D / K) r', y' = r' solves the equation. The difference from it
+    # decays by the propagator P, so z = (y, y') obeys z_(k+1) = P z_k + u_k. `changes` are the u_k.
     slope = (attractor[1:] - attractor[:-1]) / step
     lag = damping / stiffness * slope
     start, end = attractor[:-1] - lag, attractor[1:] - lag
@@ -222,6 +224,7 @@ def follow(
 
 
 def _loop(step: Callable[..., Any], state: Any, inputs: tuple[np.ndarray, ...]) -> tuple[Any, Any]:
+    """`jax.lax.scan` for NumPy arrays."""
     outputs = []
     for values in zip(*inputs, strict=True):
         state, output = step(state, values)
@@ -230,10 +233,11 @@ def _loop(step: Callable[..., Any], state: Any, inputs: tuple[np.ndarray, ...]) 
 
 
 def _propagator(stiffness: Array, damping: Array, step: Array, xp: Any) -> tuple[Any, Any]:
-    """exp(A h) of A = [[0, 1], [-K, -D]], under, at and over critical damping.
+    """exp(A h) for A = [[0, 1], [-K, -D]], below, at and above critical damping.
 
-    e^(-a h) (c I + s (A + a I)), with a = D / 2, q^2 = a^2 - K, c = cosh(q h), s = sinh(q h) / q.
-    Over critical damping e^(q h) is taken out of c and s, and into the factor: nothing overflows.
+    It is e^(-a h) (c I + s (A + a I)) with a = D / 2, q^2 = a^2 - K, c = cosh(q h) and
+    s = sinh(q h) / q. Above critical damping, e^(q h) is moved from c and s into the factor before
+    them, so that nothing overflows.
     """
     half = damping / 2
     square = (half**2 - stiffness) * step**2

@@ -1,4 +1,4 @@
-"""A flow trained on a known law learns it; and the measures of that are right themselves."""
+"""A flow trained on a known law recovers it; and the measures of the difference are right."""
 
 import equinox as eqx
 import jax
@@ -47,7 +47,7 @@ def test_geometric_brownian_motion_needs_a_spline(coupling, learnt):
 
 
 class Shifted(eqx.Module):
-    """The law of Ornstein and Uhlenbeck with a shifted mean."""
+    """An Ornstein-Uhlenbeck law with its mean shifted."""
 
     law: OrnsteinUhlenbeck
     shift: float
@@ -80,7 +80,7 @@ def test_energy_test_rejects_no_more_often_than_it_should_and_sees_a_shift():
 
 @pytest.mark.parametrize("law", [OrnsteinUhlenbeck(), Spiral(dim=2), GeometricBrownian()])
 def test_known_laws_obey_chapman_and_kolmogorov(law):
-    """Two steps of a known law are as one step: its formulas agree between gaps."""
+    """Two steps of a known law equal one: its formulas agree for all gaps."""
     start, condition = law.start(KEY)
 
     @jax.jit

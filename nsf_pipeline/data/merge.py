@@ -33,9 +33,9 @@ def merge(
     """Merge rollout shards.
 
     Args:
-        shards: in order.
-        config: today's settings.
-        stage: whose record the data set carries.
+        shards: the rollout shards' paths, in order.
+        config: the current settings.
+        stage: the stage that makes the data set; its record is stored in the file.
         output: the data set.
         metadata_output: its bounds and statistics, as JSON.
 
@@ -43,10 +43,10 @@ def merge(
         The metadata.
 
     Raises:
-        FileError: a shard is missing, damaged, foreign or was made by other settings or code, with
-            a line for each; or the data set cannot be written.
+        FileError: shards are missing, damaged, foreign or were made by other settings or code; the
+            message has a line for each. Or the data set cannot be written.
     """
-    made = partial(require_current, config=config)
+    current_record = partial(require_current, config=config)
     config = stage.view(config)
     if len(shards) != config.num_shards:
         raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
@@ -57,7 +57,8 @@ def merge(
     for index, path in enumerate(shards):
         try:
             with store.reading(path, "rollouts") as file:
-                sources[:] = [made(path, store.record_of(file))]  # all are alike
+                # All records are equal: one is enough.
+                sources[:] = [current_record(path, store.record_of(file))]
                 _check(path, file, config.shard_range(index), steps)
                 rollouts = {name: file[name][...] for name in store.ROLLOUTS}
         except FileError as error:
@@ -76,10 +77,10 @@ def merge(
         "C": statistics.condition_dim,
     }
     text = json.dumps(metadata, indent=2, sort_keys=True) + "\n"
-    # The data set is renamed first: where that fails, neither is changed.
-    with replacing(metadata_output) as metadata_beside, replacing(output) as beside:
-        metadata_beside.write_text(text, encoding="utf-8")
-        with store.create(beside, "dataset", sizes, attributes | {"metadata": text}) as file:
+    # The data set is renamed first: if that fails, neither file has changed.
+    with replacing(metadata_output) as temporary_metadata, replacing(output) as temporary:
+        temporary_metadata.write_text(text, encoding="utf-8")
+        with store.create(temporary, "dataset", sizes, attributes | {"metadata": text}) as file:
             for index, path in enumerate(shards):
                 rollouts = store.read(path, "rollouts")
                 rollouts["split"] = split_of(config.seed, rollouts["trajectory"], config.dataset)
@@ -105,7 +106,7 @@ def split_of(
 
 @dataclass
 class Statistics:
-    """What is gathered shard by shard."""
+    """Bounds and statistics of the data set, summed up shard by shard."""
 
     low: dict[str, store.Bound] = field(default_factory=dict)
     high: dict[str, store.Bound] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class Statistics:
         return self.low, self.high
 
     def metadata(self) -> dict[str, Any]:
-        """What `dataset.meta.json` says of the data."""
+        """The part of `dataset.meta.json` that describes the data."""
         coverage = np.concatenate(self.final_coverage).astype(np.float64)
         return {
             "num_trajectories": len(coverage),
@@ -173,6 +174,7 @@ def block_moved(rollouts: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _valid(name: str, rollouts: dict[str, np.ndarray]) -> np.ndarray:
+    """(n) or (n, time) bool: the entries of an array that are not past a trajectory's length."""
     mask = store.MASKS.get(store.ROLLOUTS[name].axes[0])
     return rollouts[mask] if mask else np.ones(len(rollouts["length"]), bool)
 

@@ -23,22 +23,22 @@ STARTS = {True: LINE, False: "#d1495b"}
 PATHS = 200
 """Trajectories whose paths are drawn, evenly spaced in the data set."""
 POSES = 20
-"""Of these, those whose block's start is drawn."""
+"""How many of these are drawn with the outline of the block at the start."""
 BINS = 40
-"""Of the histogram of last coverages, over [0, 1]."""
+"""Bins of the histogram of last coverages, over [0, 1]."""
 KINDS = {True: "started by a reset", False: "started in mid-task (red)"}
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.06), "frameon": False}
 
 
 @dataclass
 class Sample:
-    """What is drawn of some trajectories.
+    """The trajectories whose paths are drawn; each list has one entry per trajectory.
 
     Attributes:
-        agent: by trajectory, (length + 1, 2) px.
-        block: by trajectory, (length + 1, 3) px, px, rad.
-        moved: by trajectory, (length) bool: the step moved the block.
-        from_reset: by trajectory, how it started.
+        agent: (length + 1, 2) px.
+        block: (length + 1, 3) px, px, rad.
+        moved: (length) bool: the step moved the block.
+        from_reset: whether the trajectory started at a reset.
     """
 
     agent: list[np.ndarray] = field(default_factory=list)
@@ -49,13 +49,13 @@ class Sample:
 
 @dataclass
 class Summary:
-    """What a picture shows of a data set.
+    """The numbers that the picture of a data set shows.
 
     Attributes:
-        coverage: (n) when each trajectory ended.
-        taken: by `from_reset`, (T) trajectories that took each step.
-        moved: by `from_reset`, (T) those whose block it moved.
-        sample: some trajectories.
+        coverage: (n) last coverage of each trajectory.
+        taken: for each value of `from_reset`, (T) number of trajectories that took each step.
+        moved: for each value of `from_reset`, (T) number of these whose block moved in the step.
+        sample: trajectories whose paths are drawn.
     """
 
     coverage: np.ndarray
@@ -65,10 +65,10 @@ class Summary:
 
 
 def summarise(file: Any) -> Summary:
-    """Gather what the picture shows, a block of trajectories in memory at a time.
+    """Compute the picture's numbers, with one block of trajectories in memory at a time.
 
     Args:
-        file: the data set, open, as `store.reading` gives it.
+        file: the open data set, from `store.reading`.
     """
     count, steps = file["action_mask"].shape
     chosen = _evenly(count, PATHS)

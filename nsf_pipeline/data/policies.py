@@ -14,9 +14,9 @@ from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, rotated
 
 CONTACT_SPREAD = 30.0
-"""px; how far from the block's centre a path that heads for the block is aimed."""
+"""px; a policy that heads for the block aims at its centre with this standard deviation."""
 MAX_OVERSHOOT = 1.0
-"""How far beyond that point its goal may lie, in units of the distance to it."""
+"""How far beyond the aim the goal may lie, as a multiple of the distance from agent to aim."""
 
 
 def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarray]:
@@ -49,7 +49,7 @@ def initial_states(
         random = generator(config.seed, trajectory, Stream.START)
         if random.random() < config.policies.mid_task_fraction:
             from_reset[row] = False
-            # Chipmunk holds most positions, but not all: drawn again, it is entered bit for bit.
+            # Chipmunk cannot represent every position: draw until the state is entered exactly.
             while (simulator.state() != states[row]).any():
                 states[row] = sample_start(random)
                 simulator.enter(states[row])
@@ -61,16 +61,16 @@ def initial_states(
 def sample_policy(
     random: np.random.Generator, state: np.ndarray, config: PolicyConfig, dmp: DMPConfig
 ) -> DMPParams:
-    """One policy from the agent's own position.
+    """One policy, which starts at the agent's position.
 
     Args:
-        random: the trajectory's own generator.
+        random: the trajectory's generator.
         state: (7,) initial state: px, px/s, rad.
         config: ranges to sample from.
-        dmp: what all policies share.
+        dmp: settings that all policies share.
     """
     position = state[STATE.agent]
-    # Drawn whether used or not, so that contact_fraction moves no other number.
+    # All are drawn, used or not, so that contact_fraction changes no other number.
     duration = random.uniform(*config.duration)
     low, high = np.array([config.goal_x, config.goal_y]).T
     goal = random.uniform(low, high)

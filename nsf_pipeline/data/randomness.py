@@ -1,7 +1,7 @@
-"""Random numbers of trajectory i, from (seed, i) alone.
+"""Random numbers of trajectory i, which depend on (seed, i) alone.
 
-What a trajectory draws depends neither on its shard, nor on order or core count; each use has a
-stream of its own, so that drawing more for one leaves the others as they were.
+They do not depend on shards, order or number of cores. Each use has its own stream, so that drawing
+more numbers for one use does not change those of another.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What random numbers are for."""
+    """Uses of random numbers."""
 
     RESET = 0
     POLICY = 1
@@ -22,7 +22,7 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:
-    """The generator of one trajectory and use, and of a place within it where there are several."""
+    """The generator of one trajectory and use; `within` tells several of that use apart."""
     return np.random.default_rng(_sequence(seed, trajectory, stream, *within))
 
 

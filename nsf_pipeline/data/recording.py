@@ -30,11 +30,11 @@ RANKED = {"best": 0.0, "median": 0.5, "worst": 1.0}
 
 
 def one_trajectory(source: Path, file: Any, which: int | str) -> dict[str, np.ndarray]:
-    """The arrays `NEEDED` of one trajectory, one row each, in physical units.
+    """The arrays named in `NEEDED` for one trajectory, one row each, in physical units.
 
     Args:
-        source: names the file.
-        file: a rollout shard or data set, open, as `store.reading` gives it.
+        source: the file's path, for messages.
+        file: an open rollout shard or data set, from `store.reading`.
         which: the trajectory's index in the whole data set, or a name in `RANKED`.
 
     Raises:
@@ -73,8 +73,8 @@ def replayed(trajectory: dict[str, np.ndarray], title: str) -> Iterator[np.ndarr
     """Frames of one trajectory, simulated again from its start by its stored actions.
 
     Args:
-        trajectory: the arrays `NEEDED`, one row each, in physical units.
-        title: starts every frame's caption.
+        trajectory: the arrays named in `NEEDED`, one row each, in physical units.
+        title: beginning of every frame's caption.
 
     Yields:
         length + 1 frames (512, 512, 3) uint8.

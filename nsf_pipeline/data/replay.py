@@ -27,13 +27,13 @@ COMPARED = (
 
 
 class Difference(NamedTuple):
-    """Where an array differs from its replay, and by how much at the most.
+    """The largest difference between an array and its replay.
 
     Attributes:
-        size: largest absolute difference, in the array's unit; infinite where one is not a number.
-        trajectory: in which.
-        step: at which step, or state for arrays of states; None for one number a trajectory.
-        path: the file that holds it.
+        size: absolute difference, in the array's unit; infinite if one of the values is NaN.
+        trajectory: index of the trajectory.
+        step: index of the step or state; None for arrays with one number per trajectory.
+        path: the file that holds the trajectory.
     """
 
     size: float
@@ -48,14 +48,14 @@ class Difference(NamedTuple):
 
 @dataclass
 class Report:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
         trajectories: how many were replayed.
         steps: how many they took.
         differing: trajectories in which anything differs.
-        largest: by array, what differs most; nothing where the replay gave the same bits.
-        made_with: versions of packages, other than here, that made a file which differs.
+        largest: by array, its largest difference; arrays with the same bits are left out.
+        made_with: package versions recorded in files that differ, if not the versions here.
     """
 
     trajectories: int = 0
@@ -86,7 +86,7 @@ class Report:
             )
         raise UserError(
             f"{self.differing} of {self.trajectories} trajectories do not replay: {name} differs "
-            f"by {difference}; {cause}; replay with what made it, or make it again"
+            f"by {difference}; {cause}; replay with the versions that made it, or make it again"
         )
 
 
@@ -94,7 +94,7 @@ def replay(paths: Iterable[Path]) -> Report:
     """Simulate all trajectories of rollout shards and data sets again, a block at a time.
 
     Raises:
-        StoreError: a file is missing, damaged, of another kind, or holds what no simulation stored.
+        StoreError: a file is missing, damaged, of another kind, or holds impossible values.
     """
     report = Report()
     for path in paths:
@@ -109,11 +109,11 @@ def _add(report: Report, path: Path, file: Any, rows: slice) -> None:
     stored = {name: store.physical(file, name, rows) for name in names}
     _check(path, rows, stored)
     length = stored["length"]
-    again = outcome_of(states_of(stored, stored["actions"], length), length)
-    again = {name: values.astype(store.ROLLOUTS[name].dtype) for name, values in again.items()}
+    outcome = outcome_of(states_of(stored, stored["actions"], length), length)
+    outcome = {name: values.astype(store.ROLLOUTS[name].dtype) for name, values in outcome.items()}
     differs = np.zeros(len(length), bool)
     for name in COMPARED:
-        sizes = _differences(file, name, rows, again)
+        sizes = _differences(file, name, rows, outcome)
         differs |= sizes.reshape(len(length), -1).any(axis=1)
         at = np.unravel_index(sizes.argmax(), sizes.shape)
         before = report.largest.get(name)
@@ -128,12 +128,12 @@ def _add(report: Report, path: Path, file: Any, rows: slice) -> None:
         report.made_with |= _other_versions(file)
 
 
-def _differences(file: Any, name: str, rows: slice, again: dict[str, np.ndarray]) -> np.ndarray:
-    """Absolute differences in physical units, 0 where the replay gives the very bits stored."""
-    stored, replayed = file[name][rows].astype(np.float64), again[name].astype(np.float64)
+def _differences(file: Any, name: str, rows: slice, outcome: dict[str, np.ndarray]) -> np.ndarray:
+    """Absolute differences in physical units: 0 if the replay gives the stored bits."""
+    stored, replayed = file[name][rows].astype(np.float64), outcome[name].astype(np.float64)
     if file.attrs["schema"] == "dataset" and name in SCALED:
         low, high = store.bounds_of(file, name)
-        replayed = scaled(name, again, low, high)
+        replayed = scaled(name, outcome, low, high)
         stored, replayed = (store.bounds_range(low, high) / 2 * side for side in (stored, replayed))
     return np.nan_to_num(np.abs(stored - replayed), copy=False, nan=np.inf)
 

@@ -17,10 +17,10 @@ CARRIED_OVER = ("trajectory", "seed", "initial_state", "from_reset", "condition"
 
 
 def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a rollout shard for those of a policy shard.
+    """The arrays of a rollout shard, simulated from those of a policy shard.
 
-    A trajectory takes the control steps that cover its duration, or ends with the first step after
-    which the block covers enough of the goal, as the environment's episodes do.
+    A trajectory has as many control steps as cover its policy's duration. Like an episode of the
+    environment, it ends earlier if the block covers enough of the goal after a step.
     """
     planned = np.array([num_steps(duration) for duration in policies["duration"].tolist()])
     targets = desired_positions(policies["condition"], config)
@@ -29,13 +29,13 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
         noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
-        # The environment's actions are float32 within its workspace: what is stored replays.
+        # Stored as the environment takes them, float32 in the workspace, so that they replay.
         actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
     states = states_of(policies, actions, planned)
-    moved = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
-    if moved.any():
+    differs = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
+    if differs.any():
         raise UserError(
-            f"trajectory {policies['trajectory'][moved.argmax()]}: env.reset no longer gives its "
+            f"trajectory {policies['trajectory'][differs.argmax()]}: env.reset no longer gives its "
             "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
             "delete the policy shard and run the workflow again"
         )
@@ -55,7 +55,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
 def states_of(
     starts: Mapping[str, np.ndarray], actions: np.ndarray, length: np.ndarray
 ) -> np.ndarray:
-    """States that follow from starts and actions alone.
+    """States simulated from starts and actions.
 
     Args:
         starts: `seed`, `initial_state` and `from_reset`, as a policy shard holds them.
@@ -74,12 +74,12 @@ def states_of(
 
 
 def start(simulator: Simulator, starts: Mapping[str, np.ndarray], row: int) -> None:
-    """Put a simulator where a trajectory starts: reset by its seed, or its initial state entered.
+    """Put a simulator into a trajectory's first state, by a reset or by entering the state.
 
     Args:
-        simulator: to put there.
+        simulator: the simulator, which is changed.
         starts: as for `states_of`.
-        row: the trajectory's.
+        row: the trajectory's row in `starts`.
     """
     if starts["from_reset"][row]:
         simulator.reset(int(starts["seed"][row]))
@@ -88,11 +88,11 @@ def start(simulator: Simulator, starts: Mapping[str, np.ndarray], row: int) -> N
 
 
 def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]:
-    """What a rollout shard tells of states, by its names, up to the success that ends them.
+    """The arrays of a rollout shard that follow from the states, cut after a success.
 
     Args:
         states: (n, T+1, 7) px, px/s, rad.
-        planned: (n) steps taken unless a success comes first.
+        planned: (n) steps that are taken without a success.
     """
     coverage = geometry.coverage(states[:, 1:, STATE.block])
     steps = np.arange(coverage.shape[1])
@@ -122,4 +122,5 @@ def desired_positions(condition: np.ndarray, config: Config) -> np.ndarray:
 
 
 def _padded(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The values (n, time, ...), and 0 outside the mask (n, time)."""
     return np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, 0)

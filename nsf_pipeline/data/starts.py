@@ -1,7 +1,7 @@
-"""Starts in mid-task: what a controller meets between a reset and the goal.
+"""Mid-task starts: states that a controller meets between a reset and the goal.
 
-The block lies anywhere within the walls, close to one, or close to the goal or in it; the agent is
-anywhere, beside the block or touching it, at rest or moving. Nothing overlaps.
+The block lies anywhere within the walls, close to a wall, close to the goal, or in it. The agent is
+anywhere, beside the block, or touching it, and is at rest or moving. Nothing overlaps.
 """
 
 import math
@@ -30,9 +30,9 @@ BESIDE = TOUCHING = 0.35
 BESIDE_GAP = 40.0
 """px; the agent beside the block is at most this far from it."""
 TOUCHING_GAP = 1e-6
-"""px; the agent that touches the block is this far from it, to be clear of rounding."""
+"""px; an agent that touches the block is this far from it, so that rounding makes no overlap."""
 DECIMALS = 9
-"""Starts are rounded, so that the data set's scaling gives them back exactly."""
+"""Starts are rounded to so many, so that the data set's scaling gives them back exactly."""
 MOVING = 0.7
 """Share of starts with the agent moving."""
 MEAN_SPEED = 120.0
@@ -43,7 +43,7 @@ def sample_start(random: np.random.Generator) -> np.ndarray:
     """One state (7,) in mid-task: px, px/s, rad."""
     while True:
         pose = _block_pose(random)
-        # A block in a corner may leave the agent no room where it was to be: draw all anew.
+        # A block in a corner may leave no room for the agent: then both are drawn again.
         agent = _agent_position(random, pose)
         if agent is not None:
             break
@@ -64,7 +64,7 @@ def _block_pose(random: np.random.Generator) -> np.ndarray:
             turn = GOAL_SPREAD[1] * spread * random.uniform(-1.0, 1.0)
             pose = GOAL_POSE + np.array([*shift, turn])
         else:
-            # Where the outline's bounding box leaves the block room between the walls.
+            # Positions in which the outline's bounding box lies between the walls.
             corners = t_outline(np.array([0.0, 0.0, angle]))
             low, high = WALLS[0] - corners.min(axis=0), WALLS[1] - corners.max(axis=0)
             position = random.uniform(low, high)
@@ -79,7 +79,7 @@ def _block_pose(random: np.random.Generator) -> np.ndarray:
 
 
 def _agent_position(random: np.random.Generator, pose: np.ndarray) -> np.ndarray | None:
-    """(2,) px, clear of the walls and of the block; None where a few tries find no such place."""
+    """(2,) px, clear of the walls and of the block; None if many tries find no such position."""
     low, high = WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS
     kind = random.random()
     for _ in range(100):
@@ -87,7 +87,7 @@ def _agent_position(random: np.random.Generator, pose: np.ndarray) -> np.ndarray
         nearest = nearest_on_block(pose, position)
         distance = math.dist(position, nearest)
         if kind < BESIDE + TOUCHING and distance > 0.0:
-            # On the way out from the block's nearest point, whatever side or corner that is.
+            # Moved along the line from the block's nearest point, which is on any side or corner.
             gap = TOUCHING_GAP if kind < TOUCHING else random.uniform(0.0, BESIDE_GAP)
             position = nearest + (position - nearest) / distance * (AGENT_RADIUS + gap)
             distance = math.dist(position, nearest_on_block(pose, position))

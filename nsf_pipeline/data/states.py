@@ -1,4 +1,4 @@
-"""States put together from the arrays in which rollout shards and data sets hold them."""
+"""States assembled from the arrays of rollout shards and data sets."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,21 @@ from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY, StateLayout
 
 
 def state_parts(layout: StateLayout) -> tuple[str, ...]:
-    """The arrays that states of a layout are made of."""
+    """Names of the arrays that states of a layout are assembled from."""
     velocity = () if layout.velocity is None else ("agent_velocity",)
     return ("observations", *velocity, "block_angle")
 
 
 def join_state(values: Mapping[str, np.ndarray], layout: StateLayout) -> np.ndarray:
-    """States (..., dim) float32 of the arrays that `state_parts` names, in physical units.
+    """States (..., dim) float32 from the arrays that `state_parts` names, in physical units.
 
-    Positions are the observations'; the angle is the continuous one, which observations wrap.
+    Positions come from `observations`; the angle is the continuous `block_angle`, not wrapped.
     """
-    seen, observed = values["observations"], STATE_WITHOUT_VELOCITY
-    states = np.empty((*seen.shape[:-1], layout.dim), np.float32)
-    states[..., layout.agent] = seen[..., observed.agent]
+    observations, observed = values["observations"], STATE_WITHOUT_VELOCITY
+    states = np.empty((*observations.shape[:-1], layout.dim), np.float32)
+    states[..., layout.agent] = observations[..., observed.agent]
     if layout.velocity is not None:
         states[..., layout.velocity] = values["agent_velocity"]
-    states[..., layout.block_position] = seen[..., observed.block_position]
+    states[..., layout.block_position] = observations[..., observed.block_position]
     states[..., layout.angle] = values["block_angle"]
     return states

@@ -1,9 +1,9 @@
 """Every HDF5 file of the pipeline: its schema, writing and reading.
 
-A schema is a table of arrays. Files are written beside their place and renamed when complete, so
-that whatever stands under its name is whole; identical content gives identical bytes. Ahead of
-HDF5's own bytes, in the user block that the format provides, stands a label: it tells what the file
-holds and what made it, and a damaged file before the HDF5 library reads it.
+A schema is a table of arrays. A file is written under a temporary name and renamed when complete,
+so that a file under its own name is always whole. Identical content gives identical bytes. HDF5's
+user block, ahead of its own bytes, holds a label: it says what the file holds and what made it, and
+its checksum detects damage before the HDF5 library reads the file.
 """
 
 import json
@@ -22,15 +22,15 @@ from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
 SCHEMA_VERSION = 1
-# Shards are compressed, so many trajectories a chunk. The data set is not: training reads its rows
-# at random. docs/benchmarks.md has the figures.
+# Shards are compressed, in chunks of this many trajectories. The data set is not, because training
+# reads its rows at random. docs/benchmarks.md has the figures.
 CHUNK_TRAJECTORIES = 64
-BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once, where a file may be long
-USER_BLOCK = 512  # bytes; the format's least
+BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once when a long file is read
+USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 
 
 class StoreError(FileError):
-    """An HDF5 file is missing, damaged, or not what was expected there."""
+    """An HDF5 file is missing, damaged, or not the kind of file that was expected."""
 
 
 class Field(NamedTuple):
@@ -120,7 +120,7 @@ ENSEMBLES: dict[str, Field] = {
 }
 
 MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
-"""By axis, the mask that tells what is not past a trajectory's length."""
+"""By axis, the mask that is false past a trajectory's length."""
 
 SCHEMAS = {
     "policies": POLICIES,
@@ -140,8 +140,8 @@ def create(
         path: where.
         kind: one of `SCHEMAS`.
         sizes: "n" and the length of each named axis.
-        attributes: stored beside the schema's version; mappings become JSON. The label's `first`
-            and `stop` are theirs, or else the trajectories held.
+        attributes: stored beside the schema's version; mappings become JSON. The label takes
+            `first` and `stop` from them, or else from the trajectories in the file.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
     with _Sink(path, "w+") as sink:
@@ -167,7 +167,7 @@ def create(
 
 
 class _Sink(FileIO):
-    """A file that keeps its first failure for later: HDF5 may crash when a write fails."""
+    """A file that stores its first failure instead of raising it, since that may crash HDF5."""
 
     failure: OSError | None = None
 
@@ -215,21 +215,21 @@ def write(
     """Write a whole file of a kind.
 
     Raises:
-        FileError: the file cannot be written; what stood there before still does.
-        ValueError: an array is missing, unknown or of the wrong shape: an error of this package.
+        FileError: the file cannot be written; an older file in its place is unchanged.
+        ValueError: an array is missing, unknown or of the wrong shape: a bug in this package.
     """
     sizes = _sizes(kind, arrays)
-    with replacing(path) as beside, create(beside, kind, sizes, attributes) as file:
+    with replacing(path) as temporary, create(temporary, kind, sizes, attributes) as file:
         for name in SCHEMAS[kind]:
             file[name][...] = arrays[name]
 
 
 @contextmanager
 def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
-    """An open file of a kind, or of one of some; its label and schema checked, if it has a label.
+    """An open file of one of the kinds. Its schema is checked, and its label if it has one.
 
     Raises:
-        StoreError: missing, damaged, of another kind or of another version.
+        StoreError: the file is missing, damaged, of another kind or of another version.
     """
     path, expected = Path(path), " or ".join(kinds)
     try:
@@ -266,7 +266,7 @@ def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
 
 
 def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of a file of a kind, all or those named.
+    """Arrays of a file of a kind: all, or the named ones.
 
     Raises:
         StoreError: as `reading`.
@@ -276,7 +276,7 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
 
 
 def attributes_of(path: Path | str) -> dict[str, Any]:
-    """The attributes of a file alone, its arrays unread and its checksum unchecked.
+    """The attributes of a file; its arrays are not read and its checksum is not verified.
 
     Raises:
         StoreError: it cannot be opened.
@@ -290,16 +290,16 @@ def attributes_of(path: Path | str) -> dict[str, Any]:
 
 
 def record_of(file: Any) -> Record:
-    """What made an open file, as `reading` gives it."""
+    """The record of an open file from `reading`: what made it."""
     return Record.read(file.attrs)
 
 
 Bound = np.ndarray | np.floating
-"""Least or greatest values: an array, or a number where trajectories hold one per step."""
+"""Least or greatest values: one per dimension, or a number for arrays of one number per step."""
 
 
 def bounds_range(low: Bound, high: Bound) -> np.ndarray:
-    """high - low, and 1 where a dimension is constant."""
+    """high - low, or 1 if a dimension is constant."""
     return np.where(high > low, high - low, 1.0)
 
 
@@ -312,19 +312,19 @@ def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
     """The inverse of `scale`: low + (v + 1) / 2 (high - low), rounded at the 12th decimal.
 
     Cast to float32, it gives what was stored before scaling, bit for bit (for magnitudes from
-    2e-5 to 2000, and for 0; the rounding is what brings a 0 back).
+    2e-5 to 2000, and for 0, which only the rounding restores).
     """
     return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Rows of a long array in turn, so few at a time that memory does not matter."""
+    """Slices that cover `count` rows in order, each short enough for memory."""
     for first in range(0, count, BLOCK):
         yield slice(first, min(first + BLOCK, count))
 
 
 def bounds_of(file: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value, per dimension, that scaled an array of an open data set."""
+    """Least and greatest value, per dimension, by which an array of a data set was scaled."""
     metadata = json.loads(file.attrs["metadata"])
     return np.asarray(metadata["min"][name]), np.asarray(metadata["max"][name])
 
@@ -334,14 +334,14 @@ def physical(
 ) -> np.ndarray:
     """Rows of an array as a rollout shard holds them: physical units, its type, 0 past the length.
 
-    What a data set gives back exactly: see `unscale`; of the float64 arrays, `initial_state` and
-    `condition`, numbers of at most 12 decimals.
+    float32 arrays of a data set come back exactly (see `unscale`). The float64 arrays
+    `initial_state` and `condition` do so for numbers of at most 12 decimals.
 
     Args:
-        file: a rollout shard or a data set, open, as `reading` gives it.
+        file: an open rollout shard or data set, from `reading`.
         name: of the array.
         rows: consecutive trajectories.
-        among: places of those wanted among these; all by default.
+        among: which of these rows to return; all by default.
     """
     values, field = file[name][rows][among], ROLLOUTS[name]
     if file.attrs["schema"] == "rollouts" or not field.scaled:
@@ -360,6 +360,7 @@ def _check_label(raw: label.Binary) -> None:
 
 
 def _sizes(kind: str, arrays: Any) -> dict[str, int]:
+    """The length of each named axis; a ValueError if the arrays do not fit the schema."""
     unknown = sorted(set(arrays) - set(SCHEMAS[kind]))
     if unknown:
         raise ValueError(f"{kind} has no array '{unknown[0]}'")

@@ -1,4 +1,4 @@
-"""Transitions straight from the data set's file, for data that do not fit on the device."""
+"""Transitions read from the data set's file, for data that do not fit on the device."""
 
 import os
 import weakref
@@ -23,14 +23,14 @@ from nsf_pipeline.pusht.state import layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 SLICE = 1 << 13
-"""Transitions read at once, so few that memory does not matter."""
+"""Transitions read at once, few enough for memory."""
 
 
 class StreamedArray:
-    """Rows here and there of an array in a file, by plain reads.
+    """An array in a file, of which single rows are read with `os.pread`.
 
-    What is read stays in the system's cache of the disk, not in this process's memory. (Mapped into
-    it, each row that is touched would count as the 64 KiB round it.)
+    The file's pages stay in the operating system's cache and do not count as memory of this
+    process. (With a memory map, each row that is read would count as the 64 KiB around it.)
     """
 
     def __init__(self, path: Path, dataset: Any):
@@ -54,10 +54,10 @@ class StreamedArray:
         weakref.finalize(self, os.close, self._descriptor)
 
     def rows(self, row: Int[np.ndarray, " m"]) -> np.ndarray:
-        """(m, ...) what stands in some rows.
+        """(m, ...) some rows of the array.
 
         Raises:
-            StoreError: the file cannot be read, or ends too soon.
+            StoreError: the file cannot be read, or is too short.
         """
         width = self.dtype.itemsize * int(np.prod(self.shape[1:]))
         return self._array(self._read(row * width, np.full(len(row), width)), self.shape[1:])
@@ -65,7 +65,7 @@ class StreamedArray:
     def ends(
         self, row: np.ndarray, step: np.ndarray, later: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(m, ...) what stands in some rows at some times, and at later ones, read in one go.
+        """Some rows at the indices `step` and `later` of their time axis, each (m, ...).
 
         Raises:
             StoreError: as for `rows`.
@@ -98,7 +98,7 @@ class StreamedArray:
 
 
 class StreamedTransitions:
-    """Draws what `Transitions` draws, bit for bit, and reads it from the file row by row."""
+    """Draws the same transitions as `Transitions`, bit for bit, but reads them from the file."""
 
     def __init__(
         self,
@@ -110,12 +110,12 @@ class StreamedTransitions:
         dt: float = CONTROL_DT,
         block_blur: float = 0.0,
     ):
-        """Find some trajectories of a data set.
+        """Prepare to read some trajectories of a data set.
 
         Args:
             path: the data set; it may be replaced meanwhile, but must not be written to.
-            file: the same, open, as `store.reading` gives it.
-            rows: places of the trajectories, in order.
+            file: the same file, open, from `store.reading`.
+            rows: indices of the trajectories' rows, ascending.
             state_dim: 7 or 5.
             max_gap: s, the longest gap.
             dt: s per control step.
@@ -139,12 +139,12 @@ class StreamedTransitions:
         return self.picker.batch(picks, *jax.device_put(self._read(picks)))
 
     def batches(self, keys: Key[Array, " n"], batch_size: int) -> TransitionBatch:
-        """A batch for each of some keys, along a new first axis."""
+        """A batch for each key, along a new first axis."""
         picks = pick_batches(self.picker, keys, batch_size)
         return finish_batches(self.picker, picks, *self._read(picks))
 
     def _read(self, picks: Picks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """States at both ends and conditions of what was picked, in physical units."""
+        """States at both ends and conditions of the picked transitions, in physical units."""
         row, step, later = (np.asarray(values) for values in picks[:3])
         shape = row.shape
         row, step, later = self.rows[row.ravel()], step.ravel(), later.ravel()

@@ -29,7 +29,7 @@ class TransitionBatch(NamedTuple):
         x_final: (batch, state_dim) state at t_final.
         t_init: (batch) s.
         t_final: (batch) s.
-        condition: (batch, condition_dim), or None where there is none.
+        condition: (batch, condition_dim), or None if there is none.
     """
 
     x_init: Float[Array, "batch dim"]
@@ -54,13 +54,13 @@ class Trajectories(NamedTuple):
 
 
 class Picks(NamedTuple):
-    """Which transitions a batch is made of.
+    """The transitions that make up a batch.
 
     Attributes:
-        row: (..., batch) trajectory, by place in its split.
+        row: (..., batch) index of the trajectory in its split.
         step: (..., batch) control step of the start.
         later: (..., batch) control step of the end.
-        noise: (..., batch, state_dim) standard normal; blurs the end.
+        noise: (..., batch, state_dim) standard normal, for the blur of the later state.
     """
 
     row: Int[Array, "*batch"]
@@ -70,12 +70,13 @@ class Picks(NamedTuple):
 
 
 class Picker(eqx.Module):
-    """Picks pairs (s, t) of the same trajectory, from the trajectories' lengths alone.
+    """Picks pairs (s, t) of the same trajectory; it needs only the trajectories' lengths.
 
-    A start is uniform over all states that have a successor, its gap up to the longest that fits.
+    The start is uniform over all states that have a successor; the gap is uniform from one step to
+    the longest that fits.
 
     Attributes:
-        stop: (n) number of starts up to and with each trajectory.
+        stop: (n) number of starts in this trajectory and all before it.
         length: (n) steps.
         blur: (state_dim) see `blur_of`.
         longest_gap: steps.
@@ -92,7 +93,7 @@ class Picker(eqx.Module):
     def build(
         cls, length: np.ndarray, state_dim: int, max_gap: float, dt: float, block_blur: float
     ) -> "Picker":
-        """Of trajectories of some lengths; the other arguments as `Transitions.build` has them."""
+        """A picker for trajectories of these lengths; other arguments as in `Transitions.build`."""
         stop = np.cumsum(length, dtype=np.int64)
         if stop[-1] > np.iinfo(np.int32).max:
             raise UserError(
@@ -124,7 +125,7 @@ class Picker(eqx.Module):
     def batch(
         self, picks: Picks, x_init: Array, x_final: Array, condition: Array
     ) -> TransitionBatch:
-        """A batch of what was picked, from its states and conditions."""
+        """The batch of the picked transitions, given their states and conditions."""
         std = jnp.sqrt(self.dt * (picks.later - picks.step))[..., None] * self.blur
         return TransitionBatch(
             x_init=x_init,
@@ -136,7 +137,7 @@ class Picker(eqx.Module):
 
 
 class Transitions(eqx.Module):
-    """Draws transitions from trajectories that lie on the device; see `Picker`."""
+    """Draws transitions from trajectories that are held on the device; see `Picker`."""
 
     picker: Picker
     states: Float[Array, "n time dim"]
@@ -177,16 +178,15 @@ class Transitions(eqx.Module):
         return self.picker.batch(picks, *_gather(self, picks))
 
     def batches(self, keys: Key[Array, " n"], batch_size: int) -> TransitionBatch:
-        """A batch for each of some keys, along a new first axis."""
+        """A batch for each key, along a new first axis."""
         picks = pick_batches(self.picker, keys, batch_size)
-        # Not compiled into one with the rest, so that the data may come from elsewhere without a
-        # difference in any bit.
+        # Compiled apart from the rest, so that data streamed from a file give the same bits.
         return finish_batches(self.picker, picks, *_gather_jit(self, picks))
 
 
 @partial(jax.jit, static_argnames="batch_size")
 def pick_batches(picker: Picker, keys: Key[Array, " n"], batch_size: int) -> Picks:
-    """What `Picker.pick` picks for each of some keys, along a new first axis."""
+    """The result of `Picker.pick` for each key, along a new first axis."""
     return jax.vmap(lambda key: picker.pick(key, batch_size))(keys)
 
 
@@ -206,8 +206,8 @@ def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
     """Standard deviations per root second of a Brownian motion added to the block alone.
 
     An untouched block does not move at all, so the true law has no density there, and likelihood
-    would reward ever sharper spikes over honest tails. Blurred, the law has a density and is still
-    one of a Markov process. The angle's share moves the T's outline about as far.
+    would reward ever sharper spikes over honest tails. With the blur the law has a density, and the
+    process is still Markov. The angle's blur moves the T's outline about as far as the position's.
     """
     layout, blur = layout_of(state_dim), np.zeros(state_dim, np.float32)
     blur[layout.block_position], blur[layout.angle] = block_blur, block_blur / BLUR_LEVER
@@ -215,7 +215,7 @@ def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
 
 
 def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajectories:
-    """One split of `dataset.h5`, back in physical units.
+    """One split of `dataset.h5`, in physical units.
 
     Args:
         path: the data set.
@@ -223,7 +223,7 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
         state_dim: 7, or 5 to leave out the agent's velocity.
 
     Raises:
-        StoreError: unreadable, or the split is empty.
+        StoreError: the file cannot be read, or the split is empty.
         ValueError: the state has neither 5 nor 7 numbers.
     """
     with store.reading(path, "dataset") as file:
@@ -231,7 +231,7 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
 
 
 def rows_of(path: Path | str, file: Any, split: int) -> Int[np.ndarray, " n"]:
-    """Places of a split's trajectories in an open data set.
+    """Row indices of a split's trajectories in an open data set.
 
     Raises:
         StoreError: the split is empty.
@@ -246,11 +246,11 @@ def rows_of(path: Path | str, file: Any, split: int) -> Int[np.ndarray, " n"]:
 
 
 def trajectories_of(file: Any, rows: np.ndarray, state_dim: int) -> Trajectories:
-    """Trajectories of an open data set, in physical units, a block of the file in memory at a time.
+    """Trajectories of an open data set, in physical units, read block by block.
 
     Args:
-        file: as `store.reading` gives it.
-        rows: places, in order.
+        file: the open data set, from `store.reading`.
+        rows: indices of the trajectories' rows, ascending.
         state_dim: 7 or 5.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Bijections that grow out of the identity as time passes."""
+"""Couplings: bijections that are the identity at elapsed time 0, and depart from it with time."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, final
 
 import equinox as eqx
 import jax
@@ -21,11 +21,13 @@ LOG_SCALE_BOUND = 4.0
 """Bound of the log-scale of one `exp` or `softplus` coupling, so that many fit in float32."""
 
 
+@final
 class Conditioner(eqx.Module):
-    """A network of a state and a context, whose first layer adds up both.
+    """A network that computes a coupling's parameters from a state and a context.
 
-    The context's share of the first layer does not depend on the state: `vmap` over states leaves
-    it a single product. The last layer starts at zero, so that a new coupling is the identity.
+    The first layer is the sum of a linear map of each. The context's map does not depend on the
+    state, so `vmap` over states computes it once. The last layer starts at zero, so that a new
+    coupling is the identity.
     """
 
     context_layer: eqx.nn.Linear
@@ -64,21 +66,23 @@ class Conditioner(eqx.Module):
         return self.last_layer(hidden)
 
 
+@final
 class ContinuousAffineCoupling(eqx.Module):
     """An affine coupling whose strength is the elapsed time.
 
-    With A the components kept and B those moved,
+    For the components A that are kept and the components B that are moved,
 
         y_A = x_A,    y_B = x_B * exp(d * scale(x_A, c)) + d * shift(x_A, c)
 
-    for the time d and the context c: the identity, exactly, at d = 0. The scale is bounded:
+    with the elapsed time d and the context c. At d = 0 it is exactly the identity. The scale is
+    bounded:
 
     - `tanh_exp`: log-scale = b tanh(d * raw / b) with b = 1.5;
-    - `exp`: log-scale = d * raw, held within [-4, 4];
-    - `softplus`: scale = softplus(d * raw + 1) / softplus(1), its logarithm within [-4, 4].
+    - `exp`: log-scale = d * raw, clipped to [-4, 4];
+    - `softplus`: scale = softplus(d * raw + 1) / softplus(1), its logarithm clipped to [-4, 4].
 
     Attributes:
-        moved: which components are moved, fixed; all of them where there is nothing to keep.
+        moved: which components are moved; in one dimension, the only one.
     """
 
     conditioner: Conditioner
@@ -116,7 +120,7 @@ class ContinuousAffineCoupling(eqx.Module):
         context: Float[Array, " context"],
         base: MultivariateNormalDiag | None = None,
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
-        """y, and the log-determinant of dy/dx; `base` plays no part."""
+        """y, and the log-determinant of dy/dx; `base` is not used."""
         log_scale, shift = self._log_scale_and_shift(x, delta, context)
         return x * jnp.exp(log_scale) + shift, jnp.sum(log_scale)
 
@@ -127,7 +131,7 @@ class ContinuousAffineCoupling(eqx.Module):
         context: Float[Array, " context"],
         base: MultivariateNormalDiag | None = None,
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
-        """x, and the log-determinant of dx/dy; `base` plays no part."""
+        """x, and the log-determinant of dx/dy; `base` is not used."""
         log_scale, shift = self._log_scale_and_shift(y, delta, context)
         return (y - shift) * jnp.exp(-log_scale), -jnp.sum(log_scale)
 
@@ -141,24 +145,25 @@ class ContinuousAffineCoupling(eqx.Module):
         return moved * log_scale, moved * (delta * shift)
 
 
+@final
 class ContinuousSplineCoupling(eqx.Module):
-    """A monotone rational-quadratic coupling in the coordinates of the base law's noise.
+    """A rational-quadratic spline coupling, in coordinates standardised by the base law.
 
-    With u = (x - loc) / scale for a base law of that mean and those standard deviations,
+    With u = (x - loc) / scale, where loc and scale are the base law's mean and standard deviations,
 
         y_A = x_A,    y_B = x_B + scale_B * (v - u_B),
-        v = T(u_B) * exp(log-scale) + shift(u_A, c),
+        v = T(u_B) * exp(log-scale) + shift(u_A, c).
 
-    where T is a spline (`nsf_pipeline.flow.splines`), and its parameters and the log-scale, which
-    depend on (u_A, c), are of strength sqrt(d). The scale of a step is itself of order sqrt(d): the
-    identity, exactly, where it is 0.
+    T is a monotone spline (`nsf_pipeline.flow.splines`). A network computes its parameters and the
+    log-scale from (u_A, c); both are multiplied by sqrt(d), for the elapsed time d. The base law's
+    scale is itself of order sqrt(d), so at d = 0 the coupling is exactly the identity.
 
-    It makes laws of any shape, also in one dimension, where there is nothing to keep. And noise
-    that is correlated between components is a shift of order one here, whatever the time, where
-    `ContinuousAffineCoupling` would need one of order 1 / sqrt(d).
+    The resulting law can have any shape, in one dimension too. Noise that is correlated between
+    components needs a shift of order one, at any d; `ContinuousAffineCoupling` would need one of
+    order 1 / sqrt(d).
 
     Attributes:
-        moved: which components are moved, fixed; all of them where there is nothing to keep.
+        moved: which components are moved; in one dimension, the only one.
         num_bins: pieces of the spline.
     """
 
@@ -182,7 +187,7 @@ class ContinuousSplineCoupling(eqx.Module):
         """Build a coupling.
 
         Raises:
-            ValueError: no component is moved, the scale function is unknown, or there is no bin.
+            ValueError: no component is moved, the scale function is unknown, or num_bins < 1.
         """
         check_coupling(moved, scale_function)
         if num_bins < 1:
@@ -206,7 +211,7 @@ class ContinuousSplineCoupling(eqx.Module):
         u, width, log_scale, shift, spline = self._coordinates(x, delta, context, base)
         curved, log_slope = spline.forward(u)
         v = curved * jnp.exp(log_scale) + shift
-        return x.at[self._places].add(width * (v - u)), jnp.sum(log_slope + log_scale)
+        return x.at[self._moved_indices].add(width * (v - u)), jnp.sum(log_slope + log_scale)
 
     def inverse(
         self,
@@ -218,10 +223,10 @@ class ContinuousSplineCoupling(eqx.Module):
         """x, and the log-determinant of dx/dy."""
         v, width, log_scale, shift, spline = self._coordinates(y, delta, context, base)
         u, log_slope = spline.inverse((v - shift) * jnp.exp(-log_scale))
-        return y.at[self._places].add(width * (u - v)), jnp.sum(log_slope - log_scale)
+        return y.at[self._moved_indices].add(width * (u - v)), jnp.sum(log_slope - log_scale)
 
     @property
-    def _places(self) -> np.ndarray:
+    def _moved_indices(self) -> np.ndarray:
         return np.flatnonzero(self.moved)
 
     def _coordinates(
@@ -230,14 +235,14 @@ class ContinuousSplineCoupling(eqx.Module):
         """u_B, scale_B, log-scale, shift and spline."""
         positive = base.scale > 0.0
         noise = (state - base.loc) / jnp.where(positive, base.scale, 1.0)
-        # Bounded, so that states far away leave slopes finite.
+        # Clipped, so that gradients stay finite for states far from the base law's mean.
         kept = jnp.clip(noise, -4.0 * BOX, 4.0 * BOX) * (1.0 - np.array(self.moved, np.float32))
-        places = self._places
-        raw = self.conditioner(kept, context).reshape(len(places), -1)
+        moved = self._moved_indices
+        raw = self.conditioner(kept, context).reshape(len(moved), -1)
         strength = safe_sqrt(delta)
         log_scale = SCALE_FUNCTIONS[self.scale_function](strength * raw[:, 0])
         spline = Spline.of(strength * raw[:, 2:])
-        return noise[places], base.scale[places], log_scale, raw[:, 1], spline
+        return noise[moved], base.scale[moved], log_scale, raw[:, 1], spline
 
 
 def _tanh_exp(raw: Array) -> Array:
@@ -249,7 +254,7 @@ def _exp(raw: Array) -> Array:
 
 
 def _softplus(raw: Array) -> Array:
-    # Held from below before softplus underflows; `where` keeps value and slope exact at 0.
+    # The lower bound keeps softplus from underflowing; `where` makes value and slope exact at 0.
     log_scale = jnp.log(jax.nn.softplus(jnp.maximum(raw, -8.0) + 1.0) / jax.nn.softplus(1.0))
     log_scale = jnp.clip(log_scale, -LOG_SCALE_BOUND, LOG_SCALE_BOUND)
     return jnp.where(raw == 0.0, raw * (jax.nn.sigmoid(1.0) / jax.nn.softplus(1.0)), log_scale)
@@ -287,7 +292,9 @@ def build_couplings(
     *,
     keys: Sequence[PRNGKeyArray],
 ) -> tuple[Coupling, ...]:
-    """Couplings as wide as their context, one per key, whose masks go round in a cycle.
+    """One coupling per key; `cycle` holds their masks in order, and is repeated.
+
+    The hidden layers are as wide as the context.
 
     Raises:
         ValueError: the kind is unknown, or a coupling cannot be built.
@@ -310,7 +317,7 @@ def build_couplings(
 def alternating_halves(dim: int, count: int) -> tuple[tuple[bool, ...], ...]:
     """Which components each of `count` couplings moves: the second half, the first, and so on.
 
-    In one dimension every coupling moves it: there is nothing to keep.
+    In one dimension, every coupling moves the only component.
     """
     second = tuple(i >= dim // 2 for i in range(dim))
     first = tuple(not moved for moved in second) if dim > 1 else second
@@ -324,6 +331,6 @@ def zero_linear(in_dim: int, out_dim: int, *, key: PRNGKeyArray) -> eqx.nn.Linea
 
 
 def safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Square root with slope 0, not infinity, at 0."""
+    """Square root whose derivative at 0 is 0 instead of infinite."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

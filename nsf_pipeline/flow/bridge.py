@@ -1,4 +1,6 @@
-"""The bridge b(x_m | x_s, x_t): where the state was in between."""
+"""The bridge b(x_m | x_s, x_t): the law of the state in between, given both ends."""
+
+from typing import final
 
 import equinox as eqx
 import jax
@@ -28,14 +30,15 @@ from nsf_pipeline.flow.transition import (
 )
 
 
+@final
 class ConditionalAuxiliaryFlow(eqx.Module):
     """The auxiliary law of the flow-consistency losses.
 
-    With r = (m - s) / (t - s) and a = r (1 - r), a Gaussian round the straight line,
+    With r = (m - s) / (t - s) and a = r (1 - r), it is a Gaussian around the straight line,
 
         z = (1 - r) x_s + r x_t + a * mu(c) + sqrt(a (t - s)) * sigma(c) * noise,
 
-    then couplings of strength a: exactly x_s at r = 0 and x_t at r = 1.
+    followed by couplings of strength a. It gives exactly x_s at r = 0 and x_t at r = 1.
     """
 
     encoder: eqx.nn.MLP
@@ -96,7 +99,7 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         """The law of the state at t_mid, for t_init <= t_mid <= t_final and t_init < t_final.
 
         Raises:
-            ValueError: a condition is missing, or given where the bridge has none.
+            ValueError: the condition does not have the shape that the bridge was built for.
         """
         condition = check_condition(condition, self.condition_dim)
         x_init, x_final = (jnp.asarray(x, jnp.result_type(float)) for x in (x_init, x_final))

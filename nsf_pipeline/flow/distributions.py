@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 Given = Array | np.ndarray
 
 
+@final
 class jittable:  # noqa: N801
-    """A method that `jax.jit` takes as it is: Equinox's own bound methods cannot be hashed."""
+    """Decorates a method so that `jax.jit` accepts it: Equinox's bound methods are not hashable."""
 
     def __init__(self, function: Callable[..., Any]):
         self.__doc__ = function.__doc__
@@ -26,7 +27,7 @@ class jittable:  # noqa: N801
 
 @runtime_checkable
 class Distribution(Protocol):
-    """What every distribution here offers."""
+    """The methods of every distribution in this package."""
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw."""
@@ -43,12 +44,13 @@ class Distribution(Protocol):
         ...
 
 
+@final
 class MultivariateNormalDiag(eqx.Module):
     """A Gaussian with independent components.
 
     Attributes:
         loc: mean.
-        scale: standard deviations; where they are 0 the law is a point mass, without a density.
+        scale: standard deviations; if they are 0, the law is a point mass and has no density.
     """
 
     loc: Float[Array, " dim"]
@@ -82,12 +84,13 @@ class MultivariateNormalDiag(eqx.Module):
         return -jnp.sum(0.5 * noise**2 + jnp.log(self.scale) + 0.5 * np.log(2.0 * np.pi))
 
 
+@final
 class MultivariateNormalTri(eqx.Module):
     """A Gaussian with correlated components.
 
     Attributes:
         loc: mean.
-        factor: (dim, dim) L of the covariance L L^T: lower triangular, with a positive diagonal.
+        factor: Cholesky factor L of the covariance L L^T: lower triangular, diagonal positive.
     """
 
     loc: Float[Array, " dim"]
@@ -124,7 +127,7 @@ class MultivariateNormalTri(eqx.Module):
 
 @runtime_checkable
 class Coupling(Protocol):
-    """A bijection that grows out of the identity as its strength does."""
+    """A bijection that is the identity at strength `delta` = 0."""
 
     def forward(
         self,
@@ -147,14 +150,15 @@ class Coupling(Protocol):
         ...
 
 
+@final
 class ContinuousNormalizingFlow(eqx.Module):
     """A base distribution pushed through couplings of strength `delta`.
 
     Attributes:
         base: the distribution that draws start from.
         couplings: applied in order.
-        delta: strength, shared by all couplings: 0 leaves the base as it is.
-        context: what the couplings' networks see.
+        delta: strength of all couplings; at 0 they are the identity.
+        context: input that the couplings' networks share.
     """
 
     base: MultivariateNormalDiag

@@ -1,14 +1,14 @@
-"""Losses for one transition; `jax.vmap` makes them a batch's.
+"""Losses for one transition; `jax.vmap` maps them over a batch.
 
-Both consistency losses are bounds, by the bridge b, on the disagreement between one step from s to
-t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
+Both consistency losses bound, with the help of the bridge b, the disagreement between one step from
+s to t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
 
     1->2:  E [log p(x_t|x_s) + log b(x_m|x_s,x_t) - log p(x_m|x_s) - log p(x_t|x_m)],
            x_t ~ p(.|x_s), x_m ~ b(.|x_s,x_t)
     2->1:  E [log p(x_m|x_s) + log p(x_t|x_m) - log p(x_t|x_s) - log b(x_m|x_s,x_t)],
            x_m ~ p(.|x_s), x_t ~ p(.|x_m)
 
-Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so at least 0 on average.
+Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so its mean is at least 0.
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ class Transition(Protocol):
 
 @runtime_checkable
 class EncodedTransition(Transition, Protocol):
-    """A transition computed in two parts, of which the first holds no parameter.
+    """A transition computed in two parts; the first has no trained parameters.
 
     `flow(x, s, t, c)` is `flow.law(flow.encode(x, s, t, c))`, so several losses can share an
     encoding.
     """
 
     def encode(self, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any, /) -> Any:
-        """A tuple of the four arguments, and of what is computed from them without a parameter."""
+        """A tuple: the four arguments, then what is computed from them without parameters."""
         ...
 
     def law(self, encoding: Any, /) -> Distribution:
@@ -74,7 +74,7 @@ class Bridge(Protocol):
 
 @runtime_checkable
 class EncodedBridge(Bridge, Protocol):
-    """A bridge that takes its transition's encoding of the step from t_init to t_final."""
+    """A bridge that uses its transition's encoding of the step from t_init to t_final."""
 
     def law(self, encoding: Any, x_final: State, t_mid: Scalar, /) -> Distribution:
         """The law of the state at t_mid."""
@@ -82,7 +82,7 @@ class EncodedBridge(Bridge, Protocol):
 
 
 def encode(flow: Transition, x_init: State, t_init: Scalar, t_final: Scalar, condition: Any) -> Any:
-    """The flow's encoding; the arguments alone for a flow that has none."""
+    """The flow's encoding, or the four arguments as a tuple if the flow has no `encode`."""
     if isinstance(flow, EncodedTransition):
         return flow.encode(x_init, t_init, t_final, condition)
     return x_init, t_init, t_final, condition
@@ -103,7 +103,7 @@ def negative_log_likelihood(
     *,
     encoding: Any = None,
 ) -> Scalar:
-    """-log p(x_t | x_s), in nats; `encoding` is what `encode` returns for it, where it is known."""
+    """-log p(x_t | x_s), in nats; `encoding` is the result of `encode`, if already computed."""
     if encoding is None:
         encoding = encode(flow, x_init, t_init, t_final, condition)
     return -law_of(flow, encoding).log_prob(x_final)
@@ -121,7 +121,7 @@ def consistency_losses(
     encoding: Any = None,
     key: PRNGKeyArray,
 ) -> tuple[Scalar, Scalar]:
-    """The 1->2 and the 2->1 loss, each on one sample; what both need is computed once.
+    """The 1->2 and the 2->1 loss, each on one sample; terms that both need are computed once.
 
     Args:
         flow: p.
@@ -131,7 +131,7 @@ def consistency_losses(
         t_mid: m.
         t_final: t.
         condition: c.
-        encoding: what `encode` returns for the step from t_init to t_final, where it is known.
+        encoding: the result of `encode` for t_init to t_final, if already computed.
         key: for the samples.
     """
     if encoding is None:
@@ -144,34 +144,34 @@ def consistency_losses(
     def density(encoding: Any, x_final: State) -> Scalar:
         return law_of(flow, encoding).log_prob(x_final)
 
-    def between(x_final: State) -> Distribution:
+    def bridge_law(x_final: State) -> Distribution:
         if isinstance(bridge, EncodedBridge):
             return bridge.law(encoding, x_final, t_mid)
         return bridge(x_init, x_final, t_init, t_mid, t_final, condition)
 
-    # Steps that do not depend on one another go through the networks together. Names that end in _
-    # belong to the samples of 2->1, the others to those of 1->2.
+    # Steps that do not depend on one another are evaluated together. Names that end in _ belong to
+    # the samples of 2->1, the others to those of 1->2.
     key, *keys = jax.random.split(key, 4)
     first = encode(flow, x_init, t_init, t_mid, condition)
-    (x_final, x_mid_), (log_one_step, log_first) = _at_once(
+    (x_final, x_mid_), (log_one_step, log_first) = _call_together(
         draw, (encoding, keys[0]), (first, keys[1])
     )
-    x_mid, log_between = between(x_final).sample_and_log_prob(keys[2])
+    x_mid, log_bridge = bridge_law(x_final).sample_and_log_prob(keys[2])
     second, second_ = (encode(flow, x, t_mid, t_final, condition) for x in (x_mid, x_mid_))
     x_final_, log_second = draw(second_, key)
-    log_one_step_, log_mid, log_final = _at_once(
+    log_one_step_, log_mid, log_final = _call_together(
         density, (encoding, x_final_), (first, x_mid), (second, x_final)
     )
-    one_to_two = log_one_step + log_between - log_mid - log_final
-    two_to_one = log_first + log_second - log_one_step_ - between(x_final_).log_prob(x_mid_)
+    one_to_two = log_one_step + log_bridge - log_mid - log_final
+    two_to_one = log_first + log_second - log_one_step_ - bridge_law(x_final_).log_prob(x_mid_)
     return one_to_two, two_to_one
 
 
-def _at_once(function: Callable[..., Any], *calls: tuple[Any, ...]) -> Any:
-    """Several calls of a function as one, by `jax.vmap`: arrays that all calls share stay single.
+def _call_together(function: Callable[..., Any], *calls: tuple[Any, ...]) -> Any:
+    """Make several calls of a function as one, by `jax.vmap`; shared arrays are not copied.
 
     Args:
-        function: of arrays, in any trees.
+        function: takes trees of arrays.
         calls: the arguments of each call.
 
     Returns:

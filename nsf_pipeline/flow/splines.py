@@ -1,21 +1,21 @@
 """Monotone rational-quadratic splines (Durkan et al. 2019, Neural Spline Flows).
 
-Inside the box [-BOX, BOX] a map of K rational-quadratic pieces; outside, the lines that continue
-it. Map, inverse and slope are closed forms, the slope is continuous and bounded away from 0, and
-with enough bins the pieces come as near to a smooth monotone map as one likes. With all parameters
-0 it is the identity.
+Inside the box [-BOX, BOX] the map consists of K rational-quadratic pieces; outside, straight lines
+continue it. The map, its inverse and its slope have closed forms, and the slope is continuous and
+bounded away from 0. With enough bins the pieces approximate any smooth monotone map. With all
+parameters 0 the map is the identity.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 BOX = 5.0
-"""Half the width of the box: five standard deviations, where coordinates are noise."""
+"""Half the width of the box: five standard deviations of a standardised coordinate."""
 LEAST_BIN = 0.1
-"""Least width and height of a bin, as a share of the even one."""
+"""Least width and height of a bin, as a share of those that equal bins would have."""
 LOG_SLOPE_BOUND = 4.0
 """Bound of the log-slopes at the knots."""
 
@@ -25,6 +25,7 @@ def num_parameters(num_bins: int) -> int:
     return 3 * num_bins + 1
 
 
+@final
 class Spline(NamedTuple):
     """A monotone map of each coordinate, given by its knots.
 
@@ -40,7 +41,7 @@ class Spline(NamedTuple):
 
     @classmethod
     def of(cls, raw: Float[Array, "dim parameters"]) -> "Spline":
-        """The spline of any parameters, `num_parameters` per coordinate."""
+        """The spline with the given unbounded parameters, `num_parameters` per coordinate."""
         bins = raw.shape[1] // 3
         widths, heights, slopes = raw[:, :bins], raw[:, bins : 2 * bins], raw[:, 2 * bins :]
         log_slope = LOG_SLOPE_BOUND * jnp.tanh(slopes / LOG_SLOPE_BOUND)
@@ -59,7 +60,7 @@ class Spline(NamedTuple):
         """x, and the logarithm of dx/dy, coordinate by coordinate."""
         inside = jnp.clip(y, self.y[:, 0], self.y[:, -1])
         piece = self._piece(inside, self.y)
-        # The root in [0, 1] of a place^2 + b place = s rise, in the form that does not cancel.
+        # The root in [0, 1] of a place^2 + b place = s rise, in the form without cancellation.
         rise, s = inside - piece.y, piece.mean_slope
         bend = rise * (piece.left + piece.right - 2.0 * s)
         a = piece.height * (s - piece.left) + bend
@@ -73,7 +74,7 @@ class Spline(NamedTuple):
         return x + (y - inside) / end, -log_slope
 
     def _piece(self, values: Array, knots: Array) -> "Piece":
-        """The pieces that values lie in; a sum over bins, which compiles better than a gather."""
+        """The piece that each value lies in; a masked sum, which compiles better than a gather."""
         index = jnp.sum(values[:, None] >= knots[:, 1:-1], axis=1, keepdims=True)
         chosen = index == jnp.arange(knots.shape[1] - 1)
         widths, heights = jnp.diff(self.x, axis=1), jnp.diff(self.y, axis=1)
@@ -82,8 +83,9 @@ class Spline(NamedTuple):
         return Piece(*jnp.sum(jnp.where(chosen, per_bin, 0.0), axis=2))
 
 
+@final
 class Piece(NamedTuple):
-    """One rational-quadratic piece of each coordinate: its corner, size, and slopes at its ends."""
+    """A rational-quadratic piece per coordinate: lower corner, size, and slopes at both ends."""
 
     x: Float[Array, " dim"]
     y: Float[Array, " dim"]
@@ -94,7 +96,7 @@ class Piece(NamedTuple):
 
     @property
     def mean_slope(self) -> Float[Array, " dim"]:
-        """Height by width."""
+        """Height divided by width."""
         return self.height / self.width
 
     def at(self, place: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:

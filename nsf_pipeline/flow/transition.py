@@ -1,6 +1,7 @@
 """The transition law p(x_t | x_s, s, t, c) as one pass of a conditional flow."""
 
 from collections.abc import Sequence
+from typing import final
 
 import equinox as eqx
 import jax
@@ -24,13 +25,14 @@ from nsf_pipeline.flow.distributions import (
 )
 
 
+@final
 class ConditionalGaussianTransition(eqx.Module):
-    """The base law: a Gaussian step of Euler and Maruyama's form.
+    """The base law: a Gaussian in the form of an Euler-Maruyama step.
 
     z = x_s + d * mu(c) + sqrt(d) * sigma(c) * noise, for the elapsed time d and the context c.
 
     Attributes:
-        min_std: least sigma. It keeps densities bounded where a component does not move at all.
+        min_std: least sigma. It keeps densities bounded if a component does not move at all.
     """
 
     head: eqx.nn.Linear
@@ -58,20 +60,21 @@ class ConditionalGaussianTransition(eqx.Module):
         return MultivariateNormalDiag(x_init + delta * drift, safe_sqrt(delta) * std)
 
 
+@final
 class ConditionalNeuralStochasticFlow(eqx.Module):
     """The law of the state at a later time, given the state, both times and a condition.
 
-    A Gaussian step, then couplings, all of which vanish as t -> s: at t = s the law is a point mass
-    at x_s, exactly (Neural Stochastic Flows, arXiv:2510.25769, with a condition). States,
-    conditions and times should be of order one: the caller scales them.
+    A Gaussian step is followed by couplings. All of them tend to the identity as t -> s, and at
+    t = s the law is exactly a point mass at x_s (Neural Stochastic Flows, arXiv:2510.25769, with a
+    condition). States, conditions and times should be of order one: the caller scales them.
 
-    `affine` couplings are the paper's. In one dimension they leave the law Gaussian; `spline`
-    couplings do not, and carry noise that is correlated (`ContinuousSplineCoupling`).
+    `affine` couplings are those of the paper; in one dimension the law stays Gaussian. `spline`
+    couplings allow any shape, and correlated noise (`ContinuousSplineCoupling`).
 
     Attributes:
         state_dim: numbers in a state, at least 1.
-        condition_dim: numbers in a condition; 0 where there is none.
-        autonomous: the law depends on t - s alone.
+        condition_dim: numbers in a condition; 0 if there is none.
+        autonomous: whether the law depends on the two times only through t - s.
     """
 
     encoder: eqx.nn.MLP
@@ -103,21 +106,21 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         Args:
             state_dim: numbers in a state.
             condition_dim: numbers in a condition.
-            autonomous: whether the law depends on t - s alone.
+            autonomous: whether the law depends on the two times only through t - s.
             hidden_size: units per hidden layer.
             depth: hidden layers per network.
             num_flow_layers: couplings.
             activation: of the hidden layers.
             scale_function: of the couplings.
-            min_std: least standard deviation of the base, per root of time, of all components or
-                of each.
-            moved: components that the couplings move, cycled through; alternating halves if None.
+            min_std: least standard deviation of the base, per square root of time: one number, or
+                one per component.
+            moved: which components each coupling moves, repeated; alternating halves if None.
             coupling: affine or spline.
             num_bins: pieces of a spline.
             key: for the initial weights.
 
         Raises:
-            ValueError: a size is out of range, or a name unknown.
+            ValueError: a size is out of range, or a name is unknown.
         """
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         encoder_key, base_key, *keys = jax.random.split(key, num_flow_layers + 2)
@@ -149,7 +152,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         """The law of the state at t_final >= t_init.
 
         Raises:
-            ValueError: a condition is missing, or given where the flow has none.
+            ValueError: the condition does not have the shape that the flow was built for.
         """
         condition = check_condition(condition, self.condition_dim)
         x_init = jnp.asarray(x_init, jnp.result_type(float))
@@ -166,17 +169,17 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
 def build_encoder(
     in_dim: int, hidden_size: int, depth: int, activation: Activation, *, key: PRNGKeyArray
 ) -> eqx.nn.MLP:
-    """The network that turns all that is given into the couplings' context."""
+    """The network that computes the couplings' context from states, condition and times."""
     return eqx.nn.MLP(in_dim, hidden_size, hidden_size, depth - 1, activation, activation, key=key)
 
 
 def check_sizes(
     state_dim: int, condition_dim: int, hidden_size: int, depth: int, num_flow_layers: int
 ) -> None:
-    """Refuse sizes that no network has.
+    """Refuse sizes that no network can have.
 
     Raises:
-        ValueError: naming all of them.
+        ValueError: a size is too small; the message gives all of them.
     """
     if min(state_dim, hidden_size, depth) < 1 or min(condition_dim, num_flow_layers) < 0:
         raise ValueError(
@@ -187,7 +190,7 @@ def check_sizes(
 
 
 def check_condition(condition: Given | None, condition_dim: int) -> Array:
-    """The condition, or an empty array where the flow takes none.
+    """The condition, or an empty array if the flow takes none.
 
     Raises:
         ValueError: the condition's shape is not what the flow was built for.

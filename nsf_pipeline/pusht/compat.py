@@ -1,4 +1,4 @@
-"""gym-pusht 0.1.8 on pymunk 7, which removed a call it needs."""
+"""Lets gym-pusht 0.1.8 run on pymunk 7, which removed a method that gym-pusht calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,14 @@ class _Phase:
         self.name = name
 
     def __set__(self, handler: "_CollisionHandler", callback: Callable[..., Any]) -> None:
-        # pymunk 6 took the verdict as the callback's value, pymunk 7 takes it from the arbiter.
+        # These two say whether the collision is processed: in pymunk 6 by the value they return,
+        # in pymunk 7 by an attribute of the arbiter.
         decides = self.name in ("begin", "pre_solve")
 
         def call(arbiter: Any, space: Any, data: Any) -> None:
-            verdict = callback(arbiter, space, data)
+            is_processed = callback(arbiter, space, data)
             if decides:
-                arbiter.process_collision = bool(verdict)
+                arbiter.process_collision = bool(is_processed)
 
         handler.space.on_collision(*handler.types, **{self.name: call}, data=handler.data)
 
@@ -27,8 +28,8 @@ class _Phase:
 class _CollisionHandler:
     """pymunk 6's collision handler, through pymunk 7's `Space.on_collision`.
 
-    One difference remains: where `begin` and `pre_solve` both judge a contact, `pre_solve` has the
-    last word, while pymunk 6 did not ask it once `begin` had refused.
+    One difference remains: if both `begin` and `pre_solve` are set, `pre_solve` decides. pymunk 6
+    did not call it for a contact that `begin` had refused.
     """
 
     begin = _Phase()
@@ -54,7 +55,7 @@ def _add_collision_handler(
 
 
 def ensure_add_collision_handler() -> None:
-    """Give `pymunk.Space` its `add_collision_handler` back where pymunk 7 took it away."""
+    """Add the method `add_collision_handler` to `pymunk.Space` if it is missing."""
     space_class: Any = pymunk.Space
     if not hasattr(space_class, "add_collision_handler"):
         space_class.add_collision_handler = _add_collision_handler

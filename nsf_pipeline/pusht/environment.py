@@ -12,7 +12,7 @@ class Control(NamedTuple):
         stiffness: K, per s^2.
         damping: D, per s.
         substep: h, s.
-        substeps: of a control step, for which the target is held.
+        substeps: number of substeps in a control step, during which the target is constant.
     """
 
     stiffness: float
@@ -22,10 +22,10 @@ class Control(NamedTuple):
 
     @classmethod
     def of(cls, env: PushTEnv) -> "Control":
-        """That of an environment, which need not have been reset."""
-        substeps = int(1 / (env.dt * env.control_hz))  # as `PushTEnv.step` has it
+        """The control of an environment, which need not have been reset."""
+        substeps = int(1 / (env.dt * env.control_hz))  # as in `PushTEnv.step`
         return cls(float(env.k_p), float(env.k_v), float(env.dt), substeps)
 
 
 CONTROL = Control.of(PushTEnv())
-"""That of gym-pusht's environment by default, as `Simulator` runs it."""
+"""The control of gym-pusht's default environment, which `Simulator` runs."""

@@ -18,7 +18,7 @@ WALLS = (7.0, 504.0)
 """Least and greatest coordinate within the walls, px."""
 
 OVERLAP_DECAY = 0.001797
-"""Share of an overlap that Chipmunk leaves after one second: a space's default collision bias."""
+"""Share of an overlap that Chipmunk leaves after one second: its default collision bias."""
 
 GOAL_POSE = np.array([256.0, 256.0, np.pi / 4])
 """Goal of the block: x, y in px, angle in rad."""
@@ -37,11 +37,11 @@ _AREA = float(np.prod(T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2], axis=1).sum())
 _EXTENT = np.concatenate([T_RECTANGLES[:, :2].min(axis=0), T_RECTANGLES[:, 2:].max(axis=0)])
 _CENTRE = (_EXTENT[:2] + _EXTENT[2:]) / 2
 _RADIUS = float(np.linalg.norm(_CORNERS - _CENTRE, axis=-1).max())
-_BATCH = 2048  # poses at once: what fits a processor's cache
+_BATCH = 2048  # poses computed at once: they fit into a processor's cache
 
 
 def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Carry points of the block's frame over to the goal's.
+    """Transform points from the block's frame to the goal's frame.
 
     Args:
         poses: (n, 3) block x and y in px, angle in rad.
@@ -59,10 +59,10 @@ def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) -> np.ndarray:
     """Area that polygons share with an axis-parallel rectangle.
 
-    Clamping the plane to the rectangle leaves its inside alone and presses the rest on to its
-    border, so the shoelace area of a clamped outline is the area shared. Under the clamp an edge
-    stays straight between its crossings of the rectangle's four lines. Nothing here compares one
-    point with another, so edges that touch or coincide need no special case.
+    Clamping points to the rectangle keeps those inside and moves the others to its border, so the
+    shoelace area of a clamped outline is the shared area. A clamped edge is straight between its
+    crossings of the rectangle's four lines. No two points are compared with each other, so edges
+    that touch or coincide need no special case.
 
     Args:
         starts: (2, edges, n) where each edge begins, counterclockwise round each polygon.
@@ -95,7 +95,7 @@ def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) ->
         for axis in (0, 1)
     )
     pieces = (x[:-1] * y[1:] - x[1:] * y[:-1]).reshape(-1, starts.shape[-1])
-    # Python's sum: NumPy's would add in an order, and so round, that depends on the batch's size.
+    # Python's sum: the order of NumPy's, and so its rounding, depends on the batch's size.
     return sum(pieces, start=np.zeros(starts.shape[-1])) / 2
 
 
@@ -126,8 +126,8 @@ def coverage(poses: np.ndarray) -> np.ndarray:
     """Share of the goal's T that the block's T covers, exactly.
 
     Args:
-        poses: (..., 3) block x and y in px and angle in rad (any turn). A pose that repeats the
-            one before it costs nothing, nor does one too far from the goal to touch it.
+        poses: (..., 3) block x and y in px and angle in rad (any real number). Poses that repeat
+            the one before, or are too far from the goal to touch it, take no time.
 
     Returns:
         (...) float64 in [0, 1].
@@ -148,7 +148,7 @@ def coverage(poses: np.ndarray) -> np.ndarray:
         starts, ends = starts.reshape(2, -1, len(batch)), ends.reshape(2, -1, len(batch))
         for rectangle in T_RECTANGLES:
             shares[batch] += _area_inside(starts, ends, rectangle) / _AREA
-    shares.clip(0.0, 1.0, out=shares)  # of rounding
+    shares.clip(0.0, 1.0, out=shares)  # against rounding errors
     return shares[np.cumsum(moved) - 1].reshape(poses.shape[:-1])
 
 
@@ -171,7 +171,7 @@ def t_outline(pose: np.ndarray) -> np.ndarray:
 
 
 def reward(coverage: npt.ArrayLike) -> np.ndarray:
-    """PushT's reward of a coverage: its share of the success threshold, at most 1.
+    """PushT's reward for a coverage: coverage / success threshold, at most 1.
 
     Args:
         coverage: (...) share of the goal covered.

@@ -1,8 +1,8 @@
-"""gym-pusht's own physics without the environment's overhead, and with the same floats.
+"""gym-pusht's physics without the environment's overhead, and with the same results bit for bit.
 
-One control step of `PushTEnv.step` is ten substeps of PD control and Chipmunk; all else it does is
-Python around them. Here the same substeps drive the environment's own space and bodies, the
-control in plain floats: the operations and their order are the environment's, so are the results.
+One control step of `PushTEnv.step` is ten substeps of PD control and Chipmunk, with much Python
+around them. Here the same substeps act on the environment's own space and bodies, and the control
+is computed in plain floats. The operations and their order are the same, and so are the results.
 """
 
 from collections.abc import Callable
@@ -26,32 +26,32 @@ FRAME_SIZE = 512
 
 
 class _QuietEnv(PushTEnv):
-    """gym-pusht's environment without its contact counter, in one space that is used again.
+    """gym-pusht's environment without its contact counter, and with a space that is reused.
 
-    The counter is a Python callback per contact that moves nothing. `PushTEnv` hangs it on the
-    attribute below (spelt so there), which here leads nowhere.
+    The counter is a Python callback for each contact; it does not affect the physics. `PushTEnv`
+    sets it on the handler in the attribute below (misspelt there); here, the handler is discarded.
     """
 
     collision_handeler = property(
-        lambda self: SimpleNamespace(), lambda self, handler: None, doc="Takes and calls nothing."
+        lambda self: SimpleNamespace(), lambda self, handler: None, doc="Discards what is set."
     )
-    _empty_again: Callable[[], None] | None = None
+    _restart: Callable[[], None] | None = None
 
     def _setup(self) -> None:
-        if self._empty_again:
-            self._empty_again()
+        if self._restart:
+            self._restart()
             return
         super()._setup()
         if _chipmunk:
-            self._empty_again = _native_restart(self)
+            self._restart = _native_restart(self)
 
 
 def _native_restart(env: PushTEnv) -> Callable[[], None]:
-    """What brings the space of an environment just set up back to that state, bit for bit.
+    """A function that brings a newly set-up space back to its present state, bit for bit.
 
-    A new space costs as much as ten control steps. Here the moving shapes leave it, and with them
-    the contacts; they come back in the poses and the order of the first time and under the same
-    numbers, by which Chipmunk orders its work.
+    Creating a space takes as long as ten control steps. Instead, the function removes the moving
+    shapes, and their contacts with them. It then adds them again with the same poses, in the same
+    order and with the same numbers, by which Chipmunk orders its work.
     """
     lib, space, walls = _chipmunk, env.space._space, env.space.static_body
     bodies = [
@@ -65,7 +65,7 @@ def _native_restart(env: PushTEnv) -> Callable[[], None]:
             lib.cpSpaceRemoveShape(space, shape)
         lib.cpSpaceSetShapeIDCounter(space, first_number)
         for body, position, angle in bodies:
-            lib.cpBodyUpdatePosition(body, 0.0)  # drops the corrections of overlaps still to come
+            lib.cpBodyUpdatePosition(body, 0.0)  # clears pending corrections of overlaps
             lib.cpBodySetVelocity(body, (0.0, 0.0))
             lib.cpBodySetAngularVelocity(body, 0.0)
             lib.cpBodySetAngle(body, angle)
@@ -87,7 +87,7 @@ class _Chipmunk(NamedTuple):
 
 
 def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
-    """Chipmunk's C functions, or the same through pymunk's public calls."""
+    """Chipmunk's C functions, or pymunk's public methods where these are missing."""
     if _chipmunk:
         return _Chipmunk(
             env.space._space,
@@ -120,12 +120,12 @@ def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarra
 
 
 def _place(env: PushTEnv, state: np.ndarray) -> None:
-    """Set up the space anew, with agent and block in a state (7,) and no action taken."""
+    """Set up the space again, with agent and block in a state (7,) and no action taken."""
     env._setup()
     env._last_action = None
     env.agent.position = state[STATE.agent].tolist()
     env.agent.velocity = state[STATE.velocity].tolist()
-    # Turning is about the centre of mass, so the angle comes before the position.
+    # The angle comes first: setting it turns the block about its centre of mass, so moves it.
     env.block.angle = float(state[STATE.angle])
     env.block.position = state[STATE.block_position].tolist()
 
@@ -165,17 +165,17 @@ class Simulator:
         return self.state()
 
     def enter(self, state: np.ndarray) -> None:
-        """Put agent and block into a state, with the block at rest and no contact before.
+        """Put agent and block into a state, with the block at rest and no earlier contacts.
 
         Every state that a simulator has reported is entered bit for bit. Chipmunk stores the
-        block's centre of mass instead of its position, so a position made up elsewhere can lie
-        between two that exist; it is then entered within 6e-14 px, and `state()` tells what holds.
+        block's centre of mass instead of its position, so it cannot represent every position. Any
+        other is entered to within 6e-14 px, and `state()` returns the one entered.
 
-        The seven numbers leave out the block's momentary velocity and the solver's memory of
-        contacts. A trajectory re-entered with the block at rest goes on with the same bits, or
-        nearly, until the block is touched from a contact that stood already; re-entered while the
-        block is pushed, it is off by 0.03 px in the median after 1 s and 0.7 px at the 90 %
-        quantile, with a long tail where a contact slips instead of holding (docs/benchmarks.md).
+        The seven numbers leave out the block's velocity and the solver's memory of contacts. A
+        trajectory that is re-entered while the block rests continues with the same bits, or nearly,
+        until a contact that existed at re-entry moves the block. Re-entered while the block is
+        pushed, it is off by 0.03 px in the median after 1 s and 0.7 px at the 90 % quantile, with a
+        long tail where a contact slips instead of sticking (docs/benchmarks.md).
 
         Args:
             state: (7,) as `STATE`; the angle is kept as given, not wrapped.
@@ -239,11 +239,11 @@ class Simulator:
         return STATE.join(agents, velocities, blocks)
 
     def ensemble(self, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Many rollouts from one state, each entered anew.
+        """Many rollouts from one state, which is entered again before each.
 
         Args:
             state: (7,) as `STATE`.
-            actions: (M, T, 2) px, one row of targets a member.
+            actions: (M, T, 2) px, one row of targets per member.
 
         Returns:
             (M, T + 1, 7) float64.
@@ -259,7 +259,7 @@ class Simulator:
         return states
 
     def render(self) -> np.ndarray:
-        """The scene as the environment draws it, with the last action's cross.
+        """The scene as the environment draws it, with a cross at the last action.
 
         Returns:
             (512, 512, 3) uint8.
@@ -267,8 +267,8 @@ class Simulator:
         if self._has_stepped:
             return self._env.render()
         # Until the first step, shapes are drawn where they were before the bodies were placed.
-        # Reindexing mends that but changes the order in which later contacts are solved, so it is
-        # done on a canvas and not in the space simulated.
+        # Reindexing corrects that but changes the order in which later contacts are solved, so it
+        # is done in a second environment, the canvas, and not in the simulated space.
         _place(self._canvas, self.state())
         for body in (self._canvas.agent, self._canvas.block):
             self._canvas.space.reindex_shapes_for_body(body)
@@ -276,7 +276,7 @@ class Simulator:
 
 
 def observations(states: np.ndarray) -> np.ndarray:
-    """What gym-pusht's `state` observation shows of states, cast to float32.
+    """gym-pusht's `state` observations of states, cast to float32.
 
     Args:
         states: (..., 7) as `STATE`.
@@ -285,6 +285,6 @@ def observations(states: np.ndarray) -> np.ndarray:
         (..., 5) float32 as `STATE_WITHOUT_VELOCITY`, the angle in [0, 2π).
     """
     layout = STATE_WITHOUT_VELOCITY
-    seen = np.asarray(states, dtype=np.float64)[..., STATE.columns(layout.names)]
-    seen[..., layout.angle] %= 2 * np.pi
-    return seen.astype(np.float32)
+    observed = np.asarray(states, dtype=np.float64)[..., STATE.columns(layout.names)]
+    observed[..., layout.angle] %= 2 * np.pi
+    return observed.astype(np.float32)

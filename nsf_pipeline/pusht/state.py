@@ -1,7 +1,8 @@
-"""PushT's state: the names, units and places of its numbers, and how the plane is rotated.
+"""PushT's state: the names, units and indices of its numbers, and how the plane is rotated.
 
-All that reads or builds a state takes places and names from a layout here. Planar parts are x and y
-of a vector in the room's axes; the block's angle is a real number that never jumps at 2 pi.
+Code that reads or builds a state takes indices and names from a layout defined here. Planar parts
+are x and y of a vector along the workspace's axes. The block's angle is a real number that does not
+jump at 2 pi.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,18 @@ Array = Any  # NumPy's or JAX's: nothing here needs JAX
 
 @dataclass(frozen=True)
 class StateLayout:
-    """Where the parts of a state are.
+    """The names, units and indices of the numbers in a state.
 
     Attributes:
         names: of the numbers, in order.
-        units: px, px/s or rad, one for each.
-        meaning: the numbers in order, in short, for files that hold states.
+        units: px, px/s or rad, one for each number.
+        meaning: short description of the numbers, which is stored in files that hold states.
         agent: the agent's position.
-        velocity: the agent's velocity; None where the state does not hold it.
-        block: the block's pose, its position first.
+        velocity: the agent's velocity; None if the state does not hold it.
+        block: the block's pose: its position, then its angle.
         block_position: x and y of the block.
         block_angle: the block's angle, as a slice of length 1.
-        planar: all numbers but the angle: x and y of one plane vector after the other.
+        planar: all numbers but the angle: x and y of each planar part in turn.
     """
 
     names: tuple[str, ...]
@@ -46,35 +47,35 @@ class StateLayout:
 
     @property
     def angle(self) -> int:
-        """The place of the block's angle, the only number that is not planar."""
+        """The index of the block's angle, the only number that is not planar."""
         return self.block_angle.start
 
     @property
     def planes(self) -> tuple[slice, ...]:
-        """The planar parts, x and y each: they turn with a frame; the angle does not."""
+        """The planar parts, x and y each: these rotate when the frame does; the angle does not."""
         parts = (self.agent, self.velocity, self.block_position)
         return tuple(part for part in parts if part is not None)
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """The places of what is scored together, by the names that tables give it.
+        """The indices of numbers that are scored together, by the group's name in tables.
 
-        A state without the velocity has no group `state`, which is all seven numbers.
+        A state without the velocity has no group `state`: that group means all seven numbers.
         """
-        every = list(range(self.dim))
+        indices = list(range(self.dim))
         agent, position, angle = (
-            every[part] for part in (self.agent, self.block_position, self.block_angle)
+            indices[part] for part in (self.agent, self.block_position, self.block_angle)
         )
         pose = agent + position + angle
         groups = {"agent": agent, "block_position": position, "block_angle": angle, "pose": pose}
-        return groups if self.velocity is None else groups | {"state": every}
+        return groups if self.velocity is None else groups | {"state": indices}
 
     def join(self, agent: Array, velocity: Array, block: Array, xp: Any = np) -> Array:
-        """States (..., dim) of their parts.
+        """States (..., dim) from their parts.
 
         Args:
             agent: (..., 2) px.
-            velocity: (..., 2) px/s; left out where the state does not hold it.
+            velocity: (..., 2) px/s; ignored if the state does not hold it.
             block: (..., 3) px, px, rad.
             xp: `numpy` or `jax.numpy`.
         """
@@ -82,7 +83,7 @@ class StateLayout:
         return xp.concatenate(parts, axis=-1)
 
     def columns(self, names: Sequence[str]) -> list[int]:
-        """The places of some numbers, by name.
+        """The indices of some numbers, by name.
 
         Raises:
             ValueError: the state has no number of that name.
@@ -107,14 +108,14 @@ def _layout(has_velocity: bool) -> StateLayout:
 
 
 STATE = _layout(has_velocity=True)
-"""The simulator's state of seven numbers, which is Markov but for Chipmunk's memory of contacts."""
+"""The simulator's state of seven numbers: Markov, except for Chipmunk's memory of contacts."""
 STATE_WITHOUT_VELOCITY = _layout(has_velocity=False)
 """The five numbers that gym-pusht's observation shows."""
 _BY_DIM = {layout.dim: layout for layout in (STATE, STATE_WITHOUT_VELOCITY)}
 
 
 def layout_of(dim: int) -> StateLayout:
-    """The layout of states of so many numbers.
+    """The layout of states with `dim` numbers.
 
     Raises:
         ValueError: there is no such layout.
@@ -125,7 +126,7 @@ def layout_of(dim: int) -> StateLayout:
 
 
 def rotated(x: Array, y: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
-    """x and y of plane vectors rotated by an angle, of which cosine and sine are given."""
+    """x and y of planar vectors, rotated by the angle that has this cosine and sine."""
     return cos * x - sin * y, sin * x + cos * y
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2  # in whichever build gym-pusht came with
+import cv2  # in whichever build gym-pusht installs
 import imageio_ffmpeg
 import numpy as np
 
@@ -25,7 +25,7 @@ _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 _REPRODUCIBLE = ["-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact"]
 _REPRODUCIBLE += ["-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
 
-# Else ffmpeg would be started by a fork that runs Python, which can hang beside JAX's threads.
+# Without this, ffmpeg is started by a fork that runs Python, which can hang if JAX has threads.
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
 
 
@@ -33,7 +33,7 @@ def record(simulator: Simulator, actions: np.ndarray) -> Iterator[np.ndarray]:
     """Frames of a rollout from the simulator's current state.
 
     Args:
-        simulator: reset, or in a state entered; it is stepped on.
+        simulator: after `reset` or `enter`; it takes T steps.
         actions: (T, 2) px, the agent's targets.
 
     Yields:
@@ -76,7 +76,7 @@ def annotated(
         frame: (512, 512, 3) uint8, as rendered.
         desired: (P, 2) px, a path to follow.
         goal: (2,) px, where it leads.
-        travelled: (Q, 2) px, the agent's way so far.
+        travelled: (Q, 2) px, the agent's path so far.
         caption: one short line.
 
     Returns:
@@ -102,18 +102,18 @@ def _subpixel(points: np.ndarray) -> np.ndarray:
 def write_mp4(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10, comment: str = ""
 ) -> None:
-    """Write frames as a video, beside its path first and renamed when complete.
+    """Write frames as a video, under a temporary name that is changed when it is complete.
 
     Args:
         path: the file to write, replaced if it exists.
         frames: at least one (H, W, 3) uint8, all of one size, H and W even.
         fps: frames per second.
-        comment: kept in the file's metadata.
+        comment: stored in the file's metadata.
 
     Raises:
         ValueError: no frame, or one of another shape or type.
         OSError: ffmpeg did not finish the file.
-        UserError: there is no ffmpeg.
+        UserError: ffmpeg is not installed.
     """
     _require_ffmpeg()
     path = Path(path)
@@ -134,7 +134,7 @@ def write_mp4(
         ffmpeg_log_level="error",
         output_params=["-metadata", f"comment={comment}", *_REPRODUCIBLE],
     )
-    partial.touch()  # ffmpeg would say less clearly that the folder is missing or closed to us
+    partial.touch()  # its error is clearer than ffmpeg's if the folder is missing or not writable
     sent = 0
     try:
         with contextlib.closing(writer):
@@ -143,9 +143,9 @@ def write_mp4(
                 try:
                     writer.send(frame)
                     sent += 1
-                except OSError:  # a long one, of which ffmpeg has printed the point
+                except OSError:  # its message is long, and ffmpeg has printed the reason
                     raise unfinished from None
-        # The writer passes on no exit status: a disk that fills up late shows here alone.
+        # The writer hides ffmpeg's exit status: only this count shows that the disk was full.
         try:
             written, _ = imageio_ffmpeg.count_frames_and_secs(partial)
         except RuntimeError:
@@ -163,11 +163,11 @@ def _require_ffmpeg() -> None:
     except RuntimeError:
         found = ""
     if not shutil.which(found):
-        named = "IMAGEIO_FFMPEG_EXE"
-        got = f"{named}={found}" if os.environ.get(named) else "none with imageio-ffmpeg or on PATH"
+        name = "IMAGEIO_FFMPEG_EXE"
+        got = f"{name}={found}" if os.environ.get(name) else "none with imageio-ffmpeg or on PATH"
         raise UserError(
             f"expected ffmpeg to write videos, got {got}; install it (`apt install ffmpeg`), or "
-            f"set {named} to where it is"
+            f"set {name} to where it is"
         )
 
 

@@ -1,4 +1,4 @@
-"""Training: any flow on any transitions, and what the PushT model is trained on."""
+"""Training: `fit` for any flow and any transitions, and the transitions of the PushT model."""
 
 from nsf_pipeline.training.callbacks import Callback, each_row
 from nsf_pipeline.training.failures import TrainingError

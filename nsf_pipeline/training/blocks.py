@@ -13,12 +13,12 @@ from nsf_pipeline.training.state import StepState
 from nsf_pipeline.training.step import Step
 
 BLOCK_SECONDS = 1.0
-"""How long a block takes, about; progress, checkpoints and stopping wait for its end."""
+"""Approximate time of a block; progress, checkpoints and stopping wait for its end."""
 
 
 @final
 class Blocks:
-    """Runs a block of steps at each call; how steps are cut into blocks changes no bit."""
+    """Runs a block of steps at each call; the result does not depend on the blocks' sizes."""
 
     def __init__(self, step: Step, feed: Feed):
         self._step, self._feed, self._size = step, feed, 1
@@ -27,7 +27,7 @@ class Blocks:
     def __call__(self, state: StepState, end: int) -> StepState:
         """The state after a block of at least one step, up to the step `end` at most.
 
-        The arrays of the state given are written over.
+        The arrays of the given state are overwritten.
         """
         began, step = time.monotonic(), int(state.step)
         batches, first, last = self._feed(step)
@@ -42,7 +42,7 @@ class Blocks:
     def _block(
         self, state: StepState, batches: TransitionBatch, first: Int[Array, ""], end: Int[Array, ""]
     ) -> StepState:
-        """Steps up to `end`, on batches of which the first is that of the step `first`."""
+        """Run the steps up to `end`; the first of the batches belongs to the step `first`."""
 
         def body(index: Array, state: StepState) -> StepState:
             return self._step(state, jax.tree.map(lambda values: values[index - first], batches))

@@ -1,4 +1,4 @@
-"""What is done beside training: tables, logs, bars, checkpoints, stopping."""
+"""Callbacks, which `fit` calls while it trains: tables, logs, bars, checkpoints, stopping."""
 
 from collections.abc import Callable
 from typing import NamedTuple, final
@@ -16,16 +16,16 @@ def _nothing(_: TrainingState) -> None:
 class Callback(NamedTuple):
     """Functions that `fit` calls; those left out do nothing.
 
-    None of them may change what is trained. The arrays of a state are written over by the next
-    block of steps: whoever keeps them copies them.
+    None of them may change what is trained. The next block of steps overwrites the arrays of a
+    state, so a callback that keeps them must copy them.
 
     Attributes:
         on_start: given the state before the first step; returns the state to start from instead.
         on_row: called when a row has been added to the history; it is `state.history[-1]`.
         on_block: called after each block of steps, which takes about a second.
-        stop: asked after each block; an exit code other than 0 stops training.
+        stop: called after each block; an exit code other than 0 stops training.
         on_end: called when training is done or was stopped, but not when it failed.
-        on_failure: called when training fails; returns what the message should say besides.
+        on_failure: called when training fails; returns a text to add to the error message.
     """
 
     on_start: Callable[[TrainingState], TrainingState] = lambda state: state

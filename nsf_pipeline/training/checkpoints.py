@@ -1,4 +1,4 @@
-"""Checkpoints: the state of training in files, to go on from as if nothing had happened."""
+"""Checkpoints: the state of training in files, from which training continues bit for bit."""
 
 import io
 import json
@@ -23,9 +23,10 @@ KEPT = 2
 
 @final
 class Checkpoints:
-    """The checkpoints of one run, in a folder of its own.
+    """The checkpoints of one run, in a folder.
 
-    A file is a label, a line of JSON with the state's log, and the state's arrays, without pickle.
+    A file is a label, a line of JSON with the state's log, and the state's arrays. Nothing in it is
+    pickled.
 
     Attributes:
         folder: named by the fingerprint of the run's settings and code.
@@ -39,7 +40,7 @@ class Checkpoints:
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def callback(self) -> Callback:
-        """Go on from the newest checkpoint, and leave one every so often and at the end."""
+        """Continue from the newest checkpoint; write one every `every` seconds and at the end."""
         return Callback(
             on_start=self.restore,
             on_block=self.save_if_due,
@@ -53,7 +54,7 @@ class Checkpoints:
             self.save(state)
 
     def save(self, state: TrainingState) -> None:
-        """Write a checkpoint, unless this step has one; if it cannot be written, say so."""
+        """Write a checkpoint unless this step has one; print a line if it cannot be written."""
         step = state.step
         if step == self._saved_step:
             return
@@ -65,8 +66,8 @@ class Checkpoints:
         sealed = label.seal(fields, content)
         path = self.folder / f"{step:010d}{SUFFIX}"
         try:
-            with replacing(path) as beside:
-                beside.write_bytes(label.line(sealed) + content.getvalue())
+            with replacing(path) as temporary:
+                temporary.write_bytes(label.line(sealed) + content.getvalue())
             self.newest = path
             for old in self._files()[KEPT:]:
                 old.unlink(missing_ok=True)
@@ -75,12 +76,14 @@ class Checkpoints:
         self._saved_at, self._saved_step = time.monotonic(), step
 
     def restore(self, start: TrainingState) -> TrainingState:
-        """The state in the newest sound checkpoint, or `start` if there is none; says which.
+        """The state in the newest sound checkpoint, or `start` if there is none.
+
+        A line says which checkpoint it is, and why others were passed over.
 
         Args:
             start: its arrays have the shapes and types expected.
         """
-        for left in self.folder.glob(f".*{SUFFIX}.*.tmp"):  # by a process killed while writing
+        for left in self.folder.glob(f".*{SUFFIX}.*.tmp"):  # left by a process killed in writing
             left.unlink(missing_ok=True)
         for path in self._files():
             try:

@@ -1,4 +1,4 @@
-"""How arrays lie on the devices."""
+"""The placement of arrays on the devices."""
 
 from typing import NamedTuple, final
 
@@ -12,7 +12,7 @@ from nsf_pipeline.errors import UserError
 
 @final
 class Devices(NamedTuple):
-    """How arrays lie on the devices: batches divided among them, all else on each."""
+    """The placement of arrays: batches are divided among the devices, all else is on each."""
 
     mesh: Mesh
 
@@ -36,15 +36,15 @@ class Devices(NamedTuple):
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def batch(self, batch: PyTree) -> PyTree:
-        """A batch divided by its first axis, where that goes evenly."""
+        """A batch divided along its first axis, if the number of devices divides its length."""
         return jax.device_put(batch, self._along(0, jax.tree.leaves(batch)[0].shape[0]))
 
     def batches(self, batches: PyTree) -> PyTree:
-        """Batches, one after the other along the first axis, each divided."""
+        """Batches along a first axis, each divided as in `batch`."""
         return jax.device_put(batches, self._along(1, jax.tree.leaves(batches)[0].shape[1]))
 
     def constrain(self, batch: PyTree) -> PyTree:
-        """As `batch`, within a compiled function."""
+        """The same as `batch`, within a compiled function."""
         along = self._along(0, jax.tree.leaves(batch)[0].shape[0])
         return jax.lax.with_sharding_constraint(batch, along)
 

@@ -8,7 +8,7 @@ from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import TERMS, TrainingState
 
 DIVERGED_ROWS = 3
-"""So many rows in a row beyond the limit are a divergence."""
+"""This number of successive rows beyond the limit is a divergence."""
 
 
 @final
@@ -28,12 +28,12 @@ def require_finite(state: TrainingState, callbacks: Sequence[Callback]) -> None:
         raise _failed(f"step {fault}: {' and '.join(terms)} stopped being finite", callbacks)
 
 
-def require_sane(state: TrainingState, callbacks: Sequence[Callback]) -> None:
-    """Require that one of the last rows is not much worse than the first step.
+def require_no_divergence(state: TrainingState, callbacks: Sequence[Callback]) -> None:
+    """Require that not all of the last rows are much worse than the first step.
 
     Raises:
-        TrainingError: in each of them the mean likelihood's loss was worse than the first step's
-            by 10 nats and its own size.
+        TrainingError: the nll of each of the last `DIVERGED_ROWS` rows was above the limit, which
+            is f + |f| + 10 nats with the first step's nll f.
     """
     first = float(state.current.first_nll)
     limit = first + abs(first) + 10.0

@@ -15,15 +15,15 @@ from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.keys import batch_key
 
 CHUNK_STEPS, CHUNK_ROWS = 128, 1 << 16
-"""At most so many batches, and so many transitions, are drawn at once."""
+"""The most batches, and the most transitions, that are drawn at once."""
 
 
 @runtime_checkable
 class TransitionSource(Protocol):
-    """Where batches come from.
+    """A source of batches.
 
-    One that cannot be compiled, because it reads a file say, also has
-    `batches(keys, batch_size)`: a batch for each key, along a new first axis, as `sample` draws it.
+    A source that cannot be compiled, for example because it reads a file, also has a method
+    `batches(keys, batch_size)`: for each key the batch of `sample`, along a new first axis.
     """
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> TransitionBatch:
@@ -33,7 +33,7 @@ class TransitionSource(Protocol):
 
 @final
 class Feed:
-    """Batches in the order of steps, a chunk of them drawn while the one before is trained on."""
+    """Batches in the order of steps, in chunks; while training uses one, the next is drawn."""
 
     def __init__(
         self, source: TransitionSource, key: PRNGKeyArray, config: TrainingConfig, devices: Devices
@@ -53,7 +53,7 @@ class Feed:
         self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, step: int) -> tuple[TransitionBatch, int, int]:
-        """The chunk of batches that holds a step's, its first step and one past its last."""
+        """The chunk of batches that a step is in, the chunk's first step and one past its last."""
         chunk = step // self._size
         if not self._current or self._current[0] != chunk:
             if not self._next or self._next[0] != chunk:

@@ -15,7 +15,7 @@ from nsf_pipeline.flow.losses import Bridge, Transition
 from nsf_pipeline.training.blocks import Blocks
 from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.devices import Devices
-from nsf_pipeline.training.failures import TrainingError, require_finite, require_sane
+from nsf_pipeline.training.failures import TrainingError, require_finite, require_no_divergence
 from nsf_pipeline.training.feed import Feed, TransitionSource
 from nsf_pipeline.training.history import Validation, next_row, with_row
 from nsf_pipeline.training.state import Row, TrainingLog, TrainingState
@@ -41,8 +41,8 @@ def fit(
 
     The loss is the negative log-likelihood plus both flow-consistency losses, weighted. Steps run
     in compiled blocks of about a second, on batches drawn ahead; each batch is divided among all
-    devices. Every random number follows from the key and the step, so how steps are cut into
-    blocks, and whether they are interrupted, changes no bit.
+    devices. Every random number follows from the key and the step, so neither the blocks' sizes nor
+    interruptions change the result.
 
     Args:
         flow: p(x_t | x_s, s, t, c), called with one example.
@@ -50,19 +50,19 @@ def fit(
         transitions: what to train on.
         config: optimisation settings.
         key: for batches and losses.
-        time_step: s; where it is given, states are Markov only at whole multiples of it after a
-            start, and one step and two are made to agree there alone, two or more from the ends.
-        validation: what to choose the best parameters on; without it the last are returned.
-        callbacks: what is done besides, in this order.
+        time_step: s; if given, states are Markov only at whole multiples of it after a start, and
+            the consistency losses use only such times, at least two time steps from both ends.
+        validation: chooses the best parameters; without it, the last are returned.
+        callbacks: functions to call at each event, in this order.
 
     Returns:
         The trained flow and bridge, and the history: a row for every `validate_every` steps, with
         the columns of metrics.csv.
 
     Raises:
-        TrainingError: a loss is not finite, or training diverged: three means in a row of the
-            likelihood's loss, each over `validate_every` steps, were worse than the first step's
-            by 10 nats and its own size.
+        TrainingError: a loss is not finite, or training diverged: three means of the nll in a row,
+            each over `validate_every` steps, were above f + |f| + 10 nats with the first step's
+            nll f.
         Stopped: a callback asked for it.
         UserError: the devices cannot share a batch evenly.
     """
@@ -74,7 +74,7 @@ def fit(
     state = TrainingState(step.init(parameters), parameters, TrainingLog())
     for callback in callbacks:
         state = callback.on_start(state)
-    # Copies, for blocks write over what they are given.
+    # Copies, because blocks overwrite the arrays that they are given.
     copies = jax.tree.map(jnp.array, (state.current, state.best))
     current, best = devices.everywhere(copies)
     state = TrainingState(current, best, state.log)
@@ -93,7 +93,7 @@ def fit(
                 state = with_row(state, step, validate, clock)
                 for callback in callbacks:
                     callback.on_row(state)
-                require_sane(state, callbacks)
+                require_no_divergence(state, callbacks)
             for callback in callbacks:
                 callback.on_block(state)
             code = max((callback.stop() for callback in callbacks), default=0)

@@ -22,12 +22,12 @@ class Validation:
         self._loss = jax.jit(step.validation_loss)
 
     def __call__(self, parameters: PyTree) -> float:
-        """A mean."""
+        """The mean over these transitions."""
         return float(self._loss(parameters, self._batch))
 
 
 def next_row(step: int, config: TrainingConfig) -> int:
-    """The step that the next row of the history is made after."""
+    """The step after which the next row of the history is made."""
     return min(step - step % config.validate_every + config.validate_every, config.steps)
 
 
@@ -42,7 +42,7 @@ def with_row(
     Args:
         state: after the last step of the row.
         step: the optimisation step.
-        validate: judges the parameters; without it the last are taken to be the best.
+        validate: scores the parameters; without it, the last are taken as the best.
         clock: time spent in training, s.
     """
     current, best, best_nll = state.current, state.best, state.log.best_nll
@@ -50,7 +50,7 @@ def with_row(
     sums = dict(zip(SUMMED, current.sums.tolist(), strict=True))
     scores: Row = {"validation_nll": validate(current.parameters)} if validate else {}
     if not validate or scores["validation_nll"] < best_nll:
-        best = jax.tree.map(jnp.array, current.parameters)  # copies: blocks write over them
+        best = jax.tree.map(jnp.array, current.parameters)  # copies, since blocks overwrite them
         best_nll = scores.get("validation_nll", best_nll)
     seconds = clock()
     means = {name: total / steps for name, total in sums.items()}

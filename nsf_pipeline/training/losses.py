@@ -14,9 +14,9 @@ from nsf_pipeline.flow.losses import (
 )
 
 MID_RANGE = (0.1, 0.9)
-"""Where between s and t the consistency losses look, as shares of the gap."""
+"""Range of the consistency losses' time in between, m, as a share of the gap after s."""
 MID_STEPS = 2
-"""And at least how many time steps from either: one may leave a law without a density."""
+"""Least number of time steps from m to s and to t: over a single one a law may have no density."""
 
 
 def batch_encoding(flow: Transition, batch: TransitionBatch) -> PyTree:
@@ -31,7 +31,7 @@ def batch_encoding(flow: Transition, batch: TransitionBatch) -> PyTree:
 def batch_likelihood(
     flow: Transition, batch: TransitionBatch, encoding: PyTree
 ) -> Float[Array, ""]:
-    """The negative log-likelihood, a mean over a batch."""
+    """The mean negative log-likelihood of a batch."""
 
     def one(batch: TransitionBatch, encoding: PyTree) -> Array:
         return negative_log_likelihood(flow, *batch, encoding=encoding)
@@ -50,8 +50,8 @@ def batch_consistency(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The 1->2 and 2->1 losses, means over a batch.
 
-    With a time step, the time between is a whole number of such steps after the start, and two or
-    more from either end; shorter examples have no such time, and no loss.
+    With a time step, the time in between is a whole number of such steps after the start, and at
+    least `MID_STEPS` from both ends. Shorter transitions have no such time; their losses are 0.
     """
     count, gap = len(batch.t_init), batch.t_final - batch.t_init
     mid_key, key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""What training tells of itself: a line per validation, and a bar where there is a terminal."""
+"""The progress of training: a line per validation, and a bar on a terminal."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ WIDTH = 24
 class Display:
     """Lines on standard output, and a bar on a terminal.
 
-    Whoever reads them may be gone: what cannot be written is not.
+    Lines that cannot be written are dropped, since the terminal or reader may have been closed.
 
     Attributes:
         steps: how many there are in all.
@@ -51,7 +51,7 @@ class Display:
 
     def bar(self, step: int) -> None:
         """Draw the bar; called after each block of steps."""
-        if self._first is None:  # the first block's time is mostly compilation's
+        if self._first is None:  # the first block's time is mostly compilation
             self._first = time.monotonic(), step
         speed = self._speed(step)
         pace = f", {speed:.3g} steps/s" if speed else ""
@@ -79,7 +79,7 @@ class Display:
             os.write(self._terminal, b"\r\x1b[K" + text[: self._columns()].encode())
 
     def _columns(self) -> int:
-        """Characters that fit into a line, less the last one, which would break it."""
+        """Characters that fit into a line without wrapping."""
         try:
             return (os.get_terminal_size(self._terminal or 0).columns or 80) - 1
         except OSError:

@@ -1,4 +1,4 @@
-"""What the PushT model is trained on."""
+"""The transitions that the PushT model is trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
     """Transitions of the train and the validation split: on the device if they fit, else streamed.
 
     Args:
-        config: what the stage `train` reads.
-        dataset: its path.
-        file: the data set, open, as `store.reading` gives it.
+        config: the settings of the stage `train`.
+        dataset: the data set's path.
+        file: the open data set, from `store.reading`.
 
     Raises:
         StoreError: a split is empty.
@@ -59,13 +59,13 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
 
 
 def data_room(mib: int) -> int:
-    """Bytes that data may take on the device: a setting in MiB, at most half of what it has."""
+    """Bytes that data may take on the device: `mib` MiB, but at most half of its memory."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     return min(mib * MIB, limit // 2) if limit else mib * MIB
 
 
 def summary(training: Source, model: PushTModel) -> str:
-    """What is trained on what, as a line."""
+    """One line about the size of the data and the model, and the devices."""
     count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
     devices = jax.devices()
     where = f"{len(devices)} x " * (len(devices) > 1) + devices[0].device_kind

@@ -1,4 +1,4 @@
-"""The state of training: all that it needs to go on."""
+"""The state of training: all that is needed to continue it."""
 
 import math
 from typing import NamedTuple, final
@@ -10,7 +10,7 @@ Row = dict[str, int | float]
 TERMS = ("nll", "one_to_two", "two_to_one")
 """The terms of the loss, in nats."""
 SUMMED = ("loss", *TERMS, "gradient_norm", "clipped")
-"""What is summed from step to step; the history has the means."""
+"""Quantities that are summed over steps; the history has their means."""
 
 
 @final
@@ -19,11 +19,11 @@ class StepState(NamedTuple):
 
     Attributes:
         parameters: those of the flow and the bridge.
-        optimiser: its state.
+        optimiser: the optimiser's state.
         step: steps done.
-        sums: of `SUMMED`, since the last row of the history.
-        first_nll: of the first step's batch, nats.
-        fault: the first step, counted from 1, whose loss was not finite; 0 while there is none.
+        sums: sums of the quantities `SUMMED` since the last row of the history.
+        first_nll: nll of the first step's batch, nats.
+        fault: the first step, counted from 1, whose loss was not finite; 0 if there is none.
         faulty: which of `TERMS` were not finite in that step.
     """
 
@@ -38,12 +38,12 @@ class StepState(NamedTuple):
 
 @final
 class TrainingLog(NamedTuple):
-    """What training has measured so far: plain numbers on the host, which JSON can hold.
+    """Measurements so far: plain numbers on the host, which JSON can hold.
 
     Attributes:
         history: a row for every `validate_every` steps.
-        seconds: time spent in training; what passed between interrupted runs does not count.
-        best_nll: the lowest validation loss so far, nats; infinite while there is none.
+        seconds: time spent in training; time between interrupted runs does not count.
+        best_nll: the lowest validation loss so far, nats; infinite if there is none.
     """
 
     history: tuple[Row, ...] = ()
@@ -53,13 +53,13 @@ class TrainingLog(NamedTuple):
 
 @final
 class TrainingState(NamedTuple):
-    """All that training needs to go on; a checkpoint holds this and nothing else.
+    """All that is needed to continue training; a checkpoint holds this and nothing else.
 
     Attributes:
         current: what the next optimisation step starts from.
         best: the parameters with the lowest validation loss; without validation, those of the
             last row of the history.
-        log: what has been measured.
+        log: the measurements so far.
     """
 
     current: StepState
@@ -78,9 +78,9 @@ class TrainingState(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Time spent in training; what passed between interrupted runs does not count."""
+        """Time spent in training; time between interrupted runs does not count."""
         return self.log.seconds
 
     def with_seconds(self, seconds: float) -> "TrainingState":
-        """The same state after so many seconds of training in all."""
+        """The same state, with the total seconds of training replaced."""
         return self._replace(log=self.log._replace(seconds=seconds))

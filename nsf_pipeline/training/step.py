@@ -26,9 +26,9 @@ class Step:
     consistency losses are estimated on the first part of the batch.
 
     Attributes:
-        fixed: what of the flow and the bridge is not trained.
+        fixed: the parts of the flow and the bridge that are not trained.
         config: optimisation settings.
-        devices: what share of a batch lies where.
+        devices: how batches are divided among devices.
         key: of the training; with the number of the step it gives the step's random numbers.
         time_step: s, or None; see `batch_consistency`.
     """
@@ -77,13 +77,13 @@ class Step:
     def _gradients(
         self, state: StepState, batch: TransitionBatch
     ) -> tuple[list[Array], Array, PyTree, Array]:
-        """The `TERMS` of the loss, the loss, its clipped gradients, and the likelihood's norm.
+        """The `TERMS` of the loss, the loss, its clipped gradients, and a norm.
 
-        That is the norm that the likelihood's gradients had before they were clipped.
+        The norm is that of the likelihood's gradients before they were clipped.
         """
         config, parameters = self.config, state.parameters
         weight = config.one_to_two_weight + config.two_to_one_weight
-        # Once for all losses, and outside of what is differentiated.
+        # Computed once for all losses, and not differentiated, since it has no parameters.
         encoding = self._encoding(parameters, batch)
         nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, encoding)
         gradients, norm = clip(gradients, config.clip_norm)
@@ -94,8 +94,8 @@ class Step:
         (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
             parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
         )
-        # Clipped apart from the likelihood's: a sample can meet the law where it is steepest, and
-        # one such gradient would drown those of the whole batch's likelihood.
+        # Clipped apart from the likelihood's gradients: one sample where the log-density is very
+        # steep would outweigh the likelihood of the whole batch.
         more, _ = clip(more, weight * config.clip_norm)
         return [nll, *pair], nll + total, jax.tree.map(jnp.add, gradients, more), norm
 
@@ -130,9 +130,9 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
 
 
 def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
-    """Gradients shortened to a global norm of at most `limit`, and the norm that they had."""
+    """Gradients scaled down to a global norm of at most `limit`, and their norm before."""
     norm = optax.tree.norm(gradients)
     factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
-    # One that is not finite has no direction: it counts for nothing.
+    # Gradients whose norm is not finite have no direction: they are replaced by 0.
     finite = jnp.isfinite(norm)
     return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm

@@ -11,7 +11,7 @@ from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import SUMMED, Row, TrainingState
 
 METRICS = ("step", "seconds", *SUMMED, "validation_nll")
-"""Columns of metrics.csv: means since the row before; nats; clipped is a share of steps."""
+"""Columns of metrics.csv: means since the row before, losses in nats; clipped: share of steps."""
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
@@ -24,12 +24,12 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(text, METRICS)
     writer.writeheader()
     writer.writerows(rows)
-    with replacing(path) as beside:
-        beside.write_text(text.getvalue(), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def growing_table(path: Path) -> Callback:
-    """The history so far, written anew with each row; where it cannot be, training goes on."""
+    """Write the whole table again with each row; if that fails, training goes on."""
 
     def write(state: TrainingState) -> None:
         with suppress(FileError):

@@ -1,4 +1,4 @@
-"""The DMP against movement-primitives, SciPy and its own promises."""
+"""The DMP against movement-primitives and SciPy, and its documented properties."""
 
 from itertools import pairwise
 
@@ -60,11 +60,11 @@ def forcing_scale(params, config):
 
 
 def movement_primitives_path(params, config, steps):
-    """(steps + 1, 2): their DMP with our parameters, as their definitions have it.
+    """(steps + 1, 2): the path of movement-primitives' DMP with our parameters.
 
     Theirs is tau^2 y'' = alpha (beta (g - y) - tau y') + f(z), f = z sum(psi w) / sum(psi), so
     alpha = D, beta = K / D, and their weights are K s times ours. Basis functions overlap by
-    exp(-2) at the next centre where ours cross at exp(-1/2) half way. Two things are theirs alone:
+    exp(-2) at the next centre; ours cross at exp(-1/2) half way. Two things are only in theirs:
     `smooth_scaling` (off), and a Runge-Kutta step from t to t + dt that takes the forcing from
     t + dt to t + 2 dt, which a forcing that starts dt later undoes.
     """
@@ -169,7 +169,7 @@ def test_stiffness_and_damping_are_used(change):
     assert apart.max() > 1.0
 
 
-def test_damping_decides_over_overshoot():
+def test_only_underdamped_paths_overshoot():
     config = DMPConfig(workspace=WIDE)
     furthest = {
         name: desired(policy(0, ratio, 200.0, spread=0.0), config).max(axis=0)
@@ -200,7 +200,7 @@ def test_without_weights_the_goal_is_reached():
     assert (np.diff(path, axis=0) > 0).all()
 
 
-def test_outside_its_time_a_policy_rests_at_its_ends():
+def test_before_and_after_its_duration_a_path_rests_at_its_ends():
     params, config = policy(), DMPConfig()
     path = desired(params, config)
     times = np.array([-1.0, 0.0, params.duration, 100.0])

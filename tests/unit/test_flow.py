@@ -1,4 +1,4 @@
-"""The flow on networks whose every parameter is random: exact where it claims to be."""
+"""The flow, with all parameters of its networks random."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ KEY = jax.random.key(0)
 
 
 def randomised(build, seed=0, size=0.4):
-    """What `build` builds, with all parameters random: last layers start at zero and hide much."""
+    """The result of `build`, all parameters random: last layers that are zero would hide errors."""
     random = np.random.default_rng(seed)
 
     def fill(leaf):
@@ -108,7 +108,7 @@ def test_a_draws_density_is_its_log_prob(name, dim):
 
 
 @pytest.mark.parametrize(("dim", "scale_function", "kind"), CASES)
-def test_couplings_invert_and_know_their_volume(dim, scale_function, kind):
+def test_couplings_invert_and_give_their_log_determinant(dim, scale_function, kind):
     context, x, loc = numbers(1, 5), numbers(2, dim), numbers(3, dim)
     for moved in alternating_halves(dim, 2):
         coupling = randomised(
@@ -142,7 +142,7 @@ def random_spline(seed, dim=3, bins=8, size=2.0):
     return Spline.of(raw), raw
 
 
-def test_a_spline_inverts_and_knows_its_slopes_inside_its_box_and_out():
+def test_a_spline_inverts_and_gives_its_slopes_inside_and_outside_its_box():
     spline, _ = random_spline(1)
     x = jnp.linspace(-2.5 * BOX, 2.5 * BOX, 400)[:, None] * jnp.ones(3)
 
@@ -158,7 +158,7 @@ def test_a_spline_inverts_and_knows_its_slopes_inside_its_box_and_out():
     y, log_slope, back, log_slope_back, slope, slope_back = all_of(x)
     assert (jnp.diff(y, axis=0) > 0).all()
     assert np.ptp(log_slope) > 3.0
-    # An error in y of its last bit is one in x of as much over the slope.
+    # A rounding error in y is an error in x of that size divided by the slope.
     tolerance = 1e-5 * (1.0 + np.abs(y)) / np.minimum(np.exp(log_slope), 1.0)
     assert (np.abs(back - x) < tolerance).all()
     np.testing.assert_allclose(jnp.exp(log_slope), slope, rtol=1e-3)
@@ -212,8 +212,8 @@ def test_noise_correlated_between_components_takes_the_same_spline_coupling_at_a
 def test_scale_functions_leave_zero_and_are_bounded(scale_function):
     log_scale = SCALE_FUNCTIONS[scale_function]
     assert log_scale(jnp.zeros(())) == 0.0
-    at_zero, beside = jax.vmap(jax.grad(log_scale))(jnp.array([0.0, 1e-3]))
-    assert 0.5 < float(at_zero) == pytest.approx(float(beside), rel=1e-2)
+    at_zero, nearby = jax.vmap(jax.grad(log_scale))(jnp.array([0.0, 1e-3]))
+    assert 0.5 < float(at_zero) == pytest.approx(float(nearby), rel=1e-2)
     wide = log_scale(jnp.linspace(-50.0, 50.0, 401))
     assert (jnp.diff(wide) >= 0).all()
     assert jnp.abs(wide).max() <= 4.0
@@ -305,7 +305,7 @@ def test_law_depends_on_s_unless_autonomous(autonomous, kind):
 
 
 FAR = 1000.0
-"""Times the states' own order of magnitude."""
+"""A state this far out is this many times larger than usual."""
 
 
 @pytest.mark.parametrize("kind", COUPLINGS)
@@ -334,7 +334,7 @@ def test_gradients_are_finite_near_and_far(kind, dim, scale_function):
     assert jnp.isfinite(values).all()
     for slope in jax.tree.leaves(found):
         assert jnp.isfinite(slope).all()
-    if dim > 1:  # in one dimension there is nothing to keep, so nothing that is seen of it
+    if dim > 1:  # in one dimension no component is kept, so the networks have no state as input
         assert all((slope != 0).any() for slope in jax.tree.leaves(found[0]))
 
 
@@ -376,7 +376,7 @@ def test_only_layers_are_trained_and_masks_stay(kind):
     assert not any(jax.tree.leaves(same))
 
 
-def test_couplings_move_what_the_caller_says():
+def test_couplings_move_the_components_that_the_caller_names():
     moved = [[True, False, False], [False, False, True]]
     flow = transition(3, moved=moved, num_flow_layers=3)
     masks = [list(coupling.moved) for coupling in flow.couplings]
@@ -483,7 +483,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_unfit_arguments_are_named(case):
+def test_wrong_arguments_are_named(case):
     call, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
         call()
@@ -502,7 +502,7 @@ class Brownian(eqx.Module):
 
 
 class BrownianBridge(eqx.Module):
-    """Its bridge, exactly, where `factor` is 1."""
+    """The bridge of `Brownian`, exact if `factor` is 1."""
 
     std: float = 1.3
     factor: float = 1.0

@@ -47,19 +47,19 @@ quarter_turns = st.tuples(st.integers(-150, 150), st.integers(-150, 150), st.int
 @given(st.one_of(anywhere, near_goal, barely_off, quarter_turns))
 @example(GOAL)
 @example((GOAL[0], GOAL[1], GOAL[2] + 2 * np.pi))
-def test_coverage_is_shapelys(pose):
+def test_coverage_agrees_with_shapely(pose):
     assert abs(geometry.coverage(np.array(pose)) - shapely_coverage(pose)) < 1e-12
 
 
 @given(st.one_of(anywhere, near_goal))
-def test_coverage_is_the_environments(env, pose):
+def test_coverage_agrees_with_the_environment(env, pose):
     env.block.angle = pose[2]
     env.block.position = pose[:2]
     found = (*env.block.position, env.block.angle)
     assert abs(geometry.coverage(np.array(found)) - env._get_coverage()) < 1e-9
 
 
-def test_t_is_the_environments(env):
+def test_t_agrees_with_the_environment(env):
     for shape, (x_min, y_min, x_max, y_max) in zip(
         env._block_shapes, geometry.T_RECTANGLES, strict=True
     ):
@@ -75,7 +75,7 @@ def test_t_is_the_environments(env):
     assert env.block.moment / env.block.mass == pytest.approx(geometry.T_INERTIA)
 
 
-def test_the_space_is_the_environments(env):
+def test_the_space_agrees_with_the_environment(env):
     space = env.action_space
     assert {*space.low.tolist(), *space.high.tolist()} == {*geometry.WORKSPACE}
     walls = [shape for shape in env.space.shapes if isinstance(shape, pymunk.Segment)]
@@ -105,7 +105,7 @@ def test_coverage_of_no_pose():
     assert geometry.coverage(np.empty((0, 3))).shape == (0,)
 
 
-def test_coverage_spans_nothing_to_all():
+def test_coverage_is_zero_far_from_the_goal_and_one_on_it():
     far = (GOAL[0] + 300, GOAL[1], GOAL[2])
     none, everything = geometry.coverage(np.array([far, GOAL]))
     assert none == 0.0
@@ -117,7 +117,7 @@ def test_reward():
     assert geometry.reward(np.float64(0.19)).shape == ()
 
 
-def test_the_nearest_point_of_the_block_is_shapelys():
+def test_the_nearest_point_of_the_block_agrees_with_shapely():
     rng = np.random.default_rng(3)
     for _ in range(300):
         pose = np.array([*rng.uniform(0, 512, 2), rng.normal(0, 5)])

@@ -40,7 +40,7 @@ def with_shards(folder, config=CONFIG):
 
 
 def made(config=CONFIG):
-    """What rollouts of a configuration say of their making."""
+    """The record of rollouts of a configuration, as attributes."""
     return Record.new(STAGES["rollouts"], config).fields()
 
 
@@ -297,7 +297,7 @@ def test_the_number_of_shards_is_checked(shards, tmp_path):
         merged(shards[:2], tmp_path)
 
 
-def test_an_empty_train_split_is_told(tmp_path):
+def test_an_empty_train_split_is_reported(tmp_path):
     config = CONFIG.model_copy(
         update={
             "num_trajectories": 1,
@@ -310,7 +310,7 @@ def test_an_empty_train_split_is_told(tmp_path):
 
 def test_memory_does_not_grow_with_the_number_of_shards(shards, tmp_path):
     def peak(num_shards):
-        # Large ones, beside which what HDF5's library leaves to the garbage collector is little.
+        # Large shards, compared with the memory that h5py leaves to the garbage collector.
         config = CONFIG.model_copy(update={"num_trajectories": 200 * num_shards, "shard_size": 200})
         folder = tmp_path / str(num_shards)
         paths = [folder / f"{shard:05d}.h5" for shard in range(num_shards)]
@@ -319,7 +319,7 @@ def test_memory_does_not_grow_with_the_number_of_shards(shards, tmp_path):
         for shard, path in enumerate(paths):
             arrays["trajectory"] = np.arange(*config.shard_range(shard))
             store.write(path, "rollouts", arrays, made(config))
-        merged(paths, folder, config)  # once for all that is kept in memory anyway
+        merged(paths, folder, config)  # a first time, for what stays in memory in any case
         tracemalloc.start()
         merged(paths, folder, config)
         _, most = tracemalloc.get_traced_memory()

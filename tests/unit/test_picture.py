@@ -1,4 +1,4 @@
-"""The picture of the data: what it shows is what the data are."""
+"""The picture of the data shows what is in the data."""
 
 import json
 import struct
@@ -42,7 +42,7 @@ def dataset(folder, policies, config=CONFIG):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A data set of which every third trajectory starts off a reset, near the goal."""
+    """A data set of which every third trajectory starts without a reset, near the goal."""
     policies = sample_policies(CONFIG, 0, COUNT)
     policies["from_reset"][::3] = False
     policies["initial_state"][::3, STATE.block] = geometry.GOAL_POSE + np.array([10.0, -10.0, 0.0])
@@ -195,7 +195,7 @@ def test_a_data_set_without_contact_or_resets_is_drawn(tmp_path, count):
     policies = sample_policies(config, 0, count)
     policies["from_reset"][:] = False
     policies["initial_state"][:, STATE.block_position] = [300.0, 160.0]
-    policies["initial_state"][:, STATE.agent] = [100.0, 400.0]  # and there it stays, far away
+    policies["initial_state"][:, STATE.agent] = [100.0, 400.0]  # it stays there, far from the block
     stays = np.full((count, 2), [100.0, 400.0])
     params = DMPParams.from_vector(policies["condition"])
     policies["condition"] = params._replace(start=stays, goal=stays).as_vector()

@@ -1,4 +1,4 @@
-"""What training shows of itself: lines, a bar on a terminal, curves."""
+"""The progress of training: lines, a bar on a terminal, curves."""
 
 import os
 import re
@@ -59,8 +59,8 @@ def test_a_log_gets_lines_alone(capfd):
     assert tuple(capfd.readouterr()) == ("so far\n", "")
 
 
-def test_whoever_watched_may_be_gone():
-    """Its terminal closed, and nobody reading its lines."""
+def test_a_closed_terminal_or_reader_is_no_error():
+    """The terminal is closed, and nobody reads the lines."""
     ours, theirs = os.openpty()
     display = Display(100, (theirs,))
     os.close(ours)

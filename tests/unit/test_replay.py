@@ -1,4 +1,4 @@
-"""Replay: what is stored comes out again, and whatever was changed is found where it is."""
+"""Replay: it reproduces what is stored, and finds numbers that were changed."""
 
 import tracemalloc
 
@@ -27,7 +27,7 @@ STEP |= {"rewards": (3,), "success": ()}
 
 
 def policies(first, stop):
-    """Every third trajectory starts elsewhere than at a reset, with the agent on its way."""
+    """Every third trajectory starts in mid-task, with the agent moving."""
     arrays = sample_policies(CONFIG, first, stop)
     for row in range(0, stop - first, 3):
         random = np.random.default_rng(first + row)
@@ -84,7 +84,7 @@ def test_what_is_stored_replays_bit_for_bit(folder, capsys, names):
 
 
 def test_starts_of_both_kinds_move_the_block(folder, rollouts):
-    """So that the test above has something to find."""
+    """Otherwise the test above could not find an error in them."""
     assert 0 < rollouts["from_reset"].sum() < SHARD
     for kind in (True, False):
         rows = rollouts["from_reset"] == kind
@@ -146,7 +146,7 @@ def test_a_changed_length_shows_in_what_lies_beyond_it(rollouts, tmp_path, chang
 
 
 def test_other_actions_lead_elsewhere(rollouts, tmp_path):
-    """The replay goes by the stored actions, and not by what else the file tells."""
+    """The replay depends on the stored actions, not on the other arrays."""
     arrays = {key: values.copy() for key, values in rollouts.items()}
     arrays["actions"][5, 0] += 30.0
     report = replay([written(tmp_path / "changed.h5", arrays)])
@@ -215,7 +215,7 @@ def test_memory_does_not_grow_with_the_number_of_trajectories(rollouts, tmp_path
     def peak(times):
         arrays = {name: np.concatenate([values] * times) for name, values in rollouts.items()}
         path = written(tmp_path / f"{times}.h5", arrays)
-        replay([path])  # once for all that is kept in memory anyway
+        replay([path])  # a first time, for what stays in memory in any case
         tracemalloc.start()
         assert replay([path]).trajectories == times * SHARD
         _, most = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""Rollouts against gym-pusht itself, and what they promise beside."""
+"""Rollouts against gym-pusht itself, and their documented properties."""
 
 import gymnasium
 import numpy as np
@@ -49,7 +49,7 @@ def env():
     return gymnasium.make("gym_pusht/PushT-v0", disable_env_checker=True)
 
 
-def beside_the_goal(seed):
+def next_to_the_goal(seed):
     """A policy that pushes the block the last few px into its goal; not from a reset."""
     config = CONFIG.model_copy(
         update={
@@ -210,7 +210,7 @@ def test_noise_leaves_actions_in_the_workspace(policies):
     assert (actions.min(), actions.max()) == geometry.WORKSPACE
 
 
-def test_noise_is_the_only_chance(policies, rollouts):
+def test_noise_is_the_only_randomness(policies, rollouts):
     for name, values in stored(CONFIG, policies).items():
         np.testing.assert_array_equal(values, rollouts[name], err_msg=name)
     other = stored(CONFIG.model_copy(update={"seed": 1}), policies)
@@ -222,7 +222,7 @@ def test_success_ends_a_trajectory(policies, monkeypatch):
     """With an easier threshold, since few random policies reach the real one."""
     full = simulate(CONFIG, policies)
     highest = full["coverage"].max(axis=1)
-    threshold = np.sort(highest)[COUNT * 3 // 4]  # which to reach is not enough
+    threshold = np.sort(highest)[COUNT * 3 // 4]  # a success must exceed it
     assert threshold > 0
     monkeypatch.setattr(geometry, "SUCCESS_THRESHOLD", threshold)
     early = simulate(CONFIG, policies)
@@ -238,7 +238,7 @@ def test_success_ends_a_trajectory(policies, monkeypatch):
 
 
 def test_the_block_pushed_into_its_goal_is_a_success():
-    policies = [beside_the_goal(seed) for seed in range(8)]
+    policies = [next_to_the_goal(seed) for seed in range(8)]
     together = {name: np.concatenate([p[name] for p in policies]) for name in policies[0]}
     together["trajectory"] = np.arange(8)
     rollouts = stored(noisy(0.0), together)

@@ -97,7 +97,7 @@ def assert_same_as_env(states, env, actions):
 
 
 @pytest.mark.parametrize("batch", range(4))
-def test_resets_and_pushes_are_the_environments(sim, gym_env, batch):
+def test_resets_and_pushes_agree_with_the_environment(sim, gym_env, batch):
     moved = walls = 0
     for seed in range(50 * batch, 50 * (batch + 1)):
         rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_resets_and_pushes_are_the_environments(sim, gym_env, batch):
     assert walls >= 3
 
 
-def test_entered_states_are_the_environments(sim, gym_env):
+def test_entered_states_agree_with_the_environment(sim, gym_env):
     for seed in range(100):
         rng = np.random.default_rng(seed)
         state = mid_task(rng)
@@ -126,7 +126,7 @@ def test_entered_states_are_the_environments(sim, gym_env):
         assert_same_as_env(sim.rollout(actions), gym_env, actions)
 
 
-def test_success_falls_on_the_environments_step(sim, gym_env):
+def test_success_comes_at_the_same_step_as_in_the_environment(sim, gym_env):
     successes = 0
     for seed in range(60):
         state, actions = near_success(np.random.default_rng(seed))
@@ -138,14 +138,14 @@ def test_success_falls_on_the_environments_step(sim, gym_env):
     assert successes >= 15
 
 
-def test_the_control_is_the_environments(gym_env):
+def test_the_control_agrees_with_the_environment(gym_env):
     bare = gym_env.unwrapped
     assert Control.of(bare) == CONTROL
     assert (bare.k_p, bare.k_v, bare.dt) == CONTROL[:3]
     assert 1 / bare.control_hz == CONTROL_DT == pytest.approx(CONTROL.substeps * CONTROL.substep)
 
 
-def test_float32_actions_are_the_environments(sim, gym_env):
+def test_float32_actions_agree_with_the_environment(sim, gym_env):
     for seed in range(10):
         rng = np.random.default_rng(seed)
         actions = push(rng, sim.reset(seed)).astype(np.float32)
@@ -183,7 +183,7 @@ def test_both_paths_give_the_same_bits(monkeypatch):
 
 @pytest.mark.parametrize("batch", range(2))
 def test_a_space_used_before_leaves_no_trace(sim, batch):
-    """Against a space of its own for each trajectory, through contacts of every kind."""
+    """Compared with a new space for each trajectory, through contacts of every kind."""
     for seed in range(150 * batch, 150 * (batch + 1)):
         rng = np.random.default_rng(seed)
         own = Simulator()
@@ -193,11 +193,11 @@ def test_a_space_used_before_leaves_no_trace(sim, batch):
             actions = push(rng, state := mid_task(rng))
         if seed % 3 == 1:
             state = sim.reset(seed)
-            own._env._empty_again = None
+            own._env._restart = None
             np.testing.assert_array_equal(own.reset(seed), state)
         else:
             sim.enter(state)
-            own._env._empty_again = None
+            own._env._restart = None
             own.enter(state)
         np.testing.assert_array_equal(sim.rollout(actions), own.rollout(actions))
 
@@ -316,7 +316,7 @@ def test_observations_wrap_the_angle_as_the_environment_does():
         np.testing.assert_array_equal(observations(bare), env.get_obs().astype(np.float32))
 
 
-def test_render_is_the_environments(sim):
+def test_render_agrees_with_the_environment(sim):
     compat.ensure_add_collision_handler()
     env = PushTEnv(obs_type="state", visualization_width=512, visualization_height=512)
     env.reset(seed=5)
@@ -363,7 +363,7 @@ def test_render_shows_an_entered_state_and_changes_nothing(sim, gym_env):
         ),
     ],
 )
-def test_unfit_input_is_named(sim, call, message):
+def test_wrong_input_is_named(sim, call, message):
     with pytest.raises(ValueError, match=message):
         call(sim)
 
@@ -394,7 +394,7 @@ def falling_ball(space):
 
 @pytest.mark.parametrize("phase", ["begin", "pre_solve"])
 @pytest.mark.parametrize("accept", [True, False])
-def test_collision_handler_keeps_its_promises(phase, accept):
+def test_collision_handler_calls_back_as_in_pymunk_6(phase, accept):
     compat.ensure_add_collision_handler()
     space = pymunk.Space()
     ball = falling_ball(space)

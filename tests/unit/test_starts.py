@@ -1,4 +1,4 @@
-"""Starts in mid-task, judged by Chipmunk itself."""
+"""Mid-task starts, checked with Chipmunk itself."""
 
 import numpy as np
 import pytest
@@ -46,8 +46,8 @@ def test_nothing_overlaps(starts):
         assert overlaps(state) == (0.0, 0.0, 0.0), state
 
 
-def test_chipmunk_tells_an_overlap(starts):
-    """That the test above could fail."""
+def test_chipmunk_reports_an_overlap(starts):
+    """So the test above can fail."""
     agent, block = starts[0, STATE.agent], starts[0, STATE.block]
     nearest = geometry.nearest_on_block(block, agent)
     inward = (nearest - agent) / np.linalg.norm(nearest - agent)
@@ -64,7 +64,7 @@ def test_agents_are_beside_the_block_touch_it_and_keep_away(starts):
     touching = gap < 2e-6
     for share in (touching, ~touching & (gap <= 40.0), gap > 40.0):
         assert share.mean() > 0.15
-    # The one that touches is pushed against at once.
+    # An agent that touches the block pushes it at once.
     simulator = Simulator()
     for state in starts[touching][:20]:
         simulator.enter(state)

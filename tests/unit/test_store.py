@@ -1,4 +1,4 @@
-"""HDF5 files: written, closed, reopened and compared; refused when not whole."""
+"""HDF5 files: written, closed, reopened and compared; refused if not whole."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def assert_refused(path, kind, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_made_elsewhere_needs_no_seal(path):
+def test_a_file_made_elsewhere_needs_no_label(path):
     arrays = some_arrays("policies")
     path.parent.mkdir()
     with h5py.File(path, "w") as file:
@@ -188,7 +188,7 @@ def test_damage_anywhere_is_found(path):
         assert_refused(path, "rollouts", "truncated or damaged")
 
 
-def test_damage_met_while_reading_is_told(path):
+def test_damage_met_while_reading_is_reported(path):
     """As on a failing disk: the file opens, and then a read fails."""
     store.write(path, "rollouts", some_arrays("rollouts"), ATTRIBUTES)
     with pytest.raises(StoreError, match="damaged: bad sector"), store.reading(path, "rollouts"):
@@ -206,7 +206,7 @@ def test_an_interrupted_write_changes_nothing(path):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_full_disk_is_told_and_changes_nothing(path, monkeypatch):
+def test_a_full_disk_is_reported_and_changes_nothing(path, monkeypatch):
     store.write(path, "rollouts", some_arrays("rollouts"), ATTRIBUTES)
     before = path.read_bytes()
 
@@ -220,14 +220,14 @@ def test_a_full_disk_is_told_and_changes_nothing(path, monkeypatch):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     path = tmp_path / "file" / "00000.h5"
     with pytest.raises(FileError, match=f"^{path}: cannot write it: [^\n]*$"):
         store.write(path, "policies", some_arrays("policies"), {})
 
 
-def test_a_copy_is_as_good(path, tmp_path):
+def test_a_copy_is_accepted(path, tmp_path):
     store.write(path, "policies", some_arrays("policies"), ATTRIBUTES)
     copy = tmp_path / "copy.h5"
     shutil.copyfile(path, copy)
@@ -274,14 +274,14 @@ def test_scale_puts_bounds_at_one_and_constants_at_minus_one():
 def test_what_a_killed_process_left_is_removed(path):
     path.parent.mkdir()
     left = path.with_name(f".{path.name}.1.tmp")
-    other = path.with_name(".00001.h5.1.tmp")  # another output's, which may be at work
+    other = path.with_name(".00001.h5.1.tmp")  # that of another output, whose writer may be running
     for file in (left, other):
         file.write_bytes(b"half")
     store.write(path, "policies", some_arrays("policies"), ATTRIBUTES)
     assert sorted(path.parent.iterdir()) == [other, path]
 
 
-def test_the_label_tells_what_a_file_holds_without_the_hdf5_library(path):
+def test_the_label_says_what_a_file_holds_without_the_hdf5_library(path):
     arrays = some_arrays("rollouts")
     arrays["trajectory"] = np.arange(140, 210)
     store.write(path, "rollouts", arrays, ATTRIBUTES)

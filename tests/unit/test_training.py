@@ -1,4 +1,4 @@
-"""Training: a law that is known is recovered, repeats are exact, and failures are named."""
+"""Training: a known law is recovered, repeats are exact, and failures are named."""
 
 import contextlib
 import functools
@@ -74,7 +74,7 @@ def trained(validated=True, **changes):
 
 
 @pytest.mark.parametrize("time_step", [None, 0.1])
-def test_consistency_is_asked_for_where_a_state_is_markov(monkeypatch, time_step):
+def test_consistency_losses_use_times_at_which_states_are_markov(monkeypatch, time_step):
     def times(flow, bridge, x_init, t_init, t_mid, t_final, condition, *, encoding, key):
         return t_mid - t_init, t_final - t_init
 
@@ -185,7 +185,7 @@ def test_without_validation_the_last_is_returned_and_weights_may_be_zero():
 
 
 class Spoiled(BrownianTransitions):
-    """With one end in a few batches that is not a number."""
+    """In a few batches, one later state is NaN."""
 
     share: float = eqx.field(static=True, default=0.1)
 
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_stops_and_its_step_is_named():
 
 
 class Leaving(BrownianTransitions):
-    """A law that no training can follow: it moves away from step to step."""
+    """A law that moves away from step to step, faster than training can follow."""
 
     def batches(self, keys, batch_size):
         batch = jax.vmap(lambda key: self.sample(key, batch_size))(keys)
@@ -316,7 +316,7 @@ def test_fit_takes_steps_that_are_pure_functions_of_state_and_batch():
     np.testing.assert_allclose([row[name] for name in SUMMED], state.sums / 5, rtol=1e-3)
 
 
-def test_callbacks_are_told_of_the_start_rows_blocks_and_the_end():
+def test_callbacks_are_called_at_the_start_rows_blocks_and_the_end():
     told: list[tuple[str, int]] = []
 
     def tell(name):

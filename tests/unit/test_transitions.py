@@ -170,7 +170,7 @@ def test_a_split_comes_back_as_it_was_simulated(made, state_dim):
         )
 
 
-def test_an_empty_split_is_told(made):
+def test_an_empty_split_is_reported(made):
     with pytest.raises(store.StoreError, match=r"no trajectory in the test split; raise"):
         load_trajectories(made[0], 2, 7)
 
@@ -234,7 +234,7 @@ def test_a_file_in_chunks_is_not_streamed(made, tmp_path):
     assert len(opened(path, 0, streamed=False)) == len(opened(made[0], 0, streamed=True))
 
 
-def test_a_file_cut_short_while_it_is_streamed_is_told(made, tmp_path):
+def test_a_file_cut_short_while_it_is_streamed_is_reported(made, tmp_path):
     path = tmp_path / "short.h5"
     shutil.copy(made[0], path)
     streamed = opened(path, 0, streamed=True)

@@ -88,7 +88,7 @@ def test_same_frames_give_same_bytes(frames, tmp_path):
         ([np.zeros((16, 16, 3), np.uint8), np.zeros((18, 16, 3), np.uint8)], "expected all"),
     ],
 )
-def test_unfit_frames_are_named_and_the_old_video_stays(bad, message, tmp_path):
+def test_wrong_frames_are_named_and_the_old_video_stays(bad, message, tmp_path):
     path = tmp_path / "video.mp4"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=message):
@@ -157,7 +157,7 @@ def inside(data, *path):
 
 
 def test_browsers_can_play_it(frames, tmp_path):
-    """Its structure, read by the book: ISO/IEC 14496-12 and -15."""
+    """Its structure, parsed as in ISO/IEC 14496-12 and -15."""
     path = tmp_path / "video.mp4"
     write_mp4(path, frames, fps=10)
     data = path.read_bytes()
@@ -261,7 +261,7 @@ def test_shard_and_data_set_give_the_same_video(folder, rollouts, tmp_path, from
 
 
 def test_a_video_shows_what_is_stored(folder, rollouts, tmp_path):
-    """Under what is drawn in: the scene that the environment draws of each stored state."""
+    """Apart from the overlay: the scene that the environment draws of each stored state."""
     row = int(np.argmax(np.ptp(rollouts["block_angle"], axis=1)))
     video.run(None, folder / "00000.h5", row, tmp_path / "video.mp4")
     shown = decoded(tmp_path / "video.mp4")
@@ -274,7 +274,7 @@ def test_a_video_shows_what_is_stored(folder, rollouts, tmp_path):
         simulator.enter(STATE.join(agent, np.zeros(2), pose))
         off = np.abs(frame.astype(int) - simulator.render()).mean(axis=-1)
         off[:40] = 0  # the caption
-        # Lines and the cross aside.
+        # Except for the lines and the cross.
         assert np.mean(off > 60) < 0.015, step
 
 
@@ -323,7 +323,7 @@ def test_ffmpeg_named_where_there_is_none_is_one_line(folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ffmpeg_that_fails_is_told(folder, tmp_path):
+def test_an_ffmpeg_that_fails_is_reported(folder, tmp_path):
     fake = tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
