@@ -115,13 +115,15 @@ def test_troubleshooting_quotes_messages_of_the_code():
             assert piece in known, f"docs/troubleshooting.md quotes {piece!r}, which nothing says"
 
 
-def test_readme_example_runs(smoke, monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "nsf_pipeline/model/README.md"])
+def test_readme_example_runs(page, smoke, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     monkeypatch.chdir(smoke.folder)
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["draws"].shape == (64, 7)
     assert names["log_density"].shape == ()
+    assert names["path"].shape[1:] == (7,)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])

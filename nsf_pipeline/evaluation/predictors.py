@@ -56,10 +56,10 @@ class OnePass:
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """Draws and densities."""
-        seen = states.seen_with(self.model.state_names)
+        known = states.with_numbers(self.model.state_names)
         keys = jax.random.split(key, len(states))
         chunk = _states_at_once(num_samples)
-        return Prediction(*in_chunks(_one_pass, self.model, seen, keys, num_samples, chunk=chunk))
+        return Prediction(*in_chunks(_one_pass, self.model, known, keys, num_samples, chunk=chunk))
 
 
 class Recursive:
@@ -93,7 +93,7 @@ def draws_in_steps(
         num_samples: draws per state.
         key: for the draws.
     """
-    known = states.seen_with(model.state_names)
+    known = states.with_numbers(model.state_names)
     keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
     longest = -(-steps // STEPS_TOGETHER) * STEPS_TOGETHER
     count = jnp.asarray(steps)

@@ -49,7 +49,7 @@ class States(NamedTuple):
         """Control steps from start to end, the same for all."""
         return gap_of(float(self.t_final[0] - self.t_init[0]))
 
-    def seen_with(self, names: Sequence[str]) -> "States":
+    def with_numbers(self, names: Sequence[str]) -> "States":
         """These states with only the numbers that a model's state has, by their names."""
         columns = STATE.columns(names)
         # Not `_replace`, which takes `len`, here the number of states, for the number of fields.

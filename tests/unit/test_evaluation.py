@@ -246,7 +246,7 @@ def test_ensembles_are_read_by_horizon(ensembles):
         assert found.members.shape == (len(found.states), 6, 7)
         np.testing.assert_allclose(found.states.t_init, 0.1 * found.step, atol=1e-6)
         np.testing.assert_allclose(found.states.t_final, 0.1 * found.step + horizon, atol=1e-6)
-        five = found.states.seen_with(STATE_WITHOUT_VELOCITY.names)
+        five = found.states.with_numbers(STATE_WITHOUT_VELOCITY.names)
         np.testing.assert_array_equal(five.x_init, found.states.x_init[:, SEEN])
 
 
