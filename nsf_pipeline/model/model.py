@@ -1,6 +1,7 @@
 """The PushT model: what `load_model` returns."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -59,7 +60,8 @@ class PushTModel(eqx.Module):
     The methods take one example at a time, as plain numbers, NumPy or JAX arrays; `jax.vmap`,
     `jax.jit` and `jax.grad` work on them. Called plainly, each compiles itself once per shape.
     States are in px, px/s and rad, in the order of `state_names`; the block's angle is continuous.
-    Times are in s since the policy started. A condition is the packed DMP vector, (condition_dim).
+    Times are in s since the policy started; JAX arrays of times that run backwards give NaN, other
+    numbers an error. A condition is the packed DMP vector, (condition_dim).
 
     Attributes:
         transition: the law, by a flow or by a neural SDE.
@@ -214,10 +216,10 @@ class PushTModel(eqx.Module):
 
 
 def _require_order(t_init: Any, t_final: Any) -> None:
-    # JAX's arrays may be traced, or still to be computed: their values are not looked at.
+    # JAX's arrays may be traced, or still to be computed: theirs give NaN (`_if_in_order`).
     is_known = not isinstance(t_init, jax.Array) and not isinstance(t_final, jax.Array)
-    if is_known and not t_init <= t_final:
-        raise ValueError(f"expected times in order, got {t_init} s and then {t_final} s")
+    if is_known and not -math.inf < t_init <= t_final < math.inf:
+        raise ValueError(f"expected finite times in order, got {t_init} s and then {t_final} s")
 
 
 def _times(values: Any) -> Array:
@@ -269,12 +271,26 @@ def _sample(
     num_samples: int,
 ) -> Float[Array, "samples dim"]:
     law = model.transition(state, t_init, t_final, condition)
-    return jax.vmap(law.sample)(jax.random.split(key, num_samples))
+    draws = jax.vmap(law.sample)(jax.random.split(key, num_samples))
+    return _if_in_order(t_init, t_final, draws)
 
 
 @eqx.filter_jit
-def _log_prob(model: PushTModel, next_state: State, *given: Array) -> Scalar:
-    return model.transition(*given).log_prob(next_state)
+def _log_prob(
+    model: PushTModel,
+    next_state: State,
+    state: State,
+    t_init: Scalar,
+    t_final: Scalar,
+    condition: Condition,
+) -> Scalar:
+    density = model.transition(state, t_init, t_final, condition).log_prob(next_state)
+    return _if_in_order(t_init, t_final, density)
+
+
+def _if_in_order(t_init: Scalar, t_final: Scalar, result: Array) -> Array:
+    """NaN where times run backwards or never end."""
+    return jnp.where((t_init <= t_final) & jnp.isfinite(t_final), result, jnp.nan)
 
 
 @eqx.filter_jit

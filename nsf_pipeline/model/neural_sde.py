@@ -112,11 +112,14 @@ class SDELaw(eqx.Module):
     def sample(self, key: PRNGKeyArray) -> State:
         """One state, by steps of the solver; not differentiable backwards."""
         start, known = self.encoding.state, self.encoding.condition
+        t_init, t_final = self.encoding.t_init, self.encoding.t_final
+        # Without an end after the start, the solver would go on for ever.
+        has_end = (t_final >= t_init) & jnp.isfinite(t_final)
         solution = diffrax.diffeqsolve(
             _Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
             diffrax.Euler(),
-            self.encoding.t_init,
-            self.encoding.t_final,
+            t_init,
+            jnp.where(has_end, t_final, t_init),
             STEP,
             start,
             adjoint=diffrax.DirectAdjoint(),

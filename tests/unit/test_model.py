@@ -340,7 +340,9 @@ def test_wrong_times_of_a_rollout_are_named():
             model_of().rollout(KEY, STATE, times, CONDITION)
 
 
-@pytest.mark.parametrize("times", [(0.9, 0.5), (np.float64(0.9), np.array(0.5)), (0.1, np.nan)])
+@pytest.mark.parametrize(
+    "times", [(0.9, 0.5), (np.float64(0.9), np.array(0.5)), (0.1, np.nan), (0.1, np.inf)]
+)
 def test_times_that_run_backwards_are_named(times):
     model = model_of()
     calls = [
@@ -351,8 +353,15 @@ def test_times_that_run_backwards_are_named(times):
         lambda: model.rollout(KEY, STATE, np.array(times), CONDITION),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"expected times in order, got 0\.\d s and then"):
+        with pytest.raises(
+            ValueError, match=r"expected finite times in order, got 0\.\d s and then"
+        ):
             call()
+    # What a compiler cannot refuse is not a number.
+    s, t = map(jnp.float32, times)
+    assert np.isnan(model.sample(KEY, STATE, s, t, CONDITION, 3)).all()
+    assert np.isnan(model.log_prob(STATE, STATE, s, t, CONDITION))
+    assert np.isnan(model.rollout(KEY, STATE, jnp.array([s, t]), CONDITION)[1]).all()
 
 
 @pytest.mark.parametrize("room", ["flow", "model"])

@@ -95,6 +95,11 @@ def test_a_density_is_given_where_it_is_known():
     assert np.isnan(score(end, STATE, 0.5, 0.7, CONDITION))
 
 
+@pytest.mark.parametrize("end", [0.4, np.inf, np.nan])
+def test_the_solver_ends_whatever_the_times(end):
+    assert np.isnan(built().sample(KEY, STATE, jnp.float32(0.5), jnp.float32(end), CONDITION)).all()
+
+
 FACTOR = np.eye(7) + np.tril(np.random.default_rng(0).normal(0.0, 0.5, (7, 7)), -1)
 
 
