@@ -109,6 +109,10 @@ def main() -> None:
     if options.once:
         print(json.dumps(measure(str(options.model))))
         return
+    if options.rounds < 1:
+        parser.error(f"--rounds: expected at least 1, got {options.rounds}")
+    if options.model and not options.model.is_file():
+        parser.error(f"--model: {options.model} is no file")
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model is None:

@@ -35,7 +35,7 @@ def describe(error: Any) -> str:
         except ValueError:
             pass
     expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
-    expected = PLAIN_WORDS.get(expected, expected)
+    expected = re.sub(" after validation, not [0-9]+$", "", PLAIN_WORDS.get(expected, expected))
     return f"{where}: expected {expected}, got {given}{hint}"
 
 

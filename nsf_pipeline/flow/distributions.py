@@ -22,7 +22,11 @@ class jittable:  # noqa: N801
         self.function = function
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self.function if instance is None else functools.partial(self.function, instance)
+        if instance is None:
+            return self.function
+        bound = functools.partial(self.function, instance)
+        bound.__doc__ = self.__doc__
+        return bound
 
 
 @runtime_checkable

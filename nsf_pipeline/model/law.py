@@ -35,8 +35,8 @@ class BlockFrameLaw(eqx.Module):
         origin: x_s plus the nominal displacement.
         angle: rad, of the block at s.
         scale: sizes of the residual's numbers.
-        agent_factor: (2, 2) of positive determinant. Along each axis of the plane, it maps the two
-            scaled residuals of the agent to its position and velocity. None: it is the identity.
+        agent_factor: (2, 2), mixes the agent's two scaled residuals into its position and velocity,
+            in x and in y alike; its determinant is positive. None: nothing is mixed.
     """
 
     residual: Distribution

@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, SupportsIndex, final
 
 import equinox as eqx
 import jax
@@ -23,7 +24,7 @@ Numbers = ArrayLike | Sequence[Any]
 
 @final
 class Law(eqx.Module):
-    """The law of a later state; its methods compile themselves, as the model's do.
+    """The law of a later state. Each method is compiled at its first call.
 
     Attributes:
         distribution: the same law, uncompiled.
@@ -64,7 +65,8 @@ class PushTModel(eqx.Module):
     numbers an error. A condition is the packed DMP vector, (condition_dim).
 
     Attributes:
-        transition: the law, by a flow or by a neural SDE.
+        transition: the law, by a flow or by a neural SDE. Draws of a neural SDE come from a solver
+            and cannot be differentiated by `jax.grad`.
         bridge: used in training only; a neural SDE has none.
     """
 
@@ -90,7 +92,7 @@ class PushTModel(eqx.Module):
     def encode(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> Encoding:
-        """All that the law of a transition depends on besides the parameters; for `law`.
+        """What `law` needs of a transition: its features and nominal motion, without networks.
 
         Args:
             state: (state_dim) at t_init.
@@ -120,7 +122,7 @@ class PushTModel(eqx.Module):
         t_init: ArrayLike,
         t_final: ArrayLike,
         condition: Numbers,
-        num_samples: int = 64,
+        num_samples: SupportsIndex = 64,
     ) -> Float[Array, "samples dim"]:
         """Draw states at a later time, in one pass each.
 
@@ -140,7 +142,8 @@ class PushTModel(eqx.Module):
         Raises:
             ValueError: a shape is not what the model was trained for, or times run backwards.
         """
-        return _sample(self, key, *self._checked(state, t_init, t_final, condition), num_samples)
+        given = self._checked(state, t_init, t_final, condition)
+        return _sample(self, key, *given, _count(num_samples))
 
     @jittable
     def log_prob(
@@ -176,7 +179,7 @@ class PushTModel(eqx.Module):
         state: Numbers,
         times: Numbers,
         condition: Numbers,
-        num_samples: int | None = None,
+        num_samples: SupportsIndex | None = None,
     ) -> Float[Array, "*samples time dim"]:
         """Draw a path: the state at one time after the other, each drawn given the one before.
 
@@ -199,13 +202,19 @@ class PushTModel(eqx.Module):
         times = _times(times)
         start = _array("state", state, len(self.state_names))
         known = _array("condition", condition, self.condition_dim)
-        count = 1 if num_samples is None else num_samples
+        count = 1 if num_samples is None else _count(num_samples)
         paths = _rollout(self, key, start, times, known, count)
         return paths[0] if num_samples is None else paths
 
     def _checked(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> tuple[State, Scalar, Scalar, Condition]:
+        for name, time in (("t_init", t_init), ("t_final", t_final)):
+            if np.shape(time) != ():
+                raise ValueError(
+                    f"expected {name} to be one number, got shape {np.shape(time)}; "
+                    "map over batches with jax.vmap"
+                )
         _require_order(t_init, t_final)
         return (
             _array("state", state, len(self.state_names)),
@@ -220,6 +229,16 @@ def _require_order(t_init: Any, t_final: Any) -> None:
     is_known = not isinstance(t_init, jax.Array) and not isinstance(t_final, jax.Array)
     if is_known and not -math.inf < t_init <= t_final < math.inf:
         raise ValueError(f"expected finite times in order, got {t_init} s and then {t_final} s")
+
+
+def _count(num_samples: Any) -> int:
+    try:
+        count = operator.index(num_samples)
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise ValueError(f"expected num_samples to be a whole number from 0 on, got {num_samples}")
+    return count
 
 
 def _times(values: Any) -> Array:

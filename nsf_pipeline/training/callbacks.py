@@ -16,7 +16,7 @@ def _nothing(_: TrainingState) -> None:
 class Callback(NamedTuple):
     """Functions that `fit` calls; those left out do nothing.
 
-    None of them may change what is trained. The next block of steps overwrites the arrays of a
+    Only `on_start` may change what is trained. The next block of steps overwrites the arrays of a
     state, so a callback that keeps them must copy them.
 
     Attributes:

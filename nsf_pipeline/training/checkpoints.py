@@ -17,8 +17,6 @@ from nsf_pipeline.training.state import TrainingLog, TrainingState
 
 FORMAT = "nsf_pipeline checkpoint 2"
 SUFFIX = ".checkpoint"
-KEPT = 2
-"""Checkpoints kept: the newest, and one to fall back on."""
 
 
 @final
@@ -64,13 +62,15 @@ class Checkpoints:
         content.seek(0)
         fields = {"format": FORMAT, "step": step, "versions": versions()}
         sealed = label.seal(fields, content)
-        path = self.folder / f"{step:010d}{SUFFIX}"
+        path, before = self.folder / f"{step:010d}{SUFFIX}", self.newest
         try:
             with replacing(path) as temporary:
                 temporary.write_bytes(label.line(sealed) + content.getvalue())
             self.newest = path
-            for old in self._files()[KEPT:]:
-                old.unlink(missing_ok=True)
+            # One to fall back on is kept, besides the new one.
+            for other in self._files():
+                if other not in (path, before):
+                    other.unlink(missing_ok=True)
         except (FileError, OSError) as error:
             self._say(f"{error}; training goes on without this checkpoint")
         self._saved_at, self._saved_step = time.monotonic(), step

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from nsf_pipeline.config import TrainingConfig
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.losses import Bridge, Transition
 from nsf_pipeline.training.blocks import Blocks
 from nsf_pipeline.training.callbacks import Callback
@@ -64,8 +65,14 @@ def fit(
             each over `validate_every` steps, were above f + |f| + 10 nats with the first step's
             nll f.
         Stopped: a callback asked for it.
-        UserError: the devices cannot share a batch evenly.
+        UserError: the devices cannot share a batch evenly, or a bridge is missing.
     """
+    if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):
+        raise UserError(
+            f"expected a bridge for training.one_to_two_weight = {config.one_to_two_weight:g} and "
+            f"training.two_to_one_weight = {config.two_to_one_weight:g}, got None; give one, or "
+            "set both weights to 0"
+        )
     devices = Devices.all(config.batch_size)
     step_key, validation_key = jax.random.split(key)
     parameters, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)

@@ -334,6 +334,27 @@ def test_wrong_shapes_are_named(changes, message):
         model.rollout(KEY, **times)
 
 
+def test_a_wrong_number_of_samples_is_named():
+    model = model_of()
+    message = "expected num_samples to be a whole number from 0 on, got -1"
+    with pytest.raises(ValueError, match=message):
+        model.sample(KEY, STATE, 0.5, 0.9, CONDITION, -1)
+    with pytest.raises(ValueError, match=message):
+        model.rollout(KEY, STATE, [0.5, 0.9], CONDITION, -1)
+    for count in (3, np.int64(3), np.array(3)):
+        assert model.sample(KEY, STATE, 0.5, 0.9, CONDITION, count).shape == (3, 7)
+
+
+@pytest.mark.parametrize("times", [(np.zeros(2), 0.9), (0.5, jnp.ones(1))])
+def test_times_that_are_no_single_numbers_are_named(times):
+    with pytest.raises(ValueError, match=r"expected t_(init|final) to be one number, got shape"):
+        model_of().sample(KEY, STATE, *times, CONDITION)
+
+
+def test_methods_are_described():
+    assert "Draw states" in model_of().sample.__doc__
+
+
 def test_wrong_times_of_a_rollout_are_named():
     for times in ([], 0.5, [[0.5, 0.9]]):
         with pytest.raises(ValueError, match=r"expected times of shape \(n,\), n at least 1, got"):

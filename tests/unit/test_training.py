@@ -15,6 +15,7 @@ import pytest
 from nsf_pipeline import label
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.training import (
     METRICS,
@@ -278,6 +279,28 @@ def test_a_checkpoint_of_another_format_is_passed_over_in_one_line(tmp_path):
         f"{path}: not a sound checkpoint: expected the format 'nsf_pipeline checkpoint 2', found "
         "'nsf_pipeline checkpoint'; trying the one before"
     ]
+
+
+def test_unsound_checkpoints_of_later_steps_do_not_push_out_sound_ones(tmp_path):
+    start = first_state(TrainingConfig())
+    for step in (30, 40):
+        (tmp_path / f"{step:010d}.checkpoint").write_bytes(b"damaged")
+    checkpoints = Checkpoints(tmp_path, 1e9, print)
+    assert checkpoints.restore(start) is start
+    for step in (10, 20):
+        checkpoints.save(start._replace(current=start.current._replace(step=jnp.asarray(step))))
+        assert checkpoints.newest is not None
+        assert checkpoints.newest.is_file()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        f"{step:010d}.checkpoint" for step in (10, 20)
+    ]
+
+
+def test_a_missing_bridge_is_named():
+    with pytest.raises(
+        UserError, match=r"expected a bridge for training\.one_to_two_weight = 0\.03"
+    ):
+        fit(laws()[0], None, BrownianTransitions(), TrainingConfig(), key=KEY)
 
 
 def test_a_checkpoint_holds_the_state(tmp_path):
