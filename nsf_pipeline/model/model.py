@@ -1,25 +1,24 @@
 """The PushT model: what `load_model` returns."""
 
-import itertools
-import math
-import operator
-from collections.abc import Sequence
 from typing import Any, SupportsIndex, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.distributions import Distribution, jittable
+from nsf_pipeline.model.arguments import (
+    Numbers,
+    sample_count,
+    start_and_end,
+    times_in_order,
+    vector,
+)
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.nominal import Condition, Scalar, State
 from nsf_pipeline.model.transition import PushTBridge, PushTTransition
-
-Numbers = ArrayLike | Sequence[Any]
-"""An array, or plain numbers that make one."""
 
 
 @final
@@ -46,7 +45,7 @@ class Law(eqx.Module):
         Raises:
             ValueError: the shape is another.
         """
-        return _call(self.distribution, "log_prob", _array("x", x, self.state_dim))
+        return _call(self.distribution, "log_prob", vector("x", x, self.state_dim))
 
     @jittable
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
@@ -143,7 +142,7 @@ class PushTModel(eqx.Module):
             ValueError: a shape is not what the model was trained for, or times run backwards.
         """
         given = self._checked(state, t_init, t_final, condition)
-        return _sample(self, key, *given, _count(num_samples))
+        return _sample(self, key, *given, sample_count(num_samples))
 
     @jittable
     def log_prob(
@@ -169,7 +168,7 @@ class PushTModel(eqx.Module):
         Raises:
             ValueError: a shape is not what the model was trained for, or times run backwards.
         """
-        end = _array("next_state", next_state, len(self.state_names))
+        end = vector("next_state", next_state, len(self.state_names))
         return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
 
     @jittable
@@ -199,66 +198,21 @@ class PushTModel(eqx.Module):
         Raises:
             ValueError: a shape is not what the model was trained for, or times run backwards.
         """
-        times = _times(times)
-        start = _array("state", state, len(self.state_names))
-        known = _array("condition", condition, self.condition_dim)
-        count = 1 if num_samples is None else _count(num_samples)
+        times = times_in_order(times)
+        start = vector("state", state, len(self.state_names))
+        known = vector("condition", condition, self.condition_dim)
+        count = 1 if num_samples is None else sample_count(num_samples)
         paths = _rollout(self, key, start, times, known, count)
         return paths[0] if num_samples is None else paths
 
     def _checked(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> tuple[State, Scalar, Scalar, Condition]:
-        for name, time in (("t_init", t_init), ("t_final", t_final)):
-            if np.shape(time) != ():
-                raise ValueError(
-                    f"expected {name} to be one number, got shape {np.shape(time)}; "
-                    "map over batches with jax.vmap"
-                )
-        _require_order(t_init, t_final)
         return (
-            _array("state", state, len(self.state_names)),
-            jnp.asarray(t_init, jnp.float32),
-            jnp.asarray(t_final, jnp.float32),
-            _array("condition", condition, self.condition_dim),
+            vector("state", state, len(self.state_names)),
+            *start_and_end(t_init, t_final),
+            vector("condition", condition, self.condition_dim),
         )
-
-
-def _require_order(t_init: Any, t_final: Any) -> None:
-    # JAX's arrays may be traced, or still to be computed: theirs give NaN (`_if_in_order`).
-    is_known = not isinstance(t_init, jax.Array) and not isinstance(t_final, jax.Array)
-    if is_known and not -math.inf < t_init <= t_final < math.inf:
-        raise ValueError(f"expected finite times in order, got {t_init} s and then {t_final} s")
-
-
-def _count(num_samples: Any) -> int:
-    try:
-        count = operator.index(num_samples)
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise ValueError(f"expected num_samples to be a whole number from 0 on, got {num_samples}")
-    return count
-
-
-def _times(values: Any) -> Array:
-    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(values))
-    times = jnp.asarray(values, jnp.float32) if traced else np.asarray(values, np.float64)
-    if times.ndim != 1 or not len(times):
-        raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
-    if not traced:
-        for pair in itertools.pairwise(times.tolist()):
-            _require_order(*pair)
-    return jnp.asarray(times, jnp.float32)
-
-
-def _array(name: str, values: Numbers, size: int) -> Array:
-    array = jnp.asarray(values, jnp.float32)
-    if array.shape != (size,):
-        raise ValueError(
-            f"expected {name} of shape ({size},), got {array.shape}; map over batches with jax.vmap"
-        )
-    return array
 
 
 # What the methods compile. Times are arrays here, so that other numbers compile nothing anew.
