@@ -66,7 +66,7 @@ class BlockFrameLaw(eqx.Module):
             position, velocity = moved[STATE.agent], moved[STATE.velocity]
             first = (d * position - b * velocity) / (a * d - b * c)
             second = (a * velocity - c * position) / (a * d - b * c)
-            moved = jnp.concatenate([first, second, moved[STATE.block]])
+            moved = STATE.join(first, second, moved[STATE.block], jnp)
         return moved / jnp.array(self.scale)
 
     def _state(self, residual: State) -> State:
@@ -74,8 +74,8 @@ class BlockFrameLaw(eqx.Module):
         if self.agent_factor is not None:
             first, second = moved[STATE.agent], moved[STATE.velocity]
             (a, b), (c, d) = self.agent_factor
-            agent = [a * first + b * second, c * first + d * second]
-            moved = jnp.concatenate([*agent, moved[STATE.block]])
+            position, velocity = a * first + b * second, c * first + d * second
+            moved = STATE.join(position, velocity, moved[STATE.block], jnp)
         return self.origin + rotate_planes(moved, self.angle)
 
     def _log_volume(self) -> Scalar:

@@ -80,12 +80,11 @@ def nominal_motion(
     initial = jnp.zeros(2) if velocity is None else velocity
     knots, velocities = nominal_path(agent, initial, times, condition, dmp)
     poses, depths = nominal_push(knots, block, step)
-    parts = [knots, poses] if velocity is None else [knots, velocities, poses]
     return NominalMotion(
         agent,
         velocity,
         block,
-        displacements=jnp.concatenate(parts, axis=1) - state,
+        displacements=layout.join(knots, velocities, poses, jnp) - state,
         path=knots[PUSH_STEPS::PUSH_STEPS],
         end=poses[-1],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
