@@ -1,12 +1,14 @@
-"""Writing files so that no file is ever left half written."""
+"""Opening files that users name, and writing files so that none is ever left half written."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, BinaryIO
 
 from nsf_pipeline.errors import UserError
 
@@ -21,6 +23,57 @@ def again(path: Path | str) -> str:
         f"if the workflow made it, snakemake --cores 1 --force {quote(str(path))} with your other "
         "options makes it again"
     )
+
+
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """Open an ordinary file to read its bytes. All files that users name are opened here.
+
+    A FIFO or a device could block for ever or never end, so it is refused at once.
+
+    Raises:
+        OSError: it cannot be opened, or is no ordinary file; `strerror` says so.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for its writer. Files ignore it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a NUL in the path
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        if kind == stat.S_IFDIR:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if kind != stat.S_IFREG:
+            found = _SPECIAL.get(kind, "something else")
+            raise OSError(errno.EINVAL, f"expected a file, got {found}", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path | str, most: int) -> bytes:
+    """The bytes of an ordinary file of limited size.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; a longer file is not what the caller expects.
+
+    Raises:
+        OSError: as `open_file`, or the file is longer.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"{size} bytes, expected at most {most}", str(path))
+        return file.read(most)
 
 
 @contextmanager

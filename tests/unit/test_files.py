@@ -1,0 +1,60 @@
+"""Files that users name: only ordinary ones are opened."""
+
+import os
+import socket
+
+import pytest
+
+from nsf_pipeline.files import open_file, read_file
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+def loop(path):
+    path.symlink_to(path)
+
+
+def nothing(path):
+    pass
+
+
+SPECIAL = {
+    "a FIFO": (fifo, "expected a file, got a FIFO"),
+    "a socket": (listening, "No such device or address"),
+    "a link to an endless device": (device, "expected a file, got a device"),
+    "a link to itself": (loop, "Too many levels of symbolic links"),
+    "a folder": (os.mkdir, "Is a directory"),
+    "nothing": (nothing, "No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_only_ordinary_files_are_opened(name, tmp_path):
+    make, expected = SPECIAL[name]
+    make(tmp_path / "it")
+    with pytest.raises(OSError, match=expected):
+        open_file(tmp_path / "it")
+
+
+def test_a_name_with_nul_is_an_error_of_the_file():
+    with pytest.raises(OSError, match="null"):
+        open_file("a\0b")
+
+
+def test_a_file_is_read_up_to_a_limit(tmp_path):
+    path = tmp_path / "it"
+    path.write_bytes(b"1234")
+    assert read_file(path, 4) == b"1234"
+    with pytest.raises(OSError, match="4 bytes, expected at most 3"):
+        read_file(path, 3)
