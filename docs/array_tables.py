@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from nsf_pipeline.data.store import SCHEMAS, Field
+from nsf_pipeline.data.schema import SCHEMAS, Field
 
 PAGE = Path(__file__).with_name("formats.md")
 TABLE = re.compile(r"(<!-- arrays: (\w+) -->\n).*?(<!-- end of arrays -->)", re.DOTALL)
@@ -16,7 +16,7 @@ def with_tables(page: str) -> str:
 
 def table(kind: str) -> str:
     """The arrays of a kind of file as Markdown, a row each."""
-    rows = ["| array | shape | type | unit | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| array | shape | type | unit | range | meaning |", "|" + " --- |" * 6]
     rows += [_row(name, field, kind == "dataset") for name, field in SCHEMAS[kind].items()]
     return "\n".join(rows) + "\n"
 
@@ -25,7 +25,8 @@ def _row(name: str, field: Field, scales: bool) -> str:
     shape = ", ".join(["n", *map(str, field.axes)])
     is_scaled = scales and field.scaled
     unit, prefix = ("1", "*scaled:* ") if is_scaled else (field.unit, "")
-    return f"| `{name}` | ({shape}) | {field.dtype} | {unit} | {prefix}{field.meaning} |"
+    cells = (f"`{name}`", f"({shape})", field.dtype, unit, field.range, prefix + field.meaning)
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -1,27 +1,37 @@
-"""Every HDF5 file of the pipeline: its schema, writing and reading.
+"""Writing and reading every HDF5 file of the pipeline; `schema` says what they hold.
 
-A schema is a table of arrays. A file is written under a temporary name and renamed when complete,
-so that a file under its own name is always whole. Identical content gives identical bytes. HDF5's
-user block, ahead of its own bytes, holds a label: it says what the file holds and what made it, and
-its checksum detects damage before the HDF5 library reads the file.
+A file is written under a temporary name and renamed when complete, so that a file under its own
+name is always whole. Identical content gives identical bytes. HDF5's user block, ahead of its own
+bytes, holds a label: it says what the file holds and what made it, and its checksum detects damage
+before the HDF5 library reads the file. When a file is opened, `checking` looks at all of it.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
 
 from nsf_pipeline import label
-from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.data import checking
+from nsf_pipeline.data.scaling import Bound as Bound
+from nsf_pipeline.data.scaling import bounds_range as bounds_range
+from nsf_pipeline.data.scaling import scale as scale
+from nsf_pipeline.data.scaling import unscale
+from nsf_pipeline.data.schema import DATASET as DATASET
+from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
+from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
+from nsf_pipeline.data.schema import POLICIES as POLICIES
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.provenance import Record
-from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
-SCHEMA_VERSION = 1
 # Shards are compressed, in chunks of this many trajectories. The data set is not, because training
 # reads its rows at random. docs/benchmarks.md has the figures.
 CHUNK_TRAJECTORIES = 64
@@ -31,103 +41,6 @@ USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 
 class StoreError(FileError):
     """An HDF5 file is missing, damaged, or not the kind of file that was expected."""
-
-
-class Field(NamedTuple):
-    """One array: its axes after the trajectory's, type, unit and meaning.
-
-    Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
-    vector's length, "M" members. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`.
-    """
-
-    axes: tuple[int | str, ...]
-    dtype: str
-    unit: str
-    meaning: str
-    scaled: bool = False
-
-
-def state_field(
-    layout: StateLayout, dtype: str, meaning: str, *axes: int | str, scaled: bool = False
-) -> Field:
-    """States of a layout along some axes."""
-    unit = ", ".join(dict.fromkeys(layout.units))
-    return Field((*axes, layout.dim), dtype, unit, meaning, scaled)
-
-
-TRAJECTORY = Field((), "int64", "1", "index in the whole data set")
-SEED = Field((), "int64", "1", "seed of env.reset")
-INITIAL_STATE = state_field(STATE, "float64", STATE.meaning, scaled=True)
-FROM_RESET = Field((), "bool", "1", "the state of env.reset(seed); false: entered directly")
-CONDITION = Field(("C",), "float64", "mixed", "the packed DMP vector", scaled=True)
-
-POLICIES: dict[str, Field] = {
-    "trajectory": TRAJECTORY,
-    "seed": SEED,
-    "initial_state": INITIAL_STATE,
-    "from_reset": FROM_RESET,
-    "duration": Field((), "float64", "s", "length of the policy"),
-    "start": Field((2,), "float64", "px", "first desired position"),
-    "goal": Field((2,), "float64", "px", "last desired position"),
-    "weights": Field((2, "B"), "float64", "1", "forcing weights"),
-    "stiffness": Field((), "float64", "1/duration^2", "K"),
-    "damping": Field((), "float64", "1/duration", "D"),
-    "condition": CONDITION,
-}
-
-ROLLOUTS: dict[str, Field] = {
-    "trajectory": TRAJECTORY,
-    "seed": SEED,
-    "initial_state": INITIAL_STATE,
-    "from_reset": FROM_RESET,
-    "condition": CONDITION,
-    "observations": state_field(
-        STATE_WITHOUT_VELOCITY,
-        "float32",
-        f"{STATE_WITHOUT_VELOCITY.meaning} in [0, 2 pi)",
-        "T+1",
-        scaled=True,
-    ),
-    "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
-    "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
-    "targets": Field(("T", 2), "float32", "px", "the DMP's desired positions", scaled=True),
-    "actions": Field(("T", 2), "float32", "px", "what the environment was given", scaled=True),
-    "rewards": Field(("T",), "float32", "1", "reward of each step"),
-    "coverage": Field(("T",), "float32", "1", "share of the goal covered after each step"),
-    "observation_mask": Field(("T+1",), "bool", "1", "true where a state was reached"),
-    "action_mask": Field(("T",), "bool", "1", "true where a step was taken"),
-    "state_times": Field(("T+1",), "float32", "s", "time of each state"),
-    "action_times": Field(("T",), "float32", "s", "time at which each action starts"),
-    "length": Field((), "int32", "steps", "steps taken"),
-    "success": Field((), "bool", "1", "coverage exceeded 0.95"),
-}
-
-DATASET: dict[str, Field] = {
-    name: field._replace(dtype="float64") if field.scaled else field
-    for name, field in ROLLOUTS.items()
-} | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test")}
-
-ENSEMBLES: dict[str, Field] = {
-    "horizon_s": Field((), "float64", "s", "from the state to its truth and members"),
-    "trajectory": TRAJECTORY,
-    "step": Field((), "int32", "steps", "control step of the state"),
-    "state": state_field(STATE, "float64", "where the members start"),
-    "truth": state_field(STATE, "float64", "the trajectory's own state a horizon later"),
-    "members": state_field(STATE, "float32", "the same with fresh action noise", "M"),
-    "contact": Field((), "bool", "1", "the policy without noise moves the block in the horizon"),
-    "weight": Field((), "float64", "1", "in means over all states of the horizon; 1 on average"),
-    "condition": Field(("C",), "float64", "mixed", "the packed DMP vector"),
-}
-
-MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
-"""By axis, the mask that is false past a trajectory's length."""
-
-SCHEMAS = {
-    "policies": POLICIES,
-    "rollouts": ROLLOUTS,
-    "dataset": DATASET,
-    "ensembles": ENSEMBLES,
-}
 
 
 @contextmanager
@@ -149,12 +62,11 @@ def create(
             with h5py.File(sink, "w", locking=False, **options) as file:
                 _allocate(file, kind, sizes, attributes)
                 yield file
-                span = [attributes[end] for end in ("first", "stop") if end in attributes]
-                first, stop = span or (file["trajectory"][0], file["trajectory"][-1] + 1)
+                first, stop = checking.span_of(file, attributes)
                 fields = {
                     "format": f"nsf_pipeline {kind}",
-                    "first": int(first),
-                    "stop": int(stop),
+                    "first": first,
+                    "stop": stop,
                     "fingerprint": attributes.get("fingerprint"),
                 }
             sink.seek(USER_BLOCK)
@@ -218,51 +130,117 @@ def write(
         FileError: the file cannot be written; an older file in its place is unchanged.
         ValueError: an array is missing, unknown or of the wrong shape: a bug in this package.
     """
-    sizes = _sizes(kind, arrays)
+    sizes = checking.sizes_of(kind, arrays)
     with replacing(path) as temporary, create(temporary, kind, sizes, attributes) as file:
         for name in SCHEMAS[kind]:
             file[name][...] = arrays[name]
 
 
 @contextmanager
-def reading(path: Path | str, *kinds: str) -> Iterator[Any]:
-    """An open file of one of the kinds. Its schema is checked, and its label if it has one.
+def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator[Any]:
+    """An open file of one of the kinds, all of which was held against its schema.
+
+    Args:
+        path: the file.
+        kinds: those that it may be of.
+        unlabelled: also read a file without a label, of which nothing says what made it. Only
+            where a person asks for that file.
 
     Raises:
-        StoreError: the file is missing, damaged, of another kind or of another version.
+        StoreError: the file is missing, damaged, of another kind or version, holds what its schema
+            does not allow, or has no label. The same if HDF5 fails while the file is open.
     """
     path, expected = Path(path), " or ".join(kinds)
     try:
-        with open(path, "rb") as raw:
-            _check_label(raw)
-        file = h5py.File(path, "r", locking=False)
+        with open_file(path) as raw:
+            fields = _label_of(raw, whole=True)
+            if not fields and not unlabelled:
+                raise StoreError(
+                    f"{path}: has no label, so nothing says what made it or whether it is whole; "
+                    f"{again(path)}"
+                )
+            file = _open(path, raw)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
-    except (OSError, label.LabelError) as error:
+    except StoreError:
+        raise
+    except Exception as error:  # HDF5 may fail in any way on bytes that it did not write
         raise StoreError(
-            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); {again(path)}"
+            f"{path}: not a readable HDF5 file ({_in_words(error)}); {again(path)}"
         ) from None
     with file:
-        kind, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
-        if kind in SCHEMAS and kind not in kinds:
-            raise StoreError(
-                f"{path}: expected {expected}, got {kind}; name another file; {again(path)}"
-            )
-        if kind not in kinds or version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} of "
-                f"version {version}; {again(path)}"
-            )
         try:
-            _sizes(kind, file)
-        except ValueError as error:
+            attributes = _attributes(path, file)
+            kind, version = (attributes.get(name) for name in ("schema", "schema_version"))
+            if kind in SCHEMAS and kind not in kinds:
+                raise StoreError(
+                    f"{path}: expected {expected}, got {kind}; name another file; {again(path)}"
+                )
+            if kind not in kinds or version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} "
+                    f"of version {version}; {again(path)}"
+                )
+            checking.check_arrays(file, kind, attributes)
+            if fields:
+                checking.check_label(fields, file, attributes)
+        except StoreError:
+            raise
+        except checking.UnsoundError as error:
             raise StoreError(f"{path}: {error}; {again(path)}") from None
+        except Exception as error:
+            raise _damaged(path, error) from None
         try:
             yield file
-        except OSError as error:
-            raise StoreError(
-                f"{path}: damaged: {' '.join(str(error).split())}; {again(path)}"
-            ) from None
+        except UserError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) or _passed_h5py(error.__traceback__):
+                raise _damaged(path, error) from None
+            raise
+
+
+def _label_of(raw: Any, *, whole: bool) -> dict[str, Any] | None:
+    """The label of a file, if it has one; compared with the content if `whole`."""
+    fields = label.read(raw)
+    if fields and raw.tell() != USER_BLOCK:
+        raise label.LabelError(f"its label has {raw.tell()} bytes, expected {USER_BLOCK}")
+    if fields and whole:
+        label.check(fields, raw)
+    return fields
+
+
+def _open(path: Path, raw: Any) -> Any:
+    """Open with h5py the file that `raw` is; its path may name another one by now."""
+    file = h5py.File(path, "r", driver="sec2", locking=False)
+    if not os.path.sameopenfile(raw.fileno(), file.id.get_vfd_handle()):
+        file.close()
+        raise OSError("another file was put in its place meanwhile; try again")
+    return file
+
+
+def _attributes(path: Path, file: Any) -> dict[str, Any]:
+    """The attributes of an open file whose storage is sound."""
+    checking.check_storage(file, os.fstat(file.id.get_vfd_handle()).st_size)
+    return checking.attributes_of(file)
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path}: damaged: {_in_words(error)}; {again(path)}")
+
+
+def _in_words(error: Exception) -> str:
+    kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__} "
+    return kind + checking.on_one_line(str(error))
+
+
+def _passed_h5py(trace: TracebackType | None) -> bool:
+    """Whether an error came out of h5py: others are not the file's fault."""
+    while trace:
+        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "h5py":
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
@@ -275,46 +253,51 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
 
 
-def attributes_of(path: Path | str) -> dict[str, Any]:
-    """The attributes of a file; its arrays are not read and its checksum is not verified.
+def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """The label and the attributes of a file; what is JSON in an attribute stays text.
+
+    Args:
+        path: the file.
+        whole: look at all of it, as `reading` does; otherwise its arrays are not read.
 
     Raises:
-        StoreError: it cannot be opened.
+        FileNotFoundError: there is no such file.
+        LabelError: it cannot be read, has no label, or is not sound.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return dict(file.attrs)
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(f"{path}: not a readable HDF5 file ({reason})") from None
+        with open_file(path) as raw:
+            fields = _label_of(raw, whole=whole)
+            if not fields:
+                raise label.LabelError("it has no label, so nothing says what made it")
+            with _open(path, raw) as file:
+                attributes = _attributes(path, file)
+                if whole:
+                    checking.check_arrays(file, str(attributes.get("schema")), attributes)
+                checking.check_label(fields, file, attributes)
+                return fields | dict(file.attrs)
+    except (FileNotFoundError, label.LabelError):
+        raise
+    except checking.UnsoundError as error:
+        raise label.LabelError(str(error)) from None
+    except Exception as error:
+        raise label.LabelError(f"cannot be read: {_in_words(error)}") from None
+
+
+def origin(path: Path, file: Any) -> str:
+    """A line that says what made an open file from `reading`."""
+    if not file.userblock_size:
+        return f"{path}: no label: nothing says what made it"
+    made = record_of(file)
+    version = json.loads(file.attrs.get("versions", "{}")).get("nsf_pipeline", "unknown")
+    return (
+        f"{path}: made by {made.stage or 'an unknown stage'}, fingerprint {made.fingerprint}, "
+        f"nsf_pipeline version {version}"
+    )
 
 
 def record_of(file: Any) -> Record:
     """The record of an open file from `reading`: what made it."""
     return Record.read(file.attrs)
-
-
-Bound = np.ndarray | np.floating
-"""Least or greatest values: one per dimension, or a number for arrays of one number per step."""
-
-
-def bounds_range(low: Bound, high: Bound) -> np.ndarray:
-    """high - low, or 1 if a dimension is constant."""
-    return np.where(high > low, high - low, 1.0)
-
-
-def scale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
-    """Physical values to [-1, 1], float64: 2 (v - low) / (high - low) - 1."""
-    return 2.0 * (np.asarray(values, np.float64) - low) / bounds_range(low, high) - 1.0
-
-
-def unscale(values: np.ndarray, low: Bound, high: Bound) -> np.ndarray:
-    """The inverse of `scale`: low + (v + 1) / 2 (high - low), rounded at the 12th decimal.
-
-    Cast to float32, it gives what was stored before scaling, bit for bit (for magnitudes from
-    2e-5 to 2000, and for 0, which only the rounding restores).
-    """
-    return np.round(low + (values + 1.0) / 2.0 * bounds_range(low, high), 12)
 
 
 def blocks(count: int) -> Iterator[slice]:
@@ -351,32 +334,3 @@ def physical(
     if mask:
         back[~file[mask][rows][among]] = 0
     return back
-
-
-def _check_label(raw: label.Binary) -> None:
-    fields = label.read(raw)
-    if fields:
-        label.check(fields, raw)
-
-
-def _sizes(kind: str, arrays: Any) -> dict[str, int]:
-    """The length of each named axis; a ValueError if the arrays do not fit the schema."""
-    unknown = sorted(set(arrays) - set(SCHEMAS[kind]))
-    if unknown:
-        raise ValueError(f"{kind} has no array '{unknown[0]}'")
-    sizes: dict[str, int] = {}
-    for name, field in SCHEMAS[kind].items():
-        if name not in arrays:
-            raise ValueError(f"expected an array '{name}' in {kind}, found none")
-        shape = getattr(arrays[name], "shape", ())
-        axes = ("n", *field.axes)
-        expected = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in axes)
-        fits = len(shape) == len(axes) and all(
-            isinstance(want, str) or want == got for want, got in zip(expected, shape, strict=True)
-        )
-        if not fits:
-            raise ValueError(f"expected '{name}' of {kind} with shape {expected}, got {shape}")
-        sizes |= {axis: got for axis, got in zip(axes, shape, strict=True) if isinstance(axis, str)}
-    if "T" in sizes and sizes["T+1"] != sizes["T"] + 1:
-        raise ValueError(f"expected T + 1 states for {sizes['T']} actions, got {sizes['T+1']}")
-    return sizes

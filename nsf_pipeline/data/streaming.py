@@ -37,8 +37,8 @@ class StreamedArray:
         """Find an array in its file.
 
         Args:
-            path: the file; it may be replaced meanwhile, but must not be written to.
-            dataset: (n, times, ...) or (n, ...), of the same file, open with h5py.
+            path: the file, for messages; it may be replaced, but must not be written to.
+            dataset: (n, times, ...) or (n, ...), of the file, open with `store.reading`.
 
         Raises:
             StoreError: the array is compressed or in chunks.
@@ -50,7 +50,7 @@ class StreamedArray:
                 f"{path}: its arrays lie in chunks and cannot be streamed: raise "
                 f"runtime.data_memory; {again(path)}"
             )
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = os.dup(dataset.file.id.get_vfd_handle())
         weakref.finalize(self, os.close, self._descriptor)
 
     def rows(self, row: Int[np.ndarray, " m"]) -> np.ndarray:

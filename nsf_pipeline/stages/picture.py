@@ -8,6 +8,7 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.picture import picture, summarise
 from nsf_pipeline.files import write_figure
+from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
 
@@ -28,6 +29,8 @@ def run(config: Config | None, dataset: Path, output: Path) -> None:
     started = time.monotonic()
     with store.reading(dataset, "dataset") as file:
         made = require_current(dataset, store.record_of(file), config)
+        if not config:
+            print_line(store.origin(dataset, file))
         summary = summarise(file)
     comment = label.embed(Record.new(STAGE, None, made).fields())
     # Not higher than a browser's window: the report cuts off the top of higher pictures.

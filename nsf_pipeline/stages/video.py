@@ -8,6 +8,7 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.recording import one_trajectory, replayed
 from nsf_pipeline.files import replacing
+from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.pusht.video import write_mp4
 from nsf_pipeline.stages import STAGES, say
@@ -22,7 +23,8 @@ def run(config: Config | None, source: Path, which: int | str, output: Path) -> 
     The frames show the DMP's path, its goal and the agent's path so far.
 
     Args:
-        config: settings that must have made the source; None accepts any source.
+        config: settings that must have made the source; None accepts any source, even one
+            without a label, and prints what made it.
         source: the shard or data set.
         which: the trajectory's index in the whole data set, or best, median or worst.
         output: the video.
@@ -35,8 +37,10 @@ def run(config: Config | None, source: Path, which: int | str, output: Path) -> 
             ffmpeg, or the video cannot be written.
     """
     started = time.monotonic()
-    with store.reading(source, "rollouts", "dataset") as file:
+    with store.reading(source, "rollouts", "dataset", unlabelled=config is None) as file:
         made = require_current(source, store.record_of(file), config)
+        if not config:
+            print_line(store.origin(source, file))
         trajectory = one_trajectory(source, file, which)
     comment = label.embed(Record.new(STAGE, None, made).fields())
     index = int(trajectory["trajectory"][0])

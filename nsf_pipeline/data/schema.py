@@ -1,0 +1,161 @@
+"""The schema of each kind of HDF5 file: its arrays, their axes, types, units and ranges."""
+
+import math
+from typing import NamedTuple
+
+from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
+
+SCHEMA_VERSION = 1
+LARGEST = 1e6
+"""No number of PushT's is as large, in any unit; a file that holds a larger one is not sound."""
+LARGEST_SCALED = 1e9
+"""The same for scaled arrays: numbers outside the train split may lie far outside [-1, 1]."""
+ABOVE_ZERO = math.ulp(0.0)
+"""The lower bound of numbers that must be above 0."""
+MAX_SECONDS = 60.0
+"""s; the longest trajectory that settings allow."""
+
+
+class Field(NamedTuple):
+    """One array: its axes after the trajectory's, type, unit, meaning and range.
+
+    Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
+    vector's length, "M" members. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`. All numbers
+    lie between `low` and `high`, which may be the name of an axis; so all of them are finite.
+    """
+
+    axes: tuple[int | str, ...]
+    dtype: str
+    unit: str
+    meaning: str
+    scaled: bool = False
+    low: float = -LARGEST
+    high: float | str = LARGEST
+
+    @property
+    def range(self) -> str:
+        """The range in words; empty for truth values and where only the size is limited."""
+        if self.dtype == "bool" or (self.low, self.high) in (
+            (-LARGEST, LARGEST),
+            (-LARGEST_SCALED, LARGEST_SCALED),
+        ):
+            return ""
+        low = "above 0" if self.low == ABOVE_ZERO else f"{self.low:g}"
+        if not isinstance(self.high, str) and self.high >= LARGEST:
+            return low if self.low == ABOVE_ZERO else f"{low} or more"
+        high = self.high if isinstance(self.high, str) else f"{self.high:g}"
+        return f"{low}{',' * (self.low == ABOVE_ZERO)} to {high}"
+
+
+def state_field(
+    layout: StateLayout, dtype: str, meaning: str, *axes: int | str, scaled: bool = False
+) -> Field:
+    """States of a layout along some axes."""
+    unit = ", ".join(dict.fromkeys(layout.units))
+    return Field((*axes, layout.dim), dtype, unit, meaning, scaled)
+
+
+TRAJECTORY = Field((), "int64", "1", "index in the whole data set", low=0, high=2.0**63)
+SEED = Field((), "int64", "1", "seed of env.reset", low=0, high=2.0**63)
+INITIAL_STATE = state_field(STATE, "float64", STATE.meaning, scaled=True)
+FROM_RESET = Field((), "bool", "1", "the state of env.reset(seed); false: entered directly")
+CONDITION = Field(("C",), "float64", "mixed", "the packed DMP vector", scaled=True)
+
+POLICIES: dict[str, Field] = {
+    "trajectory": TRAJECTORY,
+    "seed": SEED,
+    "initial_state": INITIAL_STATE,
+    "from_reset": FROM_RESET,
+    "duration": Field((), "float64", "s", "length of the policy", low=ABOVE_ZERO, high=MAX_SECONDS),
+    "start": Field((2,), "float64", "px", "first desired position"),
+    "goal": Field((2,), "float64", "px", "last desired position"),
+    "weights": Field((2, "B"), "float64", "1", "forcing weights"),
+    "stiffness": Field((), "float64", "1/duration^2", "K", low=ABOVE_ZERO),
+    "damping": Field((), "float64", "1/duration", "D", low=0.0),
+    "condition": CONDITION,
+}
+
+ROLLOUTS: dict[str, Field] = {
+    "trajectory": TRAJECTORY,
+    "seed": SEED,
+    "initial_state": INITIAL_STATE,
+    "from_reset": FROM_RESET,
+    "condition": CONDITION,
+    "observations": state_field(
+        STATE_WITHOUT_VELOCITY,
+        "float32",
+        f"{STATE_WITHOUT_VELOCITY.meaning} in [0, 2 pi)",
+        "T+1",
+        scaled=True,
+    ),
+    "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
+    "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
+    "targets": Field(("T", 2), "float32", "px", "the DMP's desired positions", scaled=True),
+    "actions": Field(("T", 2), "float32", "px", "what the environment was given", scaled=True),
+    "rewards": Field(("T",), "float32", "1", "reward of each step", low=0.0, high=1.0),
+    "coverage": Field(
+        ("T",), "float32", "1", "share of the goal covered after each step", low=0.0, high=1.0
+    ),
+    "observation_mask": Field(("T+1",), "bool", "1", "true where a state was reached"),
+    "action_mask": Field(("T",), "bool", "1", "true where a step was taken"),
+    "state_times": Field(("T+1",), "float32", "s", "time of each state", low=0.0, high=MAX_SECONDS),
+    "action_times": Field(
+        ("T",), "float32", "s", "time at which each action starts", low=0.0, high=MAX_SECONDS
+    ),
+    "length": Field((), "int32", "steps", "steps taken", low=1, high="T"),
+    "success": Field((), "bool", "1", "coverage exceeded 0.95"),
+}
+
+DATASET: dict[str, Field] = {
+    name: field._replace(dtype="float64", low=-LARGEST_SCALED, high=LARGEST_SCALED)
+    if field.scaled
+    else field
+    for name, field in ROLLOUTS.items()
+} | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test", low=0, high=2)}
+
+ENSEMBLES: dict[str, Field] = {
+    "horizon_s": Field(
+        (),
+        "float64",
+        "s",
+        "from the state to its truth and members",
+        low=ABOVE_ZERO,
+        high=MAX_SECONDS,
+    ),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state", low=0),
+    "state": state_field(STATE, "float64", "where the members start"),
+    "truth": state_field(STATE, "float64", "the trajectory's own state a horizon later"),
+    "members": state_field(STATE, "float32", "the same with fresh action noise", "M"),
+    "contact": Field((), "bool", "1", "the policy without noise moves the block in the horizon"),
+    "weight": Field(
+        (), "float64", "1", "in means over all states of the horizon; 1 on average", low=0.0
+    ),
+    "condition": Field(("C",), "float64", "mixed", "the packed DMP vector"),
+}
+
+MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
+"""By axis, the mask that is false past a trajectory's length."""
+
+SCHEMAS = {
+    "policies": POLICIES,
+    "rollouts": ROLLOUTS,
+    "dataset": DATASET,
+    "ensembles": ENSEMBLES,
+}
+
+ATTRIBUTES: dict[str, type] = {
+    "schema": str,
+    "schema_version": int,
+    "stage": str,
+    "fingerprint": str,
+    "variant": str,
+    "config": dict,
+    "modules": dict,
+    "versions": dict,
+    "dt": float,
+    "first": int,
+    "stop": int,
+    "metadata": dict,
+}
+"""The attributes that a file may have, and their types. A `dict` is stored as JSON."""
