@@ -221,6 +221,8 @@ def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
             f"expected C = {condition_dim(sizes['B'])} for {sizes['B']} basis functions, "
             f"got {sizes['C']}"
         )
+    if "C" in sizes and sizes["C"] not in range(condition_dim(1), sizes["C"] + 1, 2):
+        raise UnsoundError(f"expected C = {condition_dim(0)} + 2 B, got {sizes['C']}")
     return sizes
 
 
@@ -246,6 +248,8 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
     for axis, size in _recorded_sizes(kind, attributes.get("config", {})).items():
         if sizes.get(axis, size) != size:
             raise UnsoundError(f"expected {axis} = {size} by its own settings, got {sizes[axis]}")
+    if attributes.get("dt", CONTROL_DT) != CONTROL_DT:
+        raise UnsoundError(f"attribute 'dt': expected {CONTROL_DT}, found {attributes['dt']}")
     bounds = _bounds(attributes) if kind == "dataset" else {}
     for name in sorted(fields, key=lambda name: arrays[name].nbytes):  # the cheapest first
         _check_range(arrays[name], name, fields[name], sizes)

@@ -7,29 +7,13 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from hdf5_files import ATTRIBUTES, SIZES, some_arrays, some_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.store import SCHEMAS, StoreError
 from nsf_pipeline.files import FileError
-
-SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6}  # more than one chunk of trajectories
-ATTRIBUTES = {"fingerprint": "0123456789abcdef", "dt": 0.1, "config": {"b": [1, 2], "a": None}}
-
-
-def some_arrays(kind, seed=0):
-    """Arrays of a kind, full of random bits that are numbers."""
-    rng = np.random.default_rng(seed)
-    arrays = {}
-    for name, field in SCHEMAS[kind].items():
-        shape = (
-            SIZES["n"],
-            *(SIZES[axis] if isinstance(axis, str) else axis for axis in field.axes),
-        )
-        values = rng.integers(0, 2, shape) if field.dtype == "bool" else rng.normal(0, 99, shape)
-        arrays[name] = values.astype(np.int8 if "int" in field.dtype else float).astype(field.dtype)
-    return arrays
 
 
 @pytest.fixture(params=SCHEMAS)
@@ -44,7 +28,7 @@ def path(tmp_path):
 
 def test_what_is_written_is_read(kind, path):
     arrays = some_arrays(kind)
-    store.write(path, kind, arrays, ATTRIBUTES)
+    store.write(path, kind, arrays, some_attributes(kind))
     found = store.read(path, kind)
     assert found.keys() == arrays.keys() == SCHEMAS[kind].keys()
     for name, values in arrays.items():
@@ -55,7 +39,7 @@ def test_what_is_written_is_read(kind, path):
 
 def test_files_are_plain_hdf5_and_say_what_they_hold(kind, path):
     arrays = some_arrays(kind)
-    store.write(path, kind, arrays, ATTRIBUTES)
+    store.write(path, kind, arrays, some_attributes(kind))
     with h5py.File(path) as file:
         assert file.attrs["schema"] == kind
         assert file.attrs["schema_version"] == store.SCHEMA_VERSION
@@ -120,24 +104,30 @@ def test_misfits_written_elsewhere_are_refused(case, path):
         file.attrs.update(schema="rollouts", schema_version=store.SCHEMA_VERSION)
         for name, values in arrays.items():
             file[name] = values
-    assert_refused(path, "rollouts", message)
+    assert_refused(path, "rollouts", message, unlabelled=True)
 
 
-def assert_refused(path, kind, message):
-    with pytest.raises(StoreError, match=message) as caught:
-        store.read(path, kind)
+def assert_refused(path, kind, message, **options):
+    with (
+        pytest.raises(StoreError, match=message) as caught,
+        store.reading(path, kind, **options),
+    ):
+        pass
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_made_elsewhere_needs_no_label(path):
+def test_a_file_without_a_label_is_read_only_where_that_is_asked_for(path):
     arrays = some_arrays("policies")
     path.parent.mkdir()
     with h5py.File(path, "w") as file:
         file.attrs.update(schema="policies", schema_version=store.SCHEMA_VERSION)
         for name, values in arrays.items():
             file[name] = values
-    np.testing.assert_array_equal(store.read(path, "policies")["goal"], arrays["goal"])
+    assert_refused(path, "policies", "has no label, so nothing says what made it")
+    with store.reading(path, "policies", unlabelled=True) as file:
+        np.testing.assert_array_equal(file["goal"], arrays["goal"])
+        assert store.origin(path, file) == f"{path}: no label: nothing says what made it"
 
 
 REFUSED = {
@@ -174,7 +164,7 @@ def test_what_is_not_a_whole_file_of_its_kind_is_refused(case, path):
     spoil, message = REFUSED[case]
     store.write(path, "rollouts", some_arrays("rollouts"), ATTRIBUTES)
     spoil(path)
-    assert_refused(path, "rollouts", message)
+    assert_refused(path, "rollouts", message, unlabelled=True)
 
 
 def test_damage_anywhere_is_found(path):
