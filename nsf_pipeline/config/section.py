@@ -4,13 +4,21 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import UserError, shown
 
+MAX_MESSAGE = 2000
+"""Characters of an error's message, at most."""
 Number = TypeVar("Number", bound=float)
 
 
 class ConfigError(UserError):
-    """A setting is unknown, of the wrong type, out of range or contradicts another."""
+    """A setting is unknown, of the wrong type, out of range or contradicts another.
+
+    The message is one short line that can be printed, whatever it quotes.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(shown(message, MAX_MESSAGE))
 
 
 class Section(BaseModel):
