@@ -34,6 +34,8 @@ STANDARD_ERROR = 2
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
 MAX_DESCRIPTOR = 2**31 - 1
+MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+"""What the name of a model looks like in the tables and in paths."""
 FAILED, INTERRUPTED = 1, 130
 app = typer.Typer(
     help="A conditional Neural Stochastic Flow on PushT: data, training, evaluation.",
@@ -283,10 +285,12 @@ def _train(
 ) -> None:
     """Train the model, or a variant of it, on a data set."""
     settings = load_config(config)
+    if variant and not re.fullmatch(MODEL_NAME, variant):
+        raise UserError(f"--variant {shown(variant)}: expected the name of a variant")
     if variant and "variants" in settings.held:  # a stamp holds the variant's settings
         if variant not in settings.variant_names:
             raise UserError(
-                f"--variant {shown(variant)}: no such variant; expected one of "
+                f"--variant {variant}: no such variant; expected one of "
                 f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
             )
         settings = settings.variant(variant)
@@ -587,7 +591,7 @@ def _variants(given: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")
-        if not (equals and path and re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,63}", name)):
+        if not (equals and path and re.fullmatch(MODEL_NAME, name)):
             raise typer.BadParameter(
                 "--variant: expected NAME=PATH, with at most 64 letters a to z, digits and _ in "
                 f"the name, got '{shown(text)}'"

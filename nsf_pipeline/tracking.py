@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
-from nsf_pipeline.errors import shown
 
 Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"
@@ -47,7 +46,7 @@ def project_of(config: WandbConfig) -> tuple[str, str]:
     try:
         return (project_name(wanted) if wanted else config.project), ""
     except ValueError as error:
-        return config.project, f"WANDB_PROJECT={shown(wanted)}: {error}"
+        return config.project, f"WANDB_PROJECT: {error}"
 
 
 class WandbRun:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from nsf_pipeline.config.section import Section
+from nsf_pipeline.errors import shown
 
 NAME = r"^[^\s/\\#?%:]([^/\\#?%:]*[^\s/\\#?%:])?$"
 """W&B's own rule, and no blanks at the ends, which no one would see."""
@@ -15,12 +16,12 @@ def project_name(name: str) -> str:
     """Refuse a name that W&B takes for no project, and return it.
 
     Raises:
-        ValueError: one line that does not contain the name.
+        ValueError: one line that quotes the name.
     """
     if len(name) > 128 or not name.isprintable() or not re.fullmatch(NAME, name):
         raise ValueError(
             "expected at most 128 characters that can be printed, without / \\ # ? % : and without "
-            "blanks at the ends"
+            f'blanks at the ends, got "{shown(name)}"'
         )
     return name
 

@@ -19,7 +19,7 @@ PLAIN_WORDS = {
 """Replacements for words of pydantic's."""
 
 
-MAX_ERRORS = 8
+MAX_ERRORS = 5
 """Wrong settings that one message names, at most."""
 MAX_TEXT = 300
 """Characters of what a message says about one setting, at most."""
@@ -28,6 +28,9 @@ MAX_TEXT = 300
 def describe_all(error: ValidationError) -> str:
     """An error of pydantic's: what is wrong with each setting, on one line."""
     found = error.errors()
+    # A list with a wrong item also counts as too short.
+    above = {each["loc"][:level] for each in found for level in range(1, len(each["loc"]))}
+    found = [each for each in found if each["loc"] not in above]
     told = "; ".join(shown(_describe(each), MAX_TEXT) for each in found[:MAX_ERRORS])
     return told + f"; and {len(found) - MAX_ERRORS} more" * (len(found) > MAX_ERRORS)
 
@@ -55,7 +58,9 @@ def _describe(error: Any) -> str:
         except ValueError:
             pass
     expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
-    expected = re.sub(" after validation, not [0-9]+$", "", PLAIN_WORDS.get(expected, expected))
+    expected = re.sub(
+        " after validation, not (more|[0-9]+)$", "", PLAIN_WORDS.get(expected, expected)
+    )
     return f"{where}: expected {expected}, got {given}{hint}"
 
 
