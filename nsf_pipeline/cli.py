@@ -158,7 +158,7 @@ def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
             read += [path.resolve() for path in named]
     for name, path in written:
         place = path.resolve()
-        if place.is_file() and not {place, place.parent}.isdisjoint(read):
+        if os.path.isfile(place) and not {place, place.parent}.isdisjoint(read):
             raise UserError(f"--{name} {path}: that file is an input; name another")
 
 
