@@ -17,6 +17,18 @@ for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
 
+from nsf_pipeline.config import ConfigError, check_file
+
+# Snakemake drops all but the last of what stands twice in a file of settings, without a word.
+try:
+    for file in filter(os.path.exists, [ROOT / "config.yaml", *workflow.configfiles]):
+        # As a module of another workflow, its files hold more than settings.
+        check_file(file, plain=ROOT == Path(workflow.basedir))
+except ConfigError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+
 configfile: ROOT / "config.yaml"
 
 

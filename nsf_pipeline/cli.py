@@ -4,6 +4,7 @@ A verb imports its stage only when it runs, so that jobs start fast and simulate
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,17 +16,26 @@ import typer
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import (
+    MAX_CHECKPOINT_SECONDS,
+    MAX_DATA_MEMORY,
     MAX_SHARD_SIZE,
     MAX_SHARDS,
+    MAX_TRAJECTORIES,
     UNTRAINED,
     Config,
     Rank,
     json_schema,
     load_config,
+    require_free_name,
 )
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import UserError, shown
 
 STANDARD_ERROR = 2
+MAX_PROCESSES = 4096
+"""Processes or threads, at most."""
+MAX_DESCRIPTOR = 2**31 - 1
+MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+"""What the name of a model looks like in the tables and in paths."""
 FAILED, INTERRUPTED = 1, 130
 app = typer.Typer(
     help="A conditional Neural Stochastic Flow on PushT: data, training, evaluation.",
@@ -48,8 +58,11 @@ MustMatch = Annotated[
         help="Settings; files made with other settings are refused. Without it, any file is read.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads; all if unset.")]
-Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_PROCESSES, metavar="N", help="CPU threads; all if unset."),
+]
+Jobs = Annotated[int, typer.Option(min=1, max=MAX_PROCESSES, metavar="N", help="Processes.")]
 Dataset = Annotated[Path, typer.Option(help="The data set.")]
 Model = Annotated[Path, typer.Option(help="The model.")]
 Variants = Annotated[
@@ -145,7 +158,7 @@ def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
             read += [path.resolve() for path in named]
     for name, path in written:
         place = path.resolve()
-        if place.is_file() and not {place, place.parent}.isdisjoint(read):
+        if os.path.isfile(place) and not {place, place.parent}.isdisjoint(read):
             raise UserError(f"--{name} {path}: that file is an input; name another")
 
 
@@ -161,8 +174,10 @@ def _generate_data(
 
 @_verb("policies", "--first 0 --stop 100 --output policies.h5")
 def _policies(
-    first: Annotated[int, typer.Option(min=0, help="First trajectory.")],
-    stop: Annotated[int, typer.Option(min=1, help="One past the last trajectory.")],
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
     output: Output,
     config: Settings = CONFIG,
 ) -> None:
@@ -172,8 +187,6 @@ def _policies(
         raise UserError(
             f"--stop {stop} must be more than --first {first}, by at most {MAX_SHARD_SIZE}"
         )
-    if stop > MAX_SHARDS * MAX_SHARD_SIZE:
-        raise UserError(f"--stop {stop} is more than {MAX_SHARDS * MAX_SHARD_SIZE}")
     from nsf_pipeline.stages import policies
 
     policies.run(settings, first, stop, output)
@@ -185,9 +198,14 @@ def _rollouts(
     output: Output,
     config: Settings = CONFIG,
     first: Annotated[
-        int | None, typer.Option(min=0, help="First trajectory that the shard must hold.")
+        int | None,
+        typer.Option(
+            min=0, max=MAX_TRAJECTORIES, help="First trajectory that the shard must hold."
+        ),
     ] = None,
-    stop: Annotated[int | None, typer.Option(min=1, help="One past the last one.")] = None,
+    stop: Annotated[
+        int | None, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last one.")
+    ] = None,
 ) -> None:
     """Run a shard of policies in the simulator."""
     settings = load_config(config)
@@ -239,13 +257,17 @@ def _train(
     checkpoint_seconds: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="S", help="Seconds between checkpoints (runtime.checkpoint_seconds)."
+            min=0,
+            max=MAX_CHECKPOINT_SECONDS,
+            metavar="S",
+            help="Seconds between checkpoints (runtime.checkpoint_seconds).",
         ),
     ] = None,
     data_memory: Annotated[
         int | None,
         typer.Option(
             min=0,
+            max=MAX_DATA_MEMORY,
             metavar="MIB",
             help="Data larger than this are streamed from the file (runtime.data_memory).",
         ),
@@ -253,13 +275,18 @@ def _train(
     bar: Annotated[
         int,
         typer.Option(
-            min=0, metavar="FD", help="File descriptor of a terminal for the progress bar."
+            min=0,
+            max=MAX_DESCRIPTOR,
+            metavar="FD",
+            help="File descriptor of a terminal for the progress bar.",
         ),
     ] = STANDARD_ERROR,
     threads: Threads = None,
 ) -> None:
     """Train the model, or a variant of it, on a data set."""
     settings = load_config(config)
+    if variant and not re.fullmatch(MODEL_NAME, variant):
+        raise UserError(f"--variant {shown(variant)}: expected the name of a variant")
     if variant and "variants" in settings.held:  # a stamp holds the variant's settings
         if variant not in settings.variant_names:
             raise UserError(
@@ -295,7 +322,7 @@ def _ensembles(
     dataset: Dataset = Path(paths.DATASET),
     output: Folder = ENSEMBLE_SHARDS,
     shard: Annotated[
-        int | None, typer.Option(min=0, help="Number of one shard; all if unset.")
+        int | None, typer.Option(min=0, max=MAX_SHARDS, help="Number of one shard; all if unset.")
     ] = None,
     jobs: Jobs = CORES,
 ) -> None:
@@ -429,20 +456,27 @@ def _video(
     config: MustMatch = None,
 ) -> None:
     """Record a trajectory by replaying it."""
-    if trajectory not in get_args(Rank) and not trajectory.isdecimal():
+    is_index = re.fullmatch("[0-9]{1,10}", trajectory) and int(trajectory) < MAX_TRAJECTORIES
+    if trajectory not in get_args(Rank) and not is_index:
         ranks = ", ".join(get_args(Rank))
-        raise typer.BadParameter(f"--trajectory: expected an index or {ranks}, got {trajectory!r}")
+        raise typer.BadParameter(
+            f"--trajectory: expected an index below {MAX_TRAJECTORIES}, or {ranks}, got "
+            f"'{shown(trajectory)}'"
+        )
     settings = _load_if_given(config)
     from nsf_pipeline.stages import video
 
-    which = int(trajectory) if trajectory.isdecimal() else trajectory
+    which = int(trajectory) if is_index else trajectory
     video.run(settings, source, which, output)
 
 
 @_verb("predicted-video", "--place 0 --output prediction.mp4")
 def _predicted_video(
     place: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Place in the test split, from 0.")
+        int,
+        typer.Option(
+            min=0, max=MAX_TRAJECTORIES, metavar="N", help="Place in the test split, from 0."
+        ),
     ],
     output: Output,
     config: MustMatch = None,
@@ -557,12 +591,19 @@ def _variants(given: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")
-        if not (name.isidentifier() and equals and path):
-            raise typer.BadParameter(f"--variant: expected NAME=PATH, got {text!r}")
+        if not (equals and path and re.fullmatch(MODEL_NAME, name)):
+            raise typer.BadParameter(
+                "--variant: expected NAME=PATH, with at most 64 letters a to z, digits and _ in "
+                f"the name, got '{shown(text)}'"
+            )
         if name in found:
             raise UserError("--variant: expected each name once; give every model its own name")
         if name in UNTRAINED:
             raise UserError(f"--variant {name}: that name is taken; give the model another name")
+        try:
+            require_free_name(name)
+        except ValueError as error:
+            raise UserError(f"--variant {name}: {error}") from None
         found[name] = Path(path)
     return found
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-from nsf_pipeline.config import WandbConfig
+from nsf_pipeline.config import WandbConfig, project_name
 
 Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"
@@ -38,6 +38,15 @@ def mode_of(config: WandbConfig) -> tuple[Mode, str]:
         if mode == wanted:
             return mode, ""
     return config.mode, wanted
+
+
+def project_of(config: WandbConfig) -> tuple[str, str]:
+    """The project, from `WANDB_PROJECT` or else the setting; and what is wrong with the former."""
+    wanted = os.environ.get("WANDB_PROJECT", "")
+    try:
+        return (project_name(wanted) if wanted else config.project), ""
+    except ValueError as error:
+        return config.project, f"WANDB_PROJECT: {error}"
 
 
 class WandbRun:
@@ -71,7 +80,9 @@ class WandbRun:
             _say(f"unknown WANDB_MODE={unknown}, so the mode is {self.mode}")
         if self.mode == "disabled":
             return
-        project = os.environ.get("WANDB_PROJECT") or config.project
+        project, wrong = project_of(config)
+        if wrong:
+            _say(f"{wrong}; the project is {project}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.id = _run_id(checkpoints)
@@ -204,7 +215,9 @@ def _exit_after(parent: int) -> None:
 
 
 def _serve(about: dict[str, Any]) -> Any:
-    mode = os.environ["WANDB_MODE"] = about["mode"]  # wandb fails on an unknown one
+    # wandb fails on an unknown mode or project, also if it is given another.
+    mode = os.environ["WANDB_MODE"] = about["mode"]
+    os.environ["WANDB_PROJECT"] = about["project"]
     import wandb
 
     if mode == "online" and not wandb.api.api_key:

@@ -114,13 +114,22 @@ def test_disabled_starts_nothing(tmp_path, mode, environment):
             {"WANDB_MODE": "of"},
             ["wandb: unknown WANDB_MODE=of, so the mode is offline"],
         ),
+        "project with a slash": (
+            "offline",
+            {"WANDB_PROJECT": "team/runs"},
+            [
+                "wandb: WANDB_PROJECT: expected at most 128 characters that can be printed, "
+                'without / \\ # ? % : and without blanks at the ends, got "team/runs"; the '
+                "project is nsf-pusht"
+            ],
+        ),
         "online without a key": (
             "online",
             {},
             ["wandb: no key found, so this run is logged offline"],
         ),
     }.values(),
-    ids=["offline", "the variable wins", "unknown", "online without a key"],
+    ids=["offline", "the variable wins", "unknown", "project with a slash", "no key"],
 )
 def test_offline_writes_a_run_and_says_how_to_upload_it(tmp_path, mode, environment, notes):
     *found, upload = printed(script(tmp_path, mode, **environment))

@@ -265,6 +265,10 @@ REFUSED = {
         {"training": {"batch_size": 10_000_000}},
         "config: training.batch_size = 10000000 is larger than the data",
     ),
+    "variant that tables cannot name": (
+        {"variants": {"nan": {}}},
+        "config: variants.nan: programs that read the tables take that name for a missing value",
+    ),
 }
 
 
@@ -273,12 +277,59 @@ def test_bad_settings_are_one_line(tmp_path, case):
     settings, message = REFUSED[case]
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump(settings))
-    done = run_snakemake(tmp_path, "--configfile", SMOKE, file)
+    require_one_line(message, tmp_path, "--configfile", SMOKE, file)
+
+
+STRANGE = {
+    "section twice": (
+        "training: {steps: 5}\nseed: 1\ntraining: {batch_size: 3}\n",
+        "training: given twice, in lines 1 and 3; keep one",
+    ),
+    "twice in JSON": ('{"seed": 1, "seed": 2}', "seed: given twice; keep one"),
+    "to the base 60": ("training: {steps: 12:30:45}", "training.steps: not plain settings: expe"),
+    "a value in itself": ("seed: &a [*a]", "seed.0: contains itself"),
+    "repeated without end": (
+        "a: &a [x, x]\n"
+        + "".join(
+            f"{name}: &{name} [{', '.join([f'*{before}'] * 20)}]\n"
+            for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+        ),
+        "more than 200000 values, counting repeated ones",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_snakemake_would_drop_or_never_finish_is_one_line(tmp_path, case):
+    text, message = STRANGE[case]
+    file = tmp_path / "strange.yaml"
+    file.write_text(text)
+    require_one_line(f"{file}: ", tmp_path, "--configfile", SMOKE, file, contained=message)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (f"num_trajectories={10**18}", "config: num_trajectories: expected less than or equal to"),
+        (f"seed={'9' * 400}", "config: seed: expected a smaller number, got one of about 401 digi"),
+        ("seed=2020-01-01", 'config: seed: expected a valid integer, got "2020-01-01"'),
+        ("speed=[1]", 'config: speed: expected settings by name, got ["1"]'),
+    ],
+    ids=["trajectories", "400 digits", "date", "a list"],
+)
+def test_a_strange_setting_on_the_command_line_is_one_line(tmp_path, setting, message):
+    require_one_line(message, tmp_path, "--config", setting)
+
+
+def require_one_line(start, folder, *options, contained=""):
+    """Check that Snakemake refuses its options in one line, before it makes anything."""
+    done = run_snakemake(folder, *options)
     assert done.returncode == 1
     *notes, line = done.stderr.splitlines()
-    assert line.startswith(message)
+    assert line.startswith(start)
+    assert contained in line
     assert all(
         note.startswith(("Config file", "Using workflow specific profile")) for note in notes
     )
     assert "Traceback" not in done.stdout + done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not (folder / "results").exists()

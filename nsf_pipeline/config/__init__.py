@@ -9,24 +9,27 @@ from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
-from nsf_pipeline.config.loading import STAMP, load_config, parse_config
+from nsf_pipeline.config.loading import STAMP, check_file, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.root import Config
-from nsf_pipeline.config.runtime import RuntimeConfig
+from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
-from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
 from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
-from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant
+from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant, require_free_name
 from nsf_pipeline.config.videos import Rank, VideoConfig
-from nsf_pipeline.config.wandb import WandbConfig
+from nsf_pipeline.config.wandb import WandbConfig, project_name
 
 __all__ = [
+    "MAX_CHECKPOINT_SECONDS",
+    "MAX_DATA_MEMORY",
     "MAX_SHARDS",
     "MAX_SHARD_SIZE",
+    "MAX_TRAJECTORIES",
     "STAMP",
     "UNTRAINED",
     "BridgeConfig",
@@ -48,7 +51,10 @@ __all__ = [
     "Variant",
     "VideoConfig",
     "WandbConfig",
+    "check_file",
     "json_schema",
     "load_config",
     "parse_config",
+    "project_name",
+    "require_free_name",
 ]

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from nsf_pipeline.config.section import Section
 
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=1e-9, lt=1.0)]
 
 
 class DatasetConfig(Section):

@@ -10,7 +10,7 @@ class DMPConfig(Section):
 
     n_basis: int = Field(default=6, ge=2, le=64)
     """Radial basis functions per coordinate."""
-    phase_decay: float = Field(default=4.0, gt=0.0, le=20.0)
+    phase_decay: float = Field(default=4.0, ge=1e-6, le=20.0)
     """Over one duration, the phase decays to exp(-phase_decay)."""
     scale_forcing_by_goal_delta: bool = True
     """Forcing is scaled by goal - start per axis; false: by 256 px."""

@@ -8,23 +8,21 @@ from pydantic import Field, model_validator
 
 from nsf_pipeline.config import shards
 from nsf_pipeline.config.policies import PolicyConfig
-from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.section import MAX_DURATION, Section
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
 from nsf_pipeline.timing import CONTROL_DT
 
 MAX_DRAWN = 2
 """GiB of draws that the evaluation holds, at most; it needs a few times as much memory."""
 
+Horizon = Annotated[float, Field(ge=CONTROL_DT, le=MAX_DURATION)]
+Horizons = Annotated[tuple[Horizon, ...], Field(min_length=1, max_length=100)]
+
 
 class EnsembleConfig(Section):
     """The simulator's own law, which predictions are compared with: rollouts from test states."""
 
-    horizons: Annotated[tuple[Annotated[float, Field(ge=CONTROL_DT)], ...], Field(min_length=1)] = (
-        0.1,
-        0.5,
-        1.0,
-        2.0,
-    )
+    horizons: Horizons = (0.1, 0.5, 1.0, 2.0)
     """s; multiples of the control step, 0.1 s."""
     num_states: int = Field(default=2000, ge=10, le=1_000_000)
     """Test states per horizon, half of them with contact; fewer if the test split has fewer."""

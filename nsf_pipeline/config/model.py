@@ -15,6 +15,10 @@ ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Coupling = Literal["affine", "spline"]
 
 
+MAX_WEIGHTS, MAX_STEP = 16, 1024
+"""GiB that a model's weights, and one step of its training, may take; both take some times more."""
+
+
 class NetworkConfig(Section):
     """The networks of a flow."""
 
@@ -32,6 +36,11 @@ class NetworkConfig(Section):
     """affine: as in the paper, cheaper; spline: any monotone shape."""
     num_bins: int = Field(default=8, ge=1, le=64)
     """Pieces of a spline coupling."""
+
+    @property
+    def layers(self) -> int:
+        """Hidden layers of all its networks, about."""
+        return self.depth * (self.num_flow_layers + 1)
 
 
 class BridgeConfig(NetworkConfig):
@@ -75,3 +84,20 @@ class ModelConfig(Section):
                 f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
                 "training.two_to_one_weight = 0"
             )
+        for name in ("flow", "bridge"):
+            network: NetworkConfig = getattr(self, name)
+            size = network.layers * network.hidden_size**2 / 2**28  # four bytes each
+            if size > MAX_WEIGHTS:
+                yield (
+                    f"model.{name} has {size:.0f} GiB of weights, more than {MAX_WEIGHTS}; lower "
+                    "its hidden_size, depth or num_flow_layers"
+                )
+            for rows in ("batch_size", "validation_size"):
+                count = getattr(training, rows)
+                size = count * network.layers * network.hidden_size / 2**28
+                if size > MAX_STEP:
+                    yield (
+                        f"training.{rows} = {count} takes {size:.0f} GiB in model.{name}, more "
+                        f"than {MAX_STEP}; lower it, or the network's hidden_size, depth or "
+                        "num_flow_layers"
+                    )

@@ -6,14 +6,14 @@ from typing import Annotated
 from pydantic import Field
 
 from nsf_pipeline.config.dmp import DMPConfig
-from nsf_pipeline.config.section import Pixel, Range, Section
+from nsf_pipeline.config.section import MAX_DURATION, Pixel, Range, Section
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Duration = Annotated[float, Field(ge=0.1, le=60.0)]
+Duration = Annotated[float, Field(ge=0.1, le=MAX_DURATION)]
 Weight = Annotated[float, Field(ge=-100.0, le=100.0)]
 Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
-DampingRatio = Annotated[float, Field(gt=0.0, le=20.0)]
+DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
 
 class PolicyConfig(Section):

@@ -14,11 +14,17 @@ from nsf_pipeline.config.model import ModelConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
 from nsf_pipeline.config.section import ConfigError, Section
-from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
 from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
-from nsf_pipeline.config.variants import Variant, VariantName, default_variants, merged
+from nsf_pipeline.config.variants import (
+    MAX_VARIANTS,
+    Variant,
+    VariantName,
+    default_variants,
+    merged,
+)
 from nsf_pipeline.config.videos import VideoConfig
 from nsf_pipeline.config.wandb import WandbConfig
 
@@ -38,7 +44,7 @@ class Config(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of all random numbers."""
-    num_trajectories: int = Field(default=50_000, ge=1)
+    num_trajectories: int = Field(default=50_000, ge=1, le=MAX_TRAJECTORIES)
     """Trajectories to simulate."""
     shard_size: int = Field(default=2500, ge=1, le=MAX_SHARD_SIZE)
     """Trajectories per shard: one file and two jobs each."""
@@ -48,7 +54,9 @@ class Config(Section):
     dataset: DatasetConfig = DatasetConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    variants: dict[VariantName, Variant | None] = Field(default_factory=default_variants)
+    variants: dict[VariantName, Variant | None] = Field(
+        default_factory=default_variants, max_length=MAX_VARIANTS
+    )
     """Variants of the model, which `snakemake ablations` trains and compares: by name, what each
     changes in the sections `model` and `training`. You can add your own under any other name. Set a
     variant to null to leave it out."""

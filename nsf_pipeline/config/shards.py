@@ -4,6 +4,8 @@ MAX_SHARDS = 100_000
 """As many as can be numbered with five digits."""
 MAX_SHARD_SIZE = 100_000
 """Trajectories that one job can hold in memory."""
+MAX_TRAJECTORIES = 1_000_000_000
+"""Of 60 s each, these take some 60 TB."""
 
 
 def num_shards(items: int, size: int) -> int:

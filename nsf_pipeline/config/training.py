@@ -6,40 +6,43 @@ from pydantic import Field, model_validator
 
 from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.policies import PolicyConfig
-from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.section import MAX_DURATION, Section
 from nsf_pipeline.timing import CONTROL_DT, num_steps
+
+MAX_STEPS = 1_000_000_000
+"""Optimisation steps, at most."""
 
 
 class TrainingConfig(Section):
     """Optimisation of the model."""
 
-    steps: int = Field(default=16_000, ge=1, le=1_000_000_000)
+    steps: int = Field(default=16_000, ge=1, le=MAX_STEPS)
     """Optimisation steps."""
-    batch_size: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=512, ge=1, le=1 << 24)
     """Transitions per step."""
-    max_gap: float = Field(default=3.6, ge=CONTROL_DT)
+    max_gap: float = Field(default=3.6, ge=CONTROL_DT, le=MAX_DURATION)
     """s; longest t - s that is trained on."""
     block_blur: float = Field(default=0.5, ge=0.0, le=100.0)
     """px/sqrt(s); Brownian motion added to the block, which may rest, so that its law
     has a density."""
-    learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
+    learning_rate: float = Field(default=4e-3, ge=1e-12, le=1.0)
     """Peak rate of Adam."""
     final_learning_rate: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of the peak rate that the cosine decay ends at."""
-    warmup_steps: int = Field(default=500, ge=0)
+    warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
-    clip_norm: float = Field(default=1.0, gt=0.0)
+    clip_norm: float = Field(default=1.0, ge=1e-12, le=1e30)
     """Global norm that the likelihood's gradient is clipped to; for the consistency losses, times
     the sum of their weights."""
-    one_to_two_weight: float = Field(default=0.03, ge=0.0)
+    one_to_two_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 1->2 flow-consistency loss."""
-    two_to_one_weight: float = Field(default=0.03, ge=0.0)
+    two_to_one_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 2->1 flow-consistency loss."""
-    consistency_fraction: float = Field(default=0.03125, gt=0.0, le=1.0)
+    consistency_fraction: float = Field(default=0.03125, ge=1e-9, le=1.0)
     """Share of each batch for the consistency losses."""
-    validate_every: int = Field(default=1000, ge=1)
+    validate_every: int = Field(default=1000, ge=1, le=MAX_STEPS)
     """Steps between validations, a row of metrics.csv each."""
-    validation_size: int = Field(default=16_384, ge=1)
+    validation_size: int = Field(default=16_384, ge=1, le=1 << 24)
     """Transitions per validation, the same each time."""
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 from nsf_pipeline.config.model import ModelConfig
 from nsf_pipeline.config.section import Section
@@ -16,6 +16,13 @@ UNTRAINED = (
     *("simulator_all_cores", "gym_pusht"),
 )
 """Names of the other rows in the tables, which no variant can have."""
+
+
+MAX_VARIANTS = 100
+"""Variants, at most; one command names the models of all."""
+NAME = "^[a-z][a-z0-9_]{0,63}$"
+READ_OTHERWISE = {"nan", "null", "none", "na", "inf", "infinity", "true", "false"}
+"""Names that pandas and others who read the tables take for no value, a number or a truth value."""
 
 
 class TrainingChanges(TrainingConfig):
@@ -39,15 +46,33 @@ class Variant(Section):
         return {name: getattr(self, name).model_dump(exclude_unset=True) for name in given}
 
 
-def _variant_name(name: str) -> str:
-    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name):
-        raise ValueError("expected a name of small letters, digits and _")
+def require_free_name(name: str) -> str:
+    """Refuse a name of a model that the tables cannot show, and return it.
+
+    Raises:
+        ValueError: one line that does not contain the name.
+    """
     if name in UNTRAINED:
         raise ValueError("the tables have a row of that name already; choose another name")
+    if name.lower() in READ_OTHERWISE:
+        raise ValueError(
+            "programs that read the tables take that name for a missing value, a number or a "
+            "truth value; choose another name"
+        )
     return name
 
 
-VariantName = Annotated[str, AfterValidator(_variant_name)]
+def _variant_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError("expected a name of small letters, digits and _, at most 64 of them")
+    return require_free_name(name)
+
+
+VariantName = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": NAME, "maxLength": 64}),
+    AfterValidator(_variant_name),
+]
 
 
 class Default(NamedTuple):

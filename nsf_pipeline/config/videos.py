@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nsf_pipeline.config.dataset import DatasetConfig
-from nsf_pipeline.config.section import Section
+from nsf_pipeline.config.section import Section, require_each_once
+from nsf_pipeline.config.shards import MAX_TRAJECTORIES
 
 Rank = Literal["best", "median", "worst"]
-Places = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=1000)]
+Places = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=MAX_TRAJECTORIES)], ...], Field(max_length=1000)
+]
 
 
 class VideoConfig(Section):
@@ -17,7 +20,7 @@ class VideoConfig(Section):
 
     trajectories: Places = (0, 1)
     """Trajectories, by index in the data set."""
-    ranked: tuple[Rank, ...] = ("best", "median", "worst")
+    ranked: Annotated[tuple[Rank, ...], Field(max_length=3)] = ("best", "median", "worst")
     """Trajectories, by the rank of their last coverage."""
     predicted: Places = (0, 1)
     """Trajectories shown beside the model's prediction, by place in the test split."""
@@ -25,9 +28,7 @@ class VideoConfig(Section):
     @model_validator(mode="after")
     def _names_each_once(self) -> "VideoConfig":
         for name in ("trajectories", "ranked", "predicted"):
-            chosen = getattr(self, name)
-            if len(set(chosen)) < len(chosen):
-                raise ValueError(f"{name}: {list(chosen)} names one video twice")
+            require_each_once(name, getattr(self, name), "video")
         return self
 
     def contradictions(self, dataset: DatasetConfig, num_trajectories: int) -> Iterator[str]:

@@ -4,8 +4,12 @@ import json
 import re
 from typing import Any, get_origin
 
+from pydantic import ValidationError
+
+from nsf_pipeline.config.reading import joined
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.variants import Variant
+from nsf_pipeline.errors import shown
 
 PLAIN_WORDS = {
     "a valid array": "a list",
@@ -15,15 +19,34 @@ PLAIN_WORDS = {
 """Replacements for words of pydantic's."""
 
 
-def describe(error: Any) -> str:
-    """One of pydantic's errors: the setting's path, what was expected and what was given."""
-    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
+MAX_ERRORS = 5
+"""Wrong settings that one message names, at most."""
+MAX_TEXT = 300
+"""Characters of what a message says about one setting, at most."""
+
+
+def describe_all(error: ValidationError) -> str:
+    """An error of pydantic's: what is wrong with each setting, on one line."""
+    found = error.errors()
+    # A list with a wrong item also counts as too short.
+    above = {each["loc"][:level] for each in found for level in range(1, len(each["loc"]))}
+    found = [each for each in found if each["loc"] not in above]
+    told = "; ".join(shown(_describe(each), MAX_TEXT) for each in found[:MAX_ERRORS])
+    return told + f"; and {len(found) - MAX_ERRORS} more" * (len(found) > MAX_ERRORS)
+
+
+def _describe(error: Any) -> str:
+    """The setting's path, what was expected and what was given."""
+    where = ""
+    for part in error["loc"]:
+        if part != "[key]":
+            where = joined(where, part)
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         return f"{where}: {message}" if where else message
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_nearest(error['loc'])}"
-    given = json.dumps(error["input"])
+    given = shown(json.dumps(error["input"], ensure_ascii=False))
     hint = ""
     if isinstance(error["input"], str):
         try:
@@ -35,7 +58,9 @@ def describe(error: Any) -> str:
         except ValueError:
             pass
     expected = re.sub("^[A-Z][a-z]* should (be|have) ", "", error["msg"])
-    expected = re.sub(" after validation, not [0-9]+$", "", PLAIN_WORDS.get(expected, expected))
+    expected = re.sub(
+        " after validation, not (more|[0-9]+)$", "", PLAIN_WORDS.get(expected, expected)
+    )
     return f"{where}: expected {expected}, got {given}{hint}"
 
 

@@ -57,6 +57,8 @@ def range_of(setting: Mapping[str, Any]) -> str:
             return f"{', '.join(map(str, others))} or {last}"
         case {"prefixItems": [first, *_]}:
             return range_of(first)
+        case {"items": {"enum": _} as each}:
+            return range_of(each)
         case {"items": each, "maxItems": most}:
             return f"{range_of(each)}, at most {most} of them"
         case {"items": each}:
@@ -73,15 +75,21 @@ def range_of(setting: Mapping[str, Any]) -> str:
             return f"{_number(low)} or more"
         case {"exclusiveMinimum": low}:
             return f"above {_number(low)}"
+        case {"minLength": 1, "maxLength": most}:
+            return f"1 to {most} characters"
         case {"minLength": 1}:
             return "not empty"
     return ""
 
 
 def _number(value: int | float) -> str:
-    """A number without zero decimals; a large power of 2 as 2^n."""
-    if value > 2**32 and math.log2(value).is_integer():
-        return f"2^{math.log2(value):.0f}"
+    """A number without zero decimals; a very large or small power of 2 or 10 as 2^n or 10^n."""
+    if not 1e-4 < abs(value) < 1e7 and value > 0:
+        ten, two = round(math.log10(value)), math.log2(value)
+        if value == float(f"1e{ten}"):
+            return f"10^{ten}"
+        if two.is_integer():
+            return f"2^{two:.0f}"
     return str(int(value) if float(value).is_integer() else value)
 
 

@@ -44,7 +44,7 @@ def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None
     """
     shards = range(config.ensembles.num_shards)
     calls = [(config, source, shard, paths.shard_in(folder, shard)) for shard in shards]
-    _in_parallel(min(jobs, len(calls)), ensembles.run, calls)
+    _in_parallel(jobs, ensembles.run, calls)
 
 
 def _shard(config: Config, shard: int, folder: Path) -> None:
@@ -61,7 +61,8 @@ def _in_parallel(
     count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
 ) -> None:
     """Make all calls of a function, each with its arguments, in `count` processes."""
-    if count == 1:
+    count = min(count, len(calls))  # as many processes as are asked for start at once
+    if count <= 1:
         for arguments in calls:
             function(*arguments)
         return

@@ -395,6 +395,12 @@ RANGES: dict[str, dict[str, Any]] = {
     "0 or more, at most 1000 of them": {"items": {"minimum": 0}, "maxItems": 1000},
     "-1 to 1": {"prefixItems": [{"minimum": -1.0, "maximum": 1.0}] * 2, "minItems": 2},
     "not empty": {"type": "string", "minLength": 1},
+    "1 to 128 characters": {"type": "string", "minLength": 1, "maxLength": 128},
+    "best or worst": {"items": {"enum": ["best", "worst"]}, "maxItems": 2},
+    "10^-12 to 10^30": {"minimum": 1e-12, "maximum": 1e30},
+    "1 to 1000000": {"minimum": 1, "maximum": 1_000_000},
+    "0 or more, below 10^9": {"minimum": 0, "exclusiveMaximum": 1_000_000_000},
+    "1 to 2^24": {"minimum": 1, "maximum": 1 << 24},
     "": {"type": "boolean"},
 }
 
