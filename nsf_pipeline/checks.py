@@ -1,6 +1,6 @@
 """Checks of the numbers that a caller gives: one clear line instead of a result without meaning.
 
-Only values that are known are checked. What a compiler of JAX traces has no values yet: there,
+That line is a `UserError`, which is a `ValueError`. Only values that are known are checked. What a compiler of JAX traces has no values yet: there,
 functions give NaN instead (`nsf_pipeline.flow.guard`). This module needs no JAX.
 """
 
@@ -8,11 +8,16 @@ import itertools
 import operator
 import sys
 from collections.abc import Iterator, Sequence
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nsf_pipeline.errors import UserError
+
+Shape = tuple["int | None | EllipsisType", ...]
+"""Sizes of an array's axes: None stands for any size, `...` in front for any number of axes."""
 INT32_MAX = 2**31 - 1
 SHOWN = 60
 """Characters of a refused value that a message shows, at most."""
@@ -29,7 +34,7 @@ def is_traced(values: Any) -> bool:
 def numbers(
     name: str,
     values: Any,
-    shape: tuple[int | None, ...] | None = None,
+    shape: Shape | None = None,
     *,
     least: float | None = None,
     above: float | None = None,
@@ -50,7 +55,7 @@ def numbers(
         finite: whether the numbers must be finite, also in the result's type.
 
     Raises:
-        ValueError: they are none of these, or have another shape.
+        UserError: they are none of these, or have another shape.
     """
     array = real(name, values)
     require_shape(name, array.shape, shape)
@@ -58,14 +63,14 @@ def numbers(
         array = array.astype(dtype, copy=False)
     if finite and not np.isfinite(array).all():
         got = _at(array, ~np.isfinite(array))
-        raise ValueError(f"expected {name} to be finite{_as(dtype)}, got {got}")
+        raise UserError(f"expected {name} to be finite{_as(dtype)}, got {got}")
     for limit, words, fails in (
         (least, "at least", np.less),
         (above, "above", np.less_equal),
         (most, "at most", np.greater),
     ):
         if limit is not None and (wrong := fails(array, limit)).any():
-            raise ValueError(f"expected {name} to be {words} {limit:g}, got {_at(array, wrong)}")
+            raise UserError(f"expected {name} to be {words} {limit:g}, got {_at(array, wrong)}")
     return array
 
 
@@ -73,7 +78,7 @@ def number(name: str, value: Any, **limits: Any) -> float:
     """One real, finite number; the limits are those of `numbers`.
 
     Raises:
-        ValueError: it is none.
+        UserError: it is none.
     """
     return float(numbers(name, value, (), **limits))
 
@@ -82,25 +87,21 @@ def whole(name: str, value: Any, least: int = 0, most: int = INT32_MAX) -> int:
     """A whole number.
 
     Raises:
-        ValueError: it is none, or out of range.
+        UserError: it is none, or out of range.
     """
     try:
         count = None if _is_boolean(value) else operator.index(value)
     except TypeError:
         count = None
     if count is None or (count < least and not least):
-        raise ValueError(
-            f"expected {name} to be a whole number from {least} on, got {shown(value)}"
-        )
+        raise UserError(f"expected {name} to be a whole number from {least} on, got {shown(value)}")
     if not least <= count <= most:
         limit = f"least {least}" if count < least else f"most {most}"
-        raise ValueError(f"expected {name} of at {limit}, got {shown(value)}")
+        raise UserError(f"expected {name} of at {limit}, got {shown(value)}")
     return count
 
 
-def require_shape(
-    name: str, got: tuple[int, ...], expected: tuple[int | None, ...] | None, hint: str = ""
-) -> None:
+def require_shape(name: str, got: tuple[int, ...], expected: Shape | None, hint: str = "") -> None:
     """Check a shape.
 
     Args:
@@ -110,17 +111,24 @@ def require_shape(
         hint: what to do, for the end of the message.
 
     Raises:
-        ValueError: it is another.
+        UserError: it is another.
     """
     if expected is None:
         return
-    sizes = zip(expected, got, strict=False)
-    if len(got) != len(expected) or any(want not in (None, have) for want, have in sizes):
-        if not expected:
-            raise ValueError(f"expected {name} to be one number, got shape {got}{hint}")
-        wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        comma = "," * (len(expected) == 1)
-        raise ValueError(f"expected {name} of shape ({wanted}{comma}), got {got}{hint}")
+    sizes, own = expected, got
+    if expected[:1] == (...,):
+        sizes = expected[1:]
+        own = got[len(got) - len(sizes) :] if len(got) >= len(sizes) else ()
+    if len(own) == len(sizes) and all(
+        want in (None, have) for want, have in zip(sizes, own, strict=True)
+    ):
+        return
+    if not expected:
+        raise UserError(f"expected {name} to be one number, got shape {got}{hint}")
+    words: dict[Any, str] = {None: "any", ...: "..."}
+    wanted = ", ".join(words.get(size, str(size)) for size in expected)
+    comma = "," * (len(expected) == 1)
+    raise UserError(f"expected {name} of shape ({wanted}{comma}), got {got}{hint}")
 
 
 def shown(value: Any) -> str:
@@ -138,7 +146,7 @@ def real(name: str, values: Any) -> np.ndarray:
     """Whole or real numbers as an array, in their own type.
 
     Raises:
-        ValueError: they are booleans, text, dates, complex numbers or something else.
+        UserError: they are booleans, text, dates, complex numbers or something else.
     """
     try:
         array = np.asarray(values)
@@ -150,12 +158,12 @@ def real(name: str, values: Any) -> np.ndarray:
     if fits and isinstance(values, list | tuple):
         fits = not any(_is_boolean(value) for value in _leaves(values))
     if not fits or np.ma.is_masked(values):
-        raise ValueError(f"expected {name} to be numbers, got {shown(values)}")
+        raise UserError(f"expected {name} to be numbers, got {shown(values)}")
     return array
 
 
 def _is_boolean(value: Any) -> bool:
-    return isinstance(value, bool) or getattr(value, "dtype", None) == bool
+    return isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
 
 
 def _leaves(values: Any) -> Iterator[Any]:
@@ -171,7 +179,7 @@ def _as(dtype: npt.DTypeLike) -> str:
     return " in single precision" if np.dtype(dtype) == np.float32 else ""
 
 
-def _at(array: np.ndarray, wrong: np.ndarray) -> str:
+def _at(array: np.ndarray, wrong: np.ndarray | np.bool_) -> str:
     """The first wrong number, and where it is."""
     place = np.unravel_index(int(np.argmax(wrong)), array.shape)
     where = f" at {list(map(int, place))}" if place else ""
@@ -182,8 +190,8 @@ def in_order(names: Sequence[str], times: Sequence[float]) -> None:
     """Check that numbers never decrease.
 
     Raises:
-        ValueError: they do.
+        UserError: they do.
     """
     for (first, before), (second, after) in itertools.pairwise(zip(names, times, strict=True)):
         if not before <= after:
-            raise ValueError(f"expected {first} <= {second}, got {before:g} and {after:g}")
+            raise UserError(f"expected {first} <= {second}, got {before:g} and {after:g}")

@@ -189,8 +189,8 @@ class ContinuousSplineCoupling(eqx.Module):
         """Build a coupling.
 
         Raises:
-            ValueError: no component is moved, the scale function is unknown, or there are no bins, or
-                more than 1,024.
+            ValueError: no component is moved, the scale function is unknown, or num_bins is no
+                whole number from 1 to 1,024.
         """
         check_coupling(moved, scale_function)
         checks.whole("num_bins", num_bins, 1, MOST_BINS)

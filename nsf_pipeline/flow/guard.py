@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, PyTree
 
 from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
 
 OLD_KEY = (2,)
 """Shape of a key of the old style, as `jax.random.PRNGKey(0)` gives it."""
@@ -20,9 +21,7 @@ BATCHES = "; map over batches with jax.vmap"
 TreeT = TypeVar("TreeT", bound=PyTree)
 
 
-def finite(
-    name: str, values: Any, shape: tuple[int | None, ...], dtype: DTypeLike | None = None
-) -> Array:
+def finite(name: str, values: Any, shape: checks.Shape, dtype: DTypeLike | None = None) -> Array:
     """Finite numbers as an array; of traced ones only type and shape are checked.
 
     Args:
@@ -32,7 +31,7 @@ def finite(
         dtype: of the result; JAX's usual one if None.
 
     Raises:
-        ValueError: they are no such numbers, or the shape is another.
+        UserError: they are no such numbers, or the shape is another.
     """
     dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
     found = traced(name, values) if checks.is_traced(values) else checks.real(name, values)
@@ -46,11 +45,11 @@ def traced(name: str, values: Any) -> Array:
     """Numbers of which only type and shape are known.
 
     Raises:
-        ValueError: they are not real.
+        UserError: they are not real.
     """
     array = jnp.asarray(values)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        raise ValueError(f"expected {name} to be numbers, got {array.dtype}")
+        raise UserError(f"expected {name} to be numbers, got {array.dtype}")
     return array
 
 
@@ -61,7 +60,7 @@ def require_times(**times: Any) -> None:
         times: in order, by the arguments' names.
 
     Raises:
-        ValueError: one is no such number, or they run backwards.
+        UserError: one is no such number, or they run backwards.
     """
     known = {}
     for name, time in times.items():
@@ -93,7 +92,7 @@ def require_key(key: Any, name: str = "key") -> None:
     """Check that a key is one key, of the present or of the old style.
 
     Raises:
-        ValueError: it is none, or a batch of them.
+        UserError: it is none, or a batch of them.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
@@ -102,6 +101,7 @@ def require_key(key: Any, name: str = "key") -> None:
         is_raw = dtype == jnp.uint32 and shape is not None
         is_one, is_batch = is_raw and shape == OLD_KEY, is_raw and shape[-1:] == OLD_KEY
     if not is_one:
-        got = f"keys of shape {shape}; map over them with jax.vmap" if is_batch else checks.shown(key)
-        raise ValueError(f"expected {name} to be one key, as jax.random.key(0) gives, got {got}")
-
+        got = (
+            f"keys of shape {shape}; map over them with jax.vmap" if is_batch else checks.shown(key)
+        )
+        raise UserError(f"expected {name} to be one key, as jax.random.key(0) gives, got {got}")

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from nsf_pipeline import checks
 from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import BATCHES, all_finite, finite, traced
 
 Numbers = ArrayLike | Sequence[Any]
@@ -32,7 +33,7 @@ def vector(name: str, values: Numbers, size: int) -> Array:
     """So many finite numbers.
 
     Raises:
-        ValueError: they are no such numbers, or the shape is another.
+        UserError: they are no such numbers, or the shape is another.
     """
     return finite(name, values, (size,), jnp.float32)
 
@@ -41,32 +42,20 @@ def condition_vector(values: Numbers, size: int) -> Array:
     """A packed DMP vector.
 
     Raises:
-        ValueError: it is no vector of that size, or its duration or stiffness is not positive, or
+        UserError: it is no vector of that size, or its duration or stiffness is not positive, or
             its damping negative.
     """
     condition = vector("condition", values, size)
     if not checks.istraced(condition):
-        require_policy(np.asarray(condition))
+        DMPParams.from_vector(np.asarray(condition)).require_meaning()
     return condition
-
-
-def require_policy(condition: Float[np.ndarray, "*policies size"]) -> None:
-    """Check what a policy needs: a positive duration and stiffness, and no negative damping.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-    params = DMPParams.from_vector(condition)
-    checks.numbers("the condition's duration (s)", params.duration, above=0.0)
-    checks.numbers("the condition's stiffness", params.stiffness, above=0.0)
-    checks.numbers("the condition's damping", params.damping, least=0.0)
 
 
 def start_and_end(t_init: ArrayLike, t_final: ArrayLike) -> tuple[Array, Array]:
     """Two times in s, the second not before the first.
 
     Raises:
-        ValueError: one is no single number, or they are not finite, in order and in range.
+        UserError: one is no single number, or they are not finite, in order and in range.
     """
     known = []
     for name, time in (("t_init", t_init), ("t_final", t_final)):
@@ -84,12 +73,12 @@ def times_in_order(values: Numbers) -> Array:
     """(n) times in s, at least one, never decreasing.
 
     Raises:
-        ValueError: the shape is another, or they are not finite, in order and in range.
+        UserError: the shape is another, or they are not finite, in order and in range.
     """
     traced = checks.istraced(values)
     times = traced("times", values) if traced else checks.numbers("times", values, finite=False)
     if times.ndim != 1 or not len(times):
-        raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
+        raise UserError(f"expected times of shape (n,), n at least 1, got {times.shape}")
     if is_known:
         _require_order(times.tolist())
     return jnp.asarray(times, jnp.float32)
@@ -99,7 +88,7 @@ def sample_count(num_samples: Any, states: int = 1) -> int:
     """How many samples, of so many states each.
 
     Raises:
-        ValueError: no whole number from 0 on, or too many.
+        UserError: no whole number from 0 on, or too many.
     """
     return checks.whole("num_samples", num_samples, most=MOST_STATES // states)
 
@@ -124,9 +113,9 @@ def _require_one_number(name: str, time: Array | np.ndarray) -> None:
 def _require_order(times: Sequence[float]) -> None:
     for before, after in itertools.pairwise(times):
         if not -math.inf < before <= after < math.inf:
-            raise ValueError(f"expected finite times in order, got {before} s and then {after} s")
+            raise UserError(f"expected finite times in order, got {before} s and then {after} s")
     for time in times:
         if not EARLIEST <= time <= LATEST:
-            raise ValueError(
+            raise UserError(
                 f"expected times from 0 to {LATEST:g} s since the policy started, got {time} s"
             )

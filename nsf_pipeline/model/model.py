@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.distributions import Distribution, jittable
 from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_key
 from nsf_pipeline.model.arguments import (
@@ -137,7 +138,7 @@ class PushTModel(eqx.Module):
             ValueError: it is no such encoding, or its numbers mean nothing.
         """
         if not isinstance(encoding, Encoding):
-            raise ValueError(
+            raise UserError(
                 f"expected encoding to be what encode returned, got {checks.shown(encoding)}"
             )
         given = self._checked(*encoding[:4])
