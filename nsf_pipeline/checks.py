@@ -1,7 +1,8 @@
-"""Checks of the numbers that a caller gives: one clear line instead of a result without meaning.
+"""Checks of the numbers that a caller gives: a clear line in place of a result without meaning.
 
-That line is a `UserError`, which is a `ValueError`. Only values that are known are checked. What a compiler of JAX traces has no values yet: there,
-functions give NaN instead (`nsf_pipeline.flow.guard`). This module needs no JAX.
+That line is a `UserError`, which is a `ValueError`. Only values that are known are checked. What a
+compiler of JAX traces has no values yet: there, functions give NaN (`nsf_pipeline.flow.guard`).
+This module needs no JAX.
 """
 
 import itertools
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from nsf_pipeline.errors import UserError
 
-Shape = tuple["int | None | EllipsisType", ...]
+Shape = tuple["int | EllipsisType | None", ...]
 """Sizes of an array's axes: None stands for any size, `...` in front for any number of axes."""
 INT32_MAX = 2**31 - 1
 SHOWN = 60

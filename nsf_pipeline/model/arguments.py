@@ -29,8 +29,8 @@ MOST_STATES = 10_000_000
 """States that one call may draw; more do not fit into memory."""
 
 
-def vector(name: str, values: Numbers, size: int) -> Array:
-    """So many finite numbers.
+def vector(name: str, values: Numbers, size: int | None) -> Array:
+    """So many finite numbers; any number of them if the size is None.
 
     Raises:
         UserError: they are no such numbers, or the shape is another.
@@ -38,7 +38,7 @@ def vector(name: str, values: Numbers, size: int) -> Array:
     return finite(name, values, (size,), jnp.float32)
 
 
-def condition_vector(values: Numbers, size: int) -> Array:
+def condition_vector(values: Numbers, size: int | None) -> Array:
     """A packed DMP vector.
 
     Raises:
@@ -91,6 +91,17 @@ def sample_count(num_samples: Any, states: int = 1) -> int:
         UserError: no whole number from 0 on, or too many.
     """
     return checks.whole("num_samples", num_samples, most=MOST_STATES // states)
+
+
+def require_meaning(state: Any, t_init: Any, t_final: Any, condition: Any) -> None:
+    """Check what is known of a transition's arguments; what is traced passes, see `is_meant`.
+
+    Raises:
+        UserError: a number is not finite, times run backwards, or the policy means nothing.
+    """
+    finite("state", state, (None,))
+    start_and_end(t_init, t_final)
+    condition_vector(condition, None)
 
 
 def is_meant(
