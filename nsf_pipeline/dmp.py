@@ -21,12 +21,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nsf_pipeline import checks
 from nsf_pipeline.config import DMPConfig
 
 Array = Any  # NumPy's or JAX's: this module must run without JAX
 Scan = Callable[..., Any]  # with the signature of `jax.lax.scan`
 FIXED_SCALE = 256.0
 """px; the forcing's scale if it is not goal - start."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "duration": {"above": 0.0},
+    "stiffness": {"above": 0.0},
+    "damping": {"least": 0.0},
+}
+"""Limits of a policy's parameters."""
 
 
 class DMPParams(NamedTuple):
@@ -57,6 +65,22 @@ class DMPParams(NamedTuple):
         ]
         return xp.concatenate(parts, axis=-1)
 
+    def require_meaning(self) -> None:
+        """Check parameters that are known: those traced by a compiler of JAX pass.
+
+        Raises:
+            ValueError: a number is not finite, a duration or stiffness not positive, a damping
+                negative, or the shapes do not belong together.
+        """
+        shape = np.shape(self.weights)
+        checks.require_shape("weights", shape, (..., 2, None))
+        *axes, _, n_basis = shape
+        for name, values, own in zip(self._fields, self, _shapes(n_basis), strict=True):
+            if checks.is_traced(values):
+                checks.require_shape(name, values.shape, (*axes, *own))
+            else:
+                checks.numbers(name, values, (*axes, *own), **LIMITS.get(name, {}))
+
     @classmethod
     def from_vector(cls, vector: Array) -> "DMPParams":
         """The inverse of `as_vector`; the number of basis functions follows from the length.
@@ -64,6 +88,7 @@ class DMPParams(NamedTuple):
         Raises:
             ValueError: no whole number of basis functions fits the length.
         """
+        checks.require_shape("a DMP vector", np.shape(vector), (..., None))
         *axes, length = vector.shape
         n_basis, rest = divmod(length - condition_dim(0), 2)
         if n_basis < 1 or rest:
@@ -139,7 +164,13 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | N
         config: settings that they share.
         xp: `numpy` or `jax.numpy`.
         scan: the loop over knots: `jax.lax.scan` for JAX, a plain loop if None.
+
+    Raises:
+        ValueError: as for `DMPParams.require_meaning`, or the number of basis functions is not that
+            of the settings.
     """
+    params.require_meaning()
+    checks.require_shape("weights", params.weights.shape, (..., 2, config.n_basis))
     attractor = params.goal[..., None, :] + forcing(params, config, xp)
     position, velocity = follow(
         xp.moveaxis(attractor, -2, 0),
@@ -158,7 +189,12 @@ def evaluate(path: Path, times: Array, config: DMPConfig, xp: Any = np) -> Array
     """Desired positions (..., P, 2) px at times (..., P) s, clipped to the workspace.
 
     Before the start it is the path's first point, after the end its last.
+
+    Raises:
+        ValueError: a number is not finite, or a duration not positive.
     """
+    _require_known("duration", path.duration, above=0.0)
+    _require_known("times", times)
     last = path.position.shape[-2] - 1
     knot = xp.clip(times / path.duration[..., None], 0.0, 1.0) * last
     lower = xp.clip(xp.floor(knot).astype(np.int32), 0, last - 1)
@@ -202,7 +238,15 @@ def follow(
 
     Returns:
         y and y' at every knot, each (knots, ..., 2).
+
+    Raises:
+        ValueError: a number is not finite, a stiffness or step not positive, or a damping negative.
     """
+    for name, values in (("attractor", attractor), ("position", position), ("velocity", velocity)):
+        _require_known(name, values)
+    _require_known("stiffness", stiffness, above=0.0)
+    _require_known("damping", damping, least=0.0)
+    _require_known("step", step, above=0.0)
     stiffness, damping, step = (
         xp.asarray(value)[..., None] for value in (stiffness, damping, step)
     )
@@ -221,6 +265,12 @@ def follow(
 
     _, (ys, vs) = (scan or _loop)(advance, (position, velocity), changes)
     return xp.concatenate([position[None], ys]), xp.concatenate([velocity[None], vs])
+
+
+def _require_known(name: str, values: Array, **limits: float) -> None:
+    """Check numbers that are known; traced ones pass."""
+    if not checks.is_traced(values):
+        checks.numbers(name, values, **limits)
 
 
 def _loop(step: Callable[..., Any], state: Any, inputs: tuple[np.ndarray, ...]) -> tuple[Any, Any]:

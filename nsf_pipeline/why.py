@@ -48,11 +48,50 @@ def describe(config: Config, files: Sequence[Path], *, whole: bool = False) -> I
     Raises:
         FileError: there is no such file.
     """
+    reasons = _reasons(config, files, whole=whole)
+    yield from _lines(reasons)
+    current = sum(not found for found in reasons.values())
+    if current == len(reasons):
+        yield f"up to date: {current} file{'s' * (current != 1)}"
+    else:
+        yield f"current: {current} of {len(reasons)} files"
+
+
+def out_of_date(config: Config, files: Sequence[Path]) -> list[str]:
+    """A line for each file that is missing or not current, or for several with the same reason.
+
+    Models and reports are compared with their checksums; of other files only labels are read, so
+    that a large run takes no longer.
+
+    Args:
+        config: today's settings.
+        files: those that a run should have; files without a record are only looked for.
+    """
+    found = {path: [] if path.exists() else ["it is missing"] for path in files}
+    recorded = [path for path in files if not found[path] and _is_recorded(path)]
+    large = [path for path in recorded if path.suffix == ".h5"]
+    small = [path for path in recorded if path.suffix != ".h5"]
+    found |= _reasons(config, large, whole=False) | _reasons(config, small, whole=True)
+    return list(_lines(found))
+
+
+def _is_recorded(path: Path) -> bool:
+    """Whether the workflow's file of this path has a record of what made it."""
+    return any(
+        re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path.as_posix())
+        for template in paths.RECORDED
+    )
+
+
+def _reasons(config: Config, files: Sequence[Path], *, whole: bool) -> dict[Path, list[str]]:
+    """Why each file is not current; nothing for those that are."""
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         contents = list(pool.map(partial(_fields_or_fault, whole=whole), files))
-    reasons = {
-        path: judge(config, path, fields) for path, fields in zip(files, contents, strict=True)
-    }
+    return {path: judge(config, path, fields) for path, fields in zip(files, contents, strict=True)}
+
+
+def _lines(reasons: Mapping[Path, list[str]]) -> Iterator[str]:
+    """A line for each file that is not current, or for several with the same reason."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for path, found in reasons.items():
         if found:
@@ -65,11 +104,6 @@ def describe(config: Config, files: Sequence[Path], *, whole: bool = False) -> I
             yield f"{members[0]} to {members[-1].name} ({len(members)} files): {common}"
         else:
             yield f"{members[0]}, {', '.join(path.name for path in members[1:])}: {common}"
-    current = sum(not found for found in reasons.values())
-    if current == len(reasons):
-        yield f"up to date: {current} file{'s' * (current != 1)}"
-    else:
-        yield f"current: {current} of {len(reasons)} files"
 
 
 def _fields_or_fault(path: Path, *, whole: bool) -> dict[str, Any] | label.LabelError:

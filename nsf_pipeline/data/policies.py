@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nsf_pipeline import checks
 from nsf_pipeline.config import Config, DMPConfig, PolicyConfig
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
 from nsf_pipeline.data.starts import sample_start
@@ -20,7 +21,13 @@ MAX_OVERSHOOT = 1.0
 
 
 def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarray]:
-    """The arrays of a policy shard for trajectories first to stop - 1."""
+    """The arrays of a policy shard for trajectories first to stop - 1.
+
+    Raises:
+        ValueError: they are no whole numbers in order.
+    """
+    checks.whole("first", first)
+    checks.whole("stop", stop, first + 1)
     trajectories = range(first, stop)
     seeds = [reset_seed(config.seed, i) for i in trajectories]
     states, from_reset = initial_states(config, trajectories, seeds)
@@ -68,7 +75,11 @@ def sample_policy(
         state: (7,) initial state: px, px/s, rad.
         config: ranges to sample from.
         dmp: settings that all policies share.
+
+    Raises:
+        ValueError: the state has another shape, or a number that is not finite.
     """
+    state = checks.numbers("state", state, (STATE.dim,))
     position = state[STATE.agent]
     # All are drawn, used or not, so that contact_fraction changes no other number.
     duration = random.uniform(*config.duration)

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from nsf_pipeline import checks
+
 
 class Stream(IntEnum):
     """Uses of random numbers."""
@@ -32,4 +34,6 @@ def reset_seed(seed: int, trajectory: int) -> int:
 
 
 def _sequence(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(trajectory, stream, *within))
+    entropy = checks.whole("seed", seed, most=2**64 - 1)
+    key = [checks.whole("trajectory", number, most=2**63 - 1) for number in (trajectory, *within)]
+    return np.random.SeedSequence(entropy, spawn_key=(key[0], stream, *key[1:]))

@@ -10,15 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SPLITS
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.pusht.state import layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 BLUR_LEVER = 60.0
 """px; a typical distance of the T's outline from its centre."""
+LONGEST_GAP = 1e4
+"""s; the longest gap that may be asked for."""
 
 
 class TransitionBatch(NamedTuple):
@@ -94,6 +98,10 @@ class Picker(eqx.Module):
         cls, length: np.ndarray, state_dim: int, max_gap: float, dt: float, block_blur: float
     ) -> "Picker":
         """A picker for trajectories of these lengths; other arguments as in `Transitions.build`."""
+        length = require_lengths(length)
+        checks.number("dt", dt, above=0.0)
+        checks.number("max_gap", max_gap, least=dt * (1.0 - 1e-9), most=LONGEST_GAP)
+        checks.number("block_blur", block_blur, least=0.0)
         stop = np.cumsum(length, dtype=np.int64)
         if stop[-1] > np.iinfo(np.int32).max:
             raise UserError(
@@ -112,7 +120,13 @@ class Picker(eqx.Module):
         return int(self.stop[-1])
 
     def pick(self, key: PRNGKeyArray, batch_size: int) -> Picks:
-        """Pick transitions, with replacement; jit-able for a static batch size."""
+        """Pick transitions, with replacement; jit-able for a static batch size.
+
+        Raises:
+            ValueError: the key is no single key, or the batch size no whole number from 1 on.
+        """
+        require_key(key)
+        batch_size = checks.whole("batch_size", batch_size, 1)
         start_key, gap_key, blur_key = jax.random.split(key, 3)
         start = jax.random.randint(start_key, (batch_size,), 0, self.stop[-1])
         row = jnp.searchsorted(self.stop, start, side="right").astype(jnp.int32)
@@ -160,9 +174,17 @@ class Transitions(eqx.Module):
             block_blur: px per root second; see `blur_of`.
 
         Raises:
+            ValueError: there is no trajectory, arrays do not belong together, a number is not
+                finite, or a time or the blur is out of range.
             UserError: more states to start from than 32 bits can count.
         """
-        state_dim = trajectories.states.shape[-1]
+        states, length, condition = trajectories
+        checks.require_shape("states", np.shape(states), (None, None, None))
+        count, times, state_dim = np.shape(states)
+        layout_of(state_dim)
+        checks.numbers("states", states, dtype=np.float32)
+        checks.numbers("condition", condition, (count, None), dtype=np.float32)
+        checks.numbers("length", length, (count,), most=times - 1)
         return cls(
             picker=Picker.build(trajectories.length, state_dim, max_gap, dt, block_blur),
             states=jnp.asarray(trajectories.states, jnp.float32),
@@ -200,6 +222,20 @@ def _gather(source: Transitions, picks: Picks) -> tuple[Array, Array, Array]:
 
 
 _gather_jit = jax.jit(_gather)
+
+
+def require_lengths(length: Any) -> Int[np.ndarray, " n"]:
+    """The lengths of trajectories in steps: at least one trajectory, each of at least one step.
+
+    Raises:
+        ValueError: they are none.
+    """
+    found = checks.numbers("length", length, (None,), least=1.0, most=checks.INT32_MAX)
+    if not len(found):
+        raise UserError("expected at least one trajectory, got none")
+    if (found % 1.0).any():
+        raise UserError("expected length to be whole numbers of steps, got fractions")
+    return found.astype(np.int64)
 
 
 def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:

@@ -17,6 +17,8 @@ import numpy as np
 import scoringrules
 from jaxtyping import Bool, Float, Int
 
+from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.state import STATE, layout_of
 
 INTERVALS = (0.5, 0.9)
@@ -86,6 +88,7 @@ def crps(
     Computed by probability-weighted moments, without a table of all pairs of draws. All angles are
     continuous, so differences need no wrapping.
     """
+    draws, truth = _laws(draws=(draws, 2)) + _truths(draws, truth)
     scores = scoringrules.crps_ensemble(truth, draws, m_axis=1, estimator="pwm")
     return np.asarray(scores).mean(axis=-1)
 
@@ -101,6 +104,7 @@ def pit(
     equal the truth (such as a block at rest) are ranked at random around it (Czado et al. 2009,
     doi:10.1111/j.1541-0420.2009.01191.x).
     """
+    draws, truth = _laws(draws=(draws, 1)) + _truths(draws, truth)
     observed = truth[:, None]
     below, equal = ((draws < observed).sum(axis=1), (draws == observed).sum(axis=1))
     rank = below + random.integers(0, equal + 1)
@@ -108,7 +112,13 @@ def pit(
 
 
 def covered(pit: np.ndarray, share: float) -> np.ndarray:
-    """Whether the truth lies in the central interval that holds a share of the law."""
+    """Whether the truth lies in the central interval that holds a share of the law.
+
+    Raises:
+        ValueError: a rank or the share is not in [0, 1].
+    """
+    checks.numbers("pit", pit, least=0.0, most=1.0)
+    checks.number("share", share, least=0.0, most=1.0)
     return np.abs(pit - 0.5) < share / 2.0
 
 
@@ -116,6 +126,10 @@ def mean_distance(
     one: Float[np.ndarray, "n a dim"], other: Float[np.ndarray, "n b dim"] | None = None
 ) -> Float[np.ndarray, " n"]:
     """Mean Euclidean distance between draws of two laws, or between different draws of one law."""
+    if other is None:
+        (one,) = _laws(draws=(one, 2))
+    else:
+        one, other = _laws(one=(one, 1), other=(other, 1))
     width = (one if other is None else other).shape[1]
     pairs = one.shape[1] * (width - (other is None))
     states = min(CHUNK, max(1, PAIRS // (one.shape[1] * width)))
@@ -147,6 +161,7 @@ def energy_score(
     draws: Float[np.ndarray, "n draws dim"], truth: Float[np.ndarray, "n dim"]
 ) -> Float[np.ndarray, " n"]:
     """E|X - y| - E|X - X'| / 2, of draws X and the truth y (Gneiting and Raftery 2007)."""
+    draws, truth = _laws(draws=(draws, 2)) + _truths(draws, truth)
     return mean_distance(draws, truth[:, None]) - mean_distance(draws) / 2.0
 
 
@@ -167,8 +182,34 @@ def squared_bias(
 
     The part that comes from the noise of the draws is subtracted: 0 on average for equal laws.
     """
-    (mean, noise), (other_mean, other_noise) = map(_mean_and_noise, (one, other))
+    laws = _laws(one=(one, 2), other=(other, 2))
+    (mean, noise), (other_mean, other_noise) = map(_mean_and_noise, laws)
     return (np.square(mean - other_mean) - noise - other_noise).mean(axis=-1)
+
+
+def _laws(**laws: tuple[np.ndarray, int]) -> tuple[np.ndarray, ...]:
+    """Draws of laws, by name, each with the fewest that its score needs.
+
+    Raises:
+        ValueError: a law has fewer draws or another shape, a number is not finite, or the laws do
+            not belong to the same states.
+    """
+    size: tuple[int | None, ...] = (None, None, None)
+    for name, (draws, fewest) in laws.items():
+        shape = np.shape(draws)
+        checks.require_shape(name, shape, size)
+        if shape[1] < fewest:
+            raise UserError(f"expected {name} of at least {fewest} draws per state, got {shape[1]}")
+        checks.numbers(name, draws)
+        size = (shape[0], None, shape[2])
+    return tuple(draws for draws, _ in laws.values())
+
+
+def _truths(draws: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray]:
+    """The truth of each state, of the same components as its draws."""
+    count, _, dim = np.shape(draws)
+    checks.numbers("truth", truth, (count, dim))
+    return (truth,)
 
 
 def _mean_and_noise(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +217,13 @@ def _mean_and_noise(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaussian_log_density(error: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """(n) nats: log-density of errors (n, d) under independent Gaussians."""
+    """(n) nats: log-density of errors (n, d) under independent Gaussians.
+
+    Raises:
+        ValueError: a number is not finite, or a standard deviation not positive.
+    """
+    error = checks.numbers("error", error, (None, None))
+    std = checks.numbers("std", std, above=0.0)
     return -0.5 * np.sum((error / std) ** 2 + np.log(2.0 * np.pi * std**2), axis=-1)
 
 
@@ -202,7 +249,16 @@ class Resampler:
             weight: of each state in means over all states.
             trajectory: index of each state's trajectory.
             seed: of the resamples.
+
+        Raises:
+            ValueError: there is no state, the arrays do not belong together, or the weights are
+                negative or all 0.
         """
+        checks.whole("number of states", len(contact), 1)
+        checks.numbers("weight", weight, (len(contact),), least=0.0)
+        checks.number("sum of weights", np.sum(weight), above=0.0)
+        checks.require_shape("trajectory", np.shape(trajectory), (len(contact),))
+        checks.whole("seed", seed, most=2**64 - 1)
         random = np.random.default_rng(seed)
         distinct, which = np.unique(trajectory, return_inverse=True)
         count = len(distinct)
@@ -244,6 +300,7 @@ class Estimate(NamedTuple):
 
 def estimate(resampled: Float[np.ndarray, " resamples"]) -> Estimate:
     """The estimate from an array with a number and, after it, the same over each resample."""
+    checks.whole("number of means", len(resampled), 1)
     value, *_ = resampled
     again = resampled[1:][np.isfinite(resampled[1:])]
     if not np.isfinite(value) or not len(again):

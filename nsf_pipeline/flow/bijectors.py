@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.flow.distributions import Coupling, MultivariateNormalDiag
 from nsf_pipeline.flow.splines import BOX, Spline, num_parameters
 
@@ -17,6 +18,7 @@ CouplingKind = Literal["affine", "spline"]
 Activation = Callable[[Array], Array]
 TANH_BOUND = 1.5
 """Bound of the log-scale of one `tanh_exp` coupling."""
+MOST_BINS = 1_024
 LOG_SCALE_BOUND = 4.0
 """Bound of the log-scale of one `exp` or `softplus` coupling, so that many fit in float32."""
 
@@ -187,11 +189,11 @@ class ContinuousSplineCoupling(eqx.Module):
         """Build a coupling.
 
         Raises:
-            ValueError: no component is moved, the scale function is unknown, or num_bins < 1.
+            ValueError: no component is moved, the scale function is unknown, or num_bins is no
+                whole number from 1 to 1,024.
         """
         check_coupling(moved, scale_function)
-        if num_bins < 1:
-            raise ValueError(f"expected num_bins of at least 1, got {num_bins}")
+        checks.whole("num_bins", num_bins, 1, MOST_BINS)
         out_dim = sum(moved) * (2 + num_parameters(num_bins))
         self.conditioner = Conditioner(
             len(moved), context_dim, out_dim, hidden_size, depth, activation, key=key
@@ -301,6 +303,9 @@ def build_couplings(
     """
     if kind not in ("affine", "spline"):
         raise ValueError(f"expected couplings 'affine' or 'spline', got {kind!r}")
+    dims = {len(moved) for moved in cycle}
+    if len(dims) > 1:
+        raise ValueError(f"expected masks of one length, got lengths {sorted(dims)}")
     masks = [cycle[i % len(cycle)] for i in range(len(keys))]
     sizes = (context_dim, context_dim, depth, activation, scale_function)
     if kind == "affine":
@@ -331,6 +336,7 @@ def zero_linear(in_dim: int, out_dim: int, *, key: PRNGKeyArray) -> eqx.nn.Linea
 
 
 def safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Square root whose derivative at 0 is 0 instead of infinite."""
+    """Square root whose derivative at 0 is 0 instead of infinite; NaN stays NaN."""
     positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    rest = jnp.where(jnp.isnan(x), jnp.nan, 0.0)
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), rest)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.flow.bijectors import (
     Activation,
     CouplingKind,
@@ -22,9 +23,11 @@ from nsf_pipeline.flow.distributions import (
     Given,
     MultivariateNormalDiag,
 )
+from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_key, require_times
 from nsf_pipeline.flow.transition import (
     build_encoder,
     check_condition,
+    check_min_std,
     check_sizes,
     drift_and_std,
 )
@@ -67,6 +70,8 @@ class ConditionalAuxiliaryFlow(eqx.Module):
     ):
         """Build a bridge; the arguments are those of `ConditionalNeuralStochasticFlow`."""
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
+        check_min_std(min_std, state_dim)
+        require_key(key)
         encoder_key, head_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
         in_dim = 2 * state_dim + condition_dim + times
@@ -98,13 +103,23 @@ class ConditionalAuxiliaryFlow(eqx.Module):
     ) -> ContinuousNormalizingFlow:
         """The law of the state at t_mid, for t_init <= t_mid <= t_final and t_init < t_final.
 
+        It is NaN for traced arguments that mean nothing.
+
         Raises:
-            ValueError: the condition does not have the shape that the bridge was built for.
+            ValueError: a shape is not what the bridge was built for, times are not in this order,
+                or a number is not finite.
         """
         condition = check_condition(condition, self.condition_dim)
-        x_init, x_final = (jnp.asarray(x, jnp.result_type(float)) for x in (x_init, x_final))
+        x_init = finite("x_init", x_init, (self.state_dim,))
+        x_final = finite("x_final", x_final, (self.state_dim,))
+        require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
         gap = jnp.asarray(t_final - t_init, x_init.dtype)
-        r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
+        to_mid = jnp.asarray(t_mid - t_init, x_init.dtype)
+        if not checks.is_traced(gap):
+            checks.number("t_final - t_init", gap, above=0.0)
+        in_order = (gap > 0.0) & (to_mid >= 0.0) & (to_mid <= gap)
+        gap = nan_unless(in_order & all_finite(x_init, x_final, condition, gap), gap)
+        r = to_mid / gap
         strength = r * (1.0 - r)
         times = [r, gap]
         if not self.autonomous:

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
+from nsf_pipeline.flow.guard import finite, require_key
+
 Given = Array | np.ndarray
 
 
@@ -48,6 +51,16 @@ class Distribution(Protocol):
         ...
 
 
+def _require_known(
+    name: str, values: Array, shape: tuple[int, ...] | None, least: float | None = None
+) -> None:
+    """Check the numbers of a law that are known; of traced ones, only the shape."""
+    if checks.is_traced(values):
+        checks.require_shape(name, values.shape, shape)
+    else:
+        checks.numbers(name, values, shape, least=least)
+
+
 @final
 class MultivariateNormalDiag(eqx.Module):
     """A Gaussian with independent components.
@@ -60,21 +73,28 @@ class MultivariateNormalDiag(eqx.Module):
     loc: Float[Array, " dim"]
     scale: Float[Array, " dim"]
 
+    def __check_init__(self) -> None:
+        _require_known("loc", self.loc, self.loc.shape)
+        _require_known("scale", self.scale, self.loc.shape, least=0.0)
+
     @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw."""
+        require_key(key)
         return self._from_noise(self._noise(key))
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats."""
-        return self._log_prob_of_noise((jnp.asarray(x, self.loc.dtype) - self.loc) / self.scale)
+        x = finite("x", x, self.loc.shape, self.loc.dtype)
+        return self._log_prob_of_noise((x - self.loc) / self.scale)
 
     @jittable
     def sample_and_log_prob(
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
         """One draw and its log-density."""
+        require_key(key)
         noise = self._noise(key)
         return self._from_noise(noise), self._log_prob_of_noise(noise)
 
@@ -100,15 +120,22 @@ class MultivariateNormalTri(eqx.Module):
     loc: Float[Array, " dim"]
     factor: Float[Array, "dim dim"]
 
+    def __check_init__(self) -> None:
+        _require_known("loc", self.loc, self.loc.shape)
+        _require_known("factor", self.factor, self.loc.shape * 2)
+        if not checks.is_traced(self.factor):
+            _require_known("factor's diagonal", jnp.diagonal(self.factor), None, least=0.0)
+
     @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw."""
+        require_key(key)
         return self.loc + self.factor @ self._noise(key)
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats."""
-        error = jnp.asarray(x, self.loc.dtype) - self.loc
+        error = finite("x", x, self.loc.shape, self.loc.dtype) - self.loc
         return self._log_prob_of_noise(
             jax.scipy.linalg.solve_triangular(self.factor, error, lower=True)
         )
@@ -118,6 +145,7 @@ class MultivariateNormalTri(eqx.Module):
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
         """One draw and its log-density."""
+        require_key(key)
         noise = self._noise(key)
         return self.loc + self.factor @ noise, self._log_prob_of_noise(noise)
 
@@ -173,12 +201,13 @@ class ContinuousNormalizingFlow(eqx.Module):
     @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
         """One draw: one pass through the couplings."""
+        require_key(key)
         return self._forward(self.base.sample(key))[0]
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
         """Log-density in nats, by the change of variables."""
-        x = jnp.asarray(x, self.base.loc.dtype)
+        x = finite("x", x, self.base.loc.shape, self.base.loc.dtype)
         log_det = jnp.zeros((), x.dtype)
         for coupling in reversed(self.couplings):
             x, change = coupling.inverse(x, self.delta, self.context, self.base)

@@ -6,8 +6,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.flow.bijectors import (
     Activation,
     CouplingKind,
@@ -23,6 +25,10 @@ from nsf_pipeline.flow.distributions import (
     Given,
     MultivariateNormalDiag,
 )
+from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_key, require_times
+
+LARGEST, DEEPEST = 65_536, 1_024
+"""The most numbers in a layer, and the most layers, of one network."""
 
 
 @final
@@ -123,6 +129,8 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             ValueError: a size is out of range, or a name is unknown.
         """
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
+        check_min_std(min_std, state_dim)
+        require_key(key)
         encoder_key, base_key, *keys = jax.random.split(key, num_flow_layers + 2)
         times = 2 if autonomous else 3
         in_dim = state_dim + condition_dim + times
@@ -149,14 +157,18 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         t_final: Float[Array, ""] | float,
         condition: Float[Given, " condition"] | None = None,
     ) -> ContinuousNormalizingFlow:
-        """The law of the state at t_final >= t_init.
+        """The law of the state at t_final >= t_init; NaN for traced arguments that mean nothing.
 
         Raises:
-            ValueError: the condition does not have the shape that the flow was built for.
+            ValueError: a shape is not what the flow was built for, times run backwards, or a number
+                is not finite.
         """
         condition = check_condition(condition, self.condition_dim)
-        x_init = jnp.asarray(x_init, jnp.result_type(float))
+        x_init = finite("x_init", x_init, (self.state_dim,))
+        require_times(t_init=t_init, t_final=t_final)
         delta = jnp.asarray(t_final - t_init, x_init.dtype)
+        is_meant = (delta >= 0.0) & all_finite(x_init, condition, delta)
+        delta = nan_unless(is_meant, delta)
         times = [delta, safe_sqrt(delta)]
         if not self.autonomous:
             times.append(jnp.asarray(t_init, x_init.dtype))
@@ -179,29 +191,40 @@ def check_sizes(
     """Refuse sizes that no network can have.
 
     Raises:
-        ValueError: a size is too small; the message gives all of them.
+        ValueError: a size is no whole number, too small or too large.
     """
-    if min(state_dim, hidden_size, depth) < 1 or min(condition_dim, num_flow_layers) < 0:
-        raise ValueError(
-            "expected state_dim, hidden_size and depth of at least 1, condition_dim and "
-            f"num_flow_layers of at least 0; got {state_dim}, {hidden_size}, {depth}, "
-            f"{condition_dim} and {num_flow_layers}"
-        )
+    checks.whole("state_dim", state_dim, 1, LARGEST)
+    checks.whole("condition_dim", condition_dim, 0, LARGEST)
+    checks.whole("hidden_size", hidden_size, 1, LARGEST)
+    checks.whole("depth", depth, 1, DEEPEST)
+    checks.whole("num_flow_layers", num_flow_layers, 0, DEEPEST)
+
+
+def check_min_std(min_std: float | tuple[float, ...], state_dim: int) -> None:
+    """Refuse least standard deviations that are not positive.
+
+    Raises:
+        ValueError: they are not, or there is not one, or one per component.
+    """
+    found = checks.numbers("min_std", min_std, above=0.0, dtype=np.float32)
+    if found.ndim:
+        checks.require_shape("min_std", found.shape, (state_dim,))
 
 
 def check_condition(condition: Given | None, condition_dim: int) -> Array:
     """The condition, or an empty array if the flow takes none.
 
     Raises:
-        ValueError: the condition's shape is not what the flow was built for.
+        ValueError: the condition's shape is not what the flow was built for, or a number is not
+            finite.
     """
-    got = None if condition is None else jnp.shape(condition)
+    got = None if condition is None else np.shape(condition)
     if got != ((condition_dim,) if condition_dim else None):
         raise ValueError(
             f"expected condition={'None' if not condition_dim else f'an array ({condition_dim},)'}"
             f", got {'None' if got is None else f'an array {got}'}"
         )
-    return jnp.zeros(0) if condition is None else jnp.asarray(condition, jnp.result_type(float))
+    return jnp.zeros(0) if condition is None else finite("condition", condition, got)
 
 
 def drift_and_std(

@@ -1,51 +1,71 @@
 """The arguments of a model's methods: checked, and made arrays of single precision.
 
-The values of JAX arrays are not looked at: they may be traced, or still to be computed.
+Values that are known are looked at: plain numbers, and arrays of NumPy and JAX. What JAX traces
+(under `jax.jit`, `jax.vmap` and `jax.grad`) is known by its shape alone; `is_meant` then tells,
+within the compiled function, where results must be NaN.
 """
 
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
+
+from nsf_pipeline import checks
+from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.flow.guard import BATCHES, all_finite, finite, traced
 
 Numbers = ArrayLike | Sequence[Any]
 """An array, or plain numbers that make one."""
+EARLIEST, LATEST = -1e-5, 1e4
+"""s since the policy started; the first lets a rounded 0 pass. Single precision tells later times
+apart too coarsely for control steps."""
+MOST_STATES = 10_000_000
+"""States that one call may draw; more do not fit into memory."""
 
 
-def vector(name: str, values: Numbers, size: int) -> Array:
-    """So many numbers.
+def vector(name: str, values: Numbers, size: int | None) -> Array:
+    """So many finite numbers; any number of them if the size is None.
 
     Raises:
-        ValueError: the shape is another.
+        UserError: they are no such numbers, or the shape is another.
     """
-    array = jnp.asarray(values, jnp.float32)
-    if array.shape != (size,):
-        raise ValueError(
-            f"expected {name} of shape ({size},), got {array.shape}; map over batches with jax.vmap"
-        )
-    return array
+    return finite(name, values, (size,), jnp.float32)
+
+
+def condition_vector(values: Numbers, size: int | None) -> Array:
+    """A packed DMP vector.
+
+    Raises:
+        UserError: it is no vector of that size, or its duration or stiffness is not positive, or
+            its damping negative.
+    """
+    condition = vector("condition", values, size)
+    if not checks.istraced(condition):
+        DMPParams.from_vector(np.asarray(condition)).require_meaning()
+    return condition
 
 
 def start_and_end(t_init: ArrayLike, t_final: ArrayLike) -> tuple[Array, Array]:
     """Two times in s, the second not before the first.
 
     Raises:
-        ValueError: one is no single number, or they are not finite and in order.
+        UserError: one is no single number, or they are not finite, in order and in range.
     """
+    known = []
     for name, time in (("t_init", t_init), ("t_final", t_final)):
-        if np.shape(time) != ():
-            raise ValueError(
-                f"expected {name} to be one number, got shape {np.shape(time)}; "
-                "map over batches with jax.vmap"
-            )
-    _require_order(t_init, t_final)
+        if checks.istraced(time):
+            _require_one_number(name, traced(name, time))
+        else:
+            array = checks.numbers(name, time, finite=False)
+            _require_one_number(name, array)
+            known.append(array.item())
+    _require_order(known)
     return jnp.asarray(t_init, jnp.float32), jnp.asarray(t_final, jnp.float32)
 
 
@@ -53,34 +73,60 @@ def times_in_order(values: Numbers) -> Array:
     """(n) times in s, at least one, never decreasing.
 
     Raises:
-        ValueError: the shape is another, or they are not finite and in order.
+        UserError: the shape is another, or they are not finite, in order and in range.
     """
-    unknown = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(values))
-    times = jnp.asarray(values, jnp.float32) if unknown else np.asarray(values, np.float64)
+    traced = checks.istraced(values)
+    times = traced("times", values) if traced else checks.numbers("times", values, finite=False)
     if times.ndim != 1 or not len(times):
-        raise ValueError(f"expected times of shape (n,), n at least 1, got {times.shape}")
-    if not unknown:
-        for pair in itertools.pairwise(times.tolist()):
-            _require_order(*pair)
+        raise UserError(f"expected times of shape (n,), n at least 1, got {times.shape}")
+    if is_known:
+        _require_order(times.tolist())
     return jnp.asarray(times, jnp.float32)
 
 
-def sample_count(num_samples: Any) -> int:
-    """How many samples.
+def sample_count(num_samples: Any, states: int = 1) -> int:
+    """How many samples, of so many states each.
 
     Raises:
-        ValueError: no whole number from 0 on.
+        UserError: no whole number from 0 on, or too many.
     """
-    try:
-        count = operator.index(num_samples)
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise ValueError(f"expected num_samples to be a whole number from 0 on, got {num_samples}")
-    return count
+    return checks.whole("num_samples", num_samples, most=MOST_STATES // states)
 
 
-def _require_order(t_init: Any, t_final: Any) -> None:
-    is_known = not isinstance(t_init, jax.Array) and not isinstance(t_final, jax.Array)
-    if is_known and not -math.inf < t_init <= t_final < math.inf:
-        raise ValueError(f"expected finite times in order, got {t_init} s and then {t_final} s")
+def require_meaning(state: Any, t_init: Any, t_final: Any, condition: Any) -> None:
+    """Check what is known of a transition's arguments; what is traced passes, see `is_meant`.
+
+    Raises:
+        UserError: a number is not finite, times run backwards, or the policy means nothing.
+    """
+    finite("state", state, (None,))
+    start_and_end(t_init, t_final)
+    condition_vector(condition, None)
+
+
+def is_meant(
+    state: Float[Array, " dim"],
+    t_init: Float[Array, ""],
+    t_final: Float[Array, ""],
+    condition: Float[Array, " condition"],
+) -> Bool[Array, ""]:
+    """Whether traced arguments mean something: what `vector` and the others check of known ones."""
+    params = DMPParams.from_vector(condition)
+    in_order = (t_init >= EARLIEST) & (t_init <= t_final) & (t_final <= LATEST)
+    in_range = (params.duration > 0.0) & (params.stiffness > 0.0) & (params.damping >= 0.0)
+    return all_finite(state, condition) & in_order & in_range
+
+
+def _require_one_number(name: str, time: Array | np.ndarray) -> None:
+    checks.require_shape(name, time.shape, (), BATCHES)
+
+
+def _require_order(times: Sequence[float]) -> None:
+    for before, after in itertools.pairwise(times):
+        if not -math.inf < before <= after < math.inf:
+            raise UserError(f"expected finite times in order, got {before} s and then {after} s")
+    for time in times:
+        if not EARLIEST <= time <= LATEST:
+            raise UserError(
+                f"expected times from 0 to {LATEST:g} s since the policy started, got {time} s"
+            )

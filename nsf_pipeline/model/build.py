@@ -7,6 +7,7 @@ from jaxtyping import PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.model.encoder import Encoder
 from nsf_pipeline.model.model import PushTModel
 from nsf_pipeline.model.normaliser import Normaliser
@@ -34,7 +35,12 @@ def build_model(
         dmp: what all policies share.
         normaliser: see `fit_normaliser`.
         key: for the initial weights.
+
+    Raises:
+        ValueError: the normaliser's numbers mean nothing, or the key is no single key.
     """
+    normaliser.require_meaning(config.state_dim)
+    require_key(key)
     encoder = Encoder(config, dmp, normaliser)
     if config.kind == "neural_sde":
         # Its solver is slow to import.

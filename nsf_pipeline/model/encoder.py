@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams, condition_dim
+from nsf_pipeline.model.arguments import require_meaning
 from nsf_pipeline.model.contact import clearance, in_frame_of, rotate
 from nsf_pipeline.model.nominal import Condition, NominalMotion, Scalar, State, nominal_motion
 from nsf_pipeline.model.normaliser import Normaliser
@@ -69,7 +70,12 @@ class Encoder(eqx.Module):
     def __call__(
         self, state: State, t_init: Scalar, t_final: Scalar, condition: Condition
     ) -> Encoding:
-        """The encoding of a transition from a state at t_init (s) to t_final (s)."""
+        """The encoding of a transition from a state at t_init (s) to t_final (s).
+
+        Raises:
+            ValueError: an argument that is known means nothing.
+        """
+        require_meaning(state, t_init, t_final, condition)
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
         if self.config.conditional:
             time = DMPParams.from_vector(condition).duration

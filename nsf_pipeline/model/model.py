@@ -6,11 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.distributions import Distribution, jittable
+from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_key
 from nsf_pipeline.model.arguments import (
     Numbers,
+    condition_vector,
+    is_meant,
     sample_count,
     start_and_end,
     times_in_order,
@@ -28,29 +33,43 @@ class Law(eqx.Module):
     Attributes:
         distribution: the same law, uncompiled.
         state_dim: numbers in a state.
+        is_meant: whether the encoding means something; if not, all results are NaN.
     """
 
     distribution: Distribution
     state_dim: int = eqx.field(static=True)
+    is_meant: Bool[Array, ""]
 
     @jittable
     def sample(self, key: PRNGKeyArray) -> State:
-        """One state (state_dim)."""
-        return _call(self.distribution, "sample", key)
+        """One state (state_dim).
+
+        Raises:
+            ValueError: the key is no single key.
+        """
+        require_key(key)
+        return _call(self.distribution, self.is_meant, "sample", key)
 
     @jittable
     def log_prob(self, x: Numbers) -> Scalar:
         """Log-density of a state (state_dim) in nats, per px, px/s and rad.
 
         Raises:
-            ValueError: the shape is another.
+            ValueError: the shape is another, or a number is not finite. Under `jax.jit` and
+                `jax.vmap`, where numbers are not known, the result is NaN instead.
         """
-        return _call(self.distribution, "log_prob", vector("x", x, self.state_dim))
+        state = vector("x", x, self.state_dim)
+        return _call(self.distribution, self.is_meant, "log_prob", state)
 
     @jittable
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
-        """One state and its log-density."""
-        return _call(self.distribution, "sample_and_log_prob", key)
+        """One state and its log-density.
+
+        Raises:
+            ValueError: the key is no single key.
+        """
+        require_key(key)
+        return _call(self.distribution, self.is_meant, "sample_and_log_prob", key)
 
 
 @final
@@ -60,8 +79,12 @@ class PushTModel(eqx.Module):
     The methods take one example at a time, as plain numbers, NumPy or JAX arrays; `jax.vmap`,
     `jax.jit` and `jax.grad` work on them. Called plainly, each compiles itself once per shape.
     States are in px, px/s and rad, in the order of `state_names`; the block's angle is continuous.
-    Times are in s since the policy started; JAX arrays of times that run backwards give NaN, other
-    numbers an error. A condition is the packed DMP vector, (condition_dim).
+    Times are in s since the policy started. A condition is the packed DMP vector, (condition_dim).
+
+    Arguments that mean nothing are refused by a ValueError: what is no finite number, times that
+    run backwards or lie before 0 or after 10,000 s, a duration or stiffness that is not positive, a
+    negative damping, a key that is none. What is traced under `jax.jit`, `jax.vmap` or `jax.grad`
+    cannot be refused: all numbers of the result are then NaN, and gradients are NaN or 0.
 
     Attributes:
         transition: the law, by a flow or by a neural SDE. Draws of a neural SDE come from a solver
@@ -100,7 +123,7 @@ class PushTModel(eqx.Module):
             condition: (condition_dim) the packed DMP vector.
 
         Raises:
-            ValueError: a shape is not what the model was trained for, or times run backwards.
+            ValueError: a shape is not what the model was trained for, or an argument means nothing.
         """
         return _encode(self, *self._checked(state, t_init, t_final, condition))
 
@@ -110,8 +133,19 @@ class PushTModel(eqx.Module):
 
         Args:
             encoding: what `encode` returned.
+
+        Raises:
+            ValueError: it is no such encoding, or its numbers mean nothing.
         """
-        return Law(_law(self, encoding), len(self.state_names))
+        if not isinstance(encoding, Encoding):
+            raise UserError(
+                f"expected encoding to be what encode returned, got {checks.shown(encoding)}"
+            )
+        given = self._checked(*encoding[:4])
+        moved = finite("displacements", encoding.displacements, (None, len(self.state_names)))
+        features = finite("features", encoding.features, (None,))
+        distribution, known = _law(self, Encoding(*given, moved, features))
+        return Law(distribution, len(self.state_names), known)
 
     @jittable
     def sample(
@@ -139,8 +173,9 @@ class PushTModel(eqx.Module):
             (num_samples, state_dim) states.
 
         Raises:
-            ValueError: a shape is not what the model was trained for, or times run backwards.
+            ValueError: a shape is not what the model was trained for, or an argument means nothing.
         """
+        require_key(key)
         given = self._checked(state, t_init, t_final, condition)
         return _sample(self, key, *given, sample_count(num_samples))
 
@@ -166,7 +201,7 @@ class PushTModel(eqx.Module):
             condition: (condition_dim) the packed DMP vector.
 
         Raises:
-            ValueError: a shape is not what the model was trained for, or times run backwards.
+            ValueError: a shape is not what the model was trained for, or an argument means nothing.
         """
         end = vector("next_state", next_state, len(self.state_names))
         return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
@@ -196,12 +231,13 @@ class PushTModel(eqx.Module):
             new first axis.
 
         Raises:
-            ValueError: a shape is not what the model was trained for, or times run backwards.
+            ValueError: a shape is not what the model was trained for, or an argument means nothing.
         """
+        require_key(key)
         times = times_in_order(times)
         start = vector("state", state, len(self.state_names))
-        known = vector("condition", condition, self.condition_dim)
-        count = 1 if num_samples is None else sample_count(num_samples)
+        known = condition_vector(condition, self.condition_dim)
+        count = sample_count(1 if num_samples is None else num_samples, len(times))
         paths = _rollout(self, key, start, times, known, count)
         return paths[0] if num_samples is None else paths
 
@@ -211,7 +247,7 @@ class PushTModel(eqx.Module):
         return (
             vector("state", state, len(self.state_names)),
             *start_and_end(t_init, t_final),
-            vector("condition", condition, self.condition_dim),
+            condition_vector(condition, self.condition_dim),
         )
 
 
@@ -220,17 +256,21 @@ class PushTModel(eqx.Module):
 
 @eqx.filter_jit
 def _encode(model: PushTModel, *given: Array) -> Encoding:
-    return model.transition.encode(*given)
+    return nan_unless(is_meant(*given), model.transition.encode(*given))
 
 
 @eqx.filter_jit
-def _law(model: PushTModel, encoding: Encoding) -> Distribution:
-    return model.transition.law(encoding)
+def _law(model: PushTModel, encoding: Encoding) -> tuple[Distribution, Bool[Array, ""]]:
+    size = model.encoder.feature_dim
+    checks.require_shape("features", encoding.features.shape, (size,))
+    return model.transition.law(encoding), is_meant(*encoding[:4]) & all_finite(*encoding[4:])
 
 
 @eqx.filter_jit
-def _call(distribution: Distribution, method: str, given: Array) -> Any:
-    return getattr(distribution, method)(given)
+def _call(distribution: Distribution, known: Bool[Array, ""], method: str, given: Array) -> Any:
+    if method == "log_prob":
+        known &= all_finite(given)
+    return nan_unless(known, getattr(distribution, method)(given))
 
 
 @eqx.filter_jit
@@ -243,9 +283,9 @@ def _sample(
     condition: Condition,
     num_samples: int,
 ) -> Float[Array, "samples dim"]:
-    law = model.transition(state, t_init, t_final, condition)
-    draws = jax.vmap(law.sample)(jax.random.split(key, num_samples))
-    return _if_in_order(t_init, t_final, draws)
+    given = state, t_init, t_final, condition
+    draws = jax.vmap(model.transition(*given).sample)(jax.random.split(key, num_samples))
+    return nan_unless(is_meant(*given), draws)
 
 
 @eqx.filter_jit
@@ -257,13 +297,9 @@ def _log_prob(
     t_final: Scalar,
     condition: Condition,
 ) -> Scalar:
-    density = model.transition(state, t_init, t_final, condition).log_prob(next_state)
-    return _if_in_order(t_init, t_final, density)
-
-
-def _if_in_order(t_init: Scalar, t_final: Scalar, result: Array) -> Array:
-    """NaN where times run backwards or never end."""
-    return jnp.where((t_init <= t_final) & jnp.isfinite(t_final), result, jnp.nan)
+    given = state, t_init, t_final, condition
+    density = model.transition(*given).log_prob(next_state)
+    return nan_unless(is_meant(*given) & all_finite(next_state), density)
 
 
 @eqx.filter_jit
@@ -285,4 +321,6 @@ def _rollout(
 
     start = jnp.repeat(state[None], num_samples, axis=0)
     _, later = jax.lax.scan(advance, start, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
-    return jnp.moveaxis(jnp.concatenate([start[None], later]), 0, 1)
+    paths = jnp.moveaxis(jnp.concatenate([start[None], later]), 0, 1)
+    in_order = (times[:-1] <= times[1:]).all()
+    return nan_unless(in_order & is_meant(state, times[0], times[-1], condition), paths)

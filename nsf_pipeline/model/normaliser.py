@@ -1,12 +1,15 @@
 """Sizes that the training data fix: where blocks lie, and how large residuals are."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
+from nsf_pipeline import checks
 from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.model.agent_noise import noise_factor
 from nsf_pipeline.model.nominal import Condition, Scalar, State, nominal_motion
 from nsf_pipeline.pusht.state import layout_of
@@ -28,6 +31,17 @@ class Normaliser(NamedTuple):
     scale: tuple[float, ...]
     noise: float
 
+    def require_meaning(self, dim: int) -> None:
+        """Check the numbers for states of so many.
+
+        Raises:
+            ValueError: a number is not finite, a size not positive, or a bound not below the other.
+        """
+        low, high = checks.numbers("block_bounds", self.block_bounds, (2, 2))
+        checks.numbers("block_bounds' width", high - low, above=0.0)
+        checks.numbers("scale", self.scale, (dim,), above=0.0, dtype=np.float32)
+        checks.number("noise", self.noise, above=0.0, dtype=np.float32)
+
 
 def fit_normaliser(
     config: ModelConfig, dmp: DMPConfig, transitions: tuple[Array | None, ...]
@@ -38,8 +52,13 @@ def fit_normaliser(
         config: the model's.
         dmp: what all policies share.
         transitions: x_init, x_final, t_init, t_final and condition, with the batch in front.
+
+    Raises:
+        ValueError: there is no transition, shapes do not belong together, a number is not finite, a
+            t_final is not after its t_init, or a policy means nothing.
     """
     layout = layout_of(config.state_dim)
+    _check(transitions, config.state_dim, condition_dim(dmp.n_basis))
     block = np.asarray(transitions[0], np.float64)[:, layout.block_position]
     low = block.min(axis=0)
     high = np.maximum(block.max(axis=0), low + 1.0)
@@ -64,3 +83,17 @@ def fit_normaliser(
         scale=tuple(float(max(each, LEAST)) for each in size),
         noise=max(noise, LEAST),
     )
+
+
+def _check(transitions: Sequence[Any], dim: int, size: int) -> None:
+    x_init, x_final, t_init, t_final, condition = transitions
+    count = checks.whole("number of transitions", len(x_init), 1)
+    for name, states in (("x_init", x_init), ("x_final", x_final)):
+        checks.numbers(name, states, (count, dim), dtype=np.float32)
+    start, end = (
+        checks.numbers(name, times, (count,))
+        for name, times in (("t_init", t_init), ("t_final", t_final))
+    )
+    checks.numbers("t_final - t_init", end - start, above=0.0)
+    checks.require_shape("condition", np.shape(condition), (count, size))
+    DMPParams.from_vector(np.asarray(condition)).require_meaning()

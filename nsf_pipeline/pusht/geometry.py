@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from nsf_pipeline import checks
 from nsf_pipeline.pusht.state import rotated
 
 T_RECTANGLES = np.array([(-60.0, 0.0, 60.0, 30.0), (-15.0, 30.0, 15.0, 120.0)])
@@ -108,7 +109,11 @@ def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
 
     Returns:
         (2,) px.
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
     """
+    pose, point = checks.numbers("pose", pose, (3,)), checks.numbers("point", point, (2,))
     rotation = _rotation(pose[2])
     local = (point - pose[:2]) @ rotation
     nearest = np.clip(local, T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:])  # of each rectangle
@@ -131,8 +136,11 @@ def coverage(poses: np.ndarray) -> np.ndarray:
 
     Returns:
         (...) float64 in [0, 1].
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
     """
-    poses = np.asarray(poses, dtype=np.float64)
+    poses = checks.numbers("poses", poses, (..., 3))
     flat = poses.reshape(-1, 3)
     moved = np.ones(len(flat), dtype=bool)
     moved[1:] = (flat[1:] != flat[:-1]).any(axis=1)
@@ -153,7 +161,12 @@ def coverage(poses: np.ndarray) -> np.ndarray:
 
 
 def t_outline(pose: np.ndarray) -> np.ndarray:
-    """(8, 2) px: the outline of the block at a pose (x, y, angle)."""
+    """(8, 2) px: the outline of the block at a pose (x, y, angle).
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
+    """
+    pose = checks.numbers("pose", pose, (3,))
     (left, top, right, middle), (stem_left, _, stem_right, bottom) = T_RECTANGLES
     corners = np.array(
         [
@@ -178,5 +191,9 @@ def reward(coverage: npt.ArrayLike) -> np.ndarray:
 
     Returns:
         (...) float64 in [0, 1].
+
+    Raises:
+        ValueError: a number that is no share.
     """
-    return np.asarray(np.clip(np.asarray(coverage) / SUCCESS_THRESHOLD, 0.0, 1.0))
+    share = checks.numbers("coverage", coverage, least=0.0, most=1.0)
+    return np.asarray(np.clip(share / SUCCESS_THRESHOLD, 0.0, 1.0))

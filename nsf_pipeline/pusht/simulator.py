@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gym_pusht.envs import PushTEnv
 
+from nsf_pipeline import checks
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.environment import CONTROL
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
@@ -23,6 +24,8 @@ except ImportError:  # pragma: no cover
 
 FRAME_SIZE = 512
 """Width and height of a rendered frame in px."""
+FARTHEST = 1e6
+"""px, px/s, rad; no number of a state or action may be farther from 0."""
 
 
 class _QuietEnv(PushTEnv):
@@ -106,17 +109,9 @@ def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
 
 
 def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The values as float64; a ValueError unless they are finite and of the shape (None: any)."""
-    array = np.asarray(values, dtype=np.float64)
-    fits = array.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
-    if not np.isfinite(array).all():  # Chipmunk would abort the process
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; check the source")
-    return array
+    """The values as float64; a ValueError unless they are of the shape (None: any) and in reach."""
+    # Chipmunk would abort the process at numbers that are not finite, or overflow soon.
+    return checks.numbers(name, values, shape, least=-FARTHEST, most=FARTHEST)
 
 
 def _place(env: PushTEnv, state: np.ndarray) -> None:
@@ -154,12 +149,15 @@ class Simulator:
         """Start as `PushTEnv.reset(seed=seed)` does.
 
         Args:
-            seed: the environment's seed.
+            seed: the environment's seed, a whole number below 2^64.
 
         Returns:
             (7,) float64, the state.
+
+        Raises:
+            ValueError: it is no such number.
         """
-        self._env.reset(seed=seed)
+        self._env.reset(seed=checks.whole("seed", seed, most=2**64 - 1))
         self._env._last_action = None
         self._has_stepped = True
         return self.state()
@@ -181,7 +179,7 @@ class Simulator:
             state: (7,) as `STATE`; the angle is kept as given, not wrapped.
 
         Raises:
-            ValueError: a wrong shape, or a number that is not finite.
+            ValueError: a wrong shape, or a number that is not finite or farther from 0 than 1e6.
         """
         _place(self._env, _checked("state", state, (STATE.dim,)))
         self._has_stepped = False
@@ -200,8 +198,11 @@ class Simulator:
 
         Args:
             action: (2,) px, the agent's target.
+
+        Raises:
+            ValueError: as for `rollout`.
         """
-        self.rollout(np.asarray(action)[None])
+        self.rollout(_checked("action", action, (2,))[None])
 
     def rollout(self, actions: np.ndarray) -> np.ndarray:
         """Carry out actions from the current state.
@@ -213,7 +214,7 @@ class Simulator:
             (T + 1, 7) float64, the states; row 0 is the current one.
 
         Raises:
-            ValueError: a wrong shape, or a number that is not finite.
+            ValueError: a wrong shape, or a number that is not finite or farther from 0 than 1e6.
         """
         actions = _checked("actions", actions, (None, 2))
         env, block = self._env, self._env.block
@@ -249,7 +250,7 @@ class Simulator:
             (M, T + 1, 7) float64.
 
         Raises:
-            ValueError: a wrong shape, or a number that is not finite.
+            ValueError: a wrong shape, or a number that is not finite or farther from 0 than 1e6.
         """
         actions = _checked("actions", actions, (None, None, 2))
         states = np.empty((actions.shape[0], actions.shape[1] + 1, STATE.dim))
@@ -283,8 +284,12 @@ def observations(states: np.ndarray) -> np.ndarray:
 
     Returns:
         (..., 5) float32 as `STATE_WITHOUT_VELOCITY`, the angle in [0, 2π).
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
     """
     layout = STATE_WITHOUT_VELOCITY
-    observed = np.asarray(states, dtype=np.float64)[..., STATE.columns(layout.names)]
+    states = checks.numbers("states", states, (..., STATE.dim))
+    observed = states[..., STATE.columns(layout.names)]
     observed[..., layout.angle] %= 2 * np.pi
     return observed.astype(np.float32)

@@ -11,14 +11,16 @@ import cv2  # in whichever build gym-pusht installs
 import imageio_ffmpeg
 import numpy as np
 
+from nsf_pipeline import checks
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
-from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import layout_of
 
 DESIRED, TRAVELLED, TEXT = (190, 40, 180), (65, 105, 225), (0, 0, 0)  # RGB; the agent's blue
 BLOCK = (119, 136, 153)  # the block's grey
 GOAL_RADIUS, OPACITY, FAINT = 8, 0.7, 0.6
+FASTEST = 1_000
 _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 
 # One thread, and no encoder version or date in the file: the same frames give the same bytes.
@@ -55,7 +57,11 @@ def with_outlines(frame: np.ndarray, backdrop: np.ndarray, states: np.ndarray) -
 
     Returns:
         (512, 512, 3) uint8, a new frame.
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
     """
+    states = checks.numbers("states", states, (None, None))
     drawn, layout = backdrop.copy(), layout_of(states.shape[-1])
     radius = int(AGENT_RADIUS) << _FRACTION_BITS
     for state in states:
@@ -81,7 +87,15 @@ def annotated(
 
     Returns:
         (512, 512, 3) uint8, a new frame.
+
+    Raises:
+        ValueError: a wrong shape, or a number that is not finite.
     """
+    desired, travelled = (
+        checks.numbers(name, points, (None, 2))
+        for name, points in (("desired", desired), ("travelled", travelled))
+    )
+    goal = checks.numbers("goal", goal, (2,))
     drawn = frame.copy()
 
     def line(points: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
@@ -96,7 +110,9 @@ def annotated(
 
 
 def _subpixel(points: np.ndarray) -> np.ndarray:
-    return np.rint(np.asarray(points) * (1 << _FRACTION_BITS)).astype(np.int32)
+    # Far outside the picture, where whole numbers of 32 bits end, nothing is drawn anyway.
+    near = np.clip(points, -FARTHEST, FARTHEST)
+    return np.rint(near * (1 << _FRACTION_BITS)).astype(np.int32)
 
 
 def write_mp4(
@@ -111,10 +127,12 @@ def write_mp4(
         comment: stored in the file's metadata.
 
     Raises:
-        ValueError: no frame, or one of another shape or type.
+        ValueError: no frame, or one of another shape or type; or `fps` is no whole number from 1 to
+            1,000.
         OSError: ffmpeg did not finish the file.
         UserError: ffmpeg is not installed.
     """
+    fps = checks.whole("fps", fps, 1, FASTEST)
     _require_ffmpeg()
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")

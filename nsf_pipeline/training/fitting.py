@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import TypeVar
 
 import equinox as eqx
@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.flow.losses import Bridge, Transition
 from nsf_pipeline.training.blocks import Blocks
 from nsf_pipeline.training.callbacks import Callback
@@ -65,7 +67,8 @@ def fit(
             each over `validate_every` steps, were above f + |f| + 10 nats with the first step's
             nll f.
         Stopped: a callback asked for it.
-        UserError: the devices cannot share a batch evenly, or a bridge is missing.
+        UserError: the devices cannot share a batch evenly, a bridge is missing, there is nothing to
+            draw from, the key is no single key, or the time step is not positive.
     """
     if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):
         raise UserError(
@@ -73,6 +76,12 @@ def fit(
             f"training.two_to_one_weight = {config.two_to_one_weight:g}, got None; give one, or "
             "set both weights to 0"
         )
+    require_key(key)
+    if time_step is not None:
+        checks.number("time_step", time_step, above=0.0)
+    for name, source in (("transitions", transitions), ("validation", validation)):
+        if isinstance(source, Sized) and not len(source):
+            raise UserError(f"expected {name} to draw from, got none")
     devices = Devices.all(config.batch_size)
     step_key, validation_key = jax.random.split(key)
     parameters, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)

@@ -5,6 +5,10 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.tracking import mode_of
 
+# What `report.smk` adds to the config, which is no setting; it is there if another module shares it.
+REPORT_STATE = "report_state"
+config.pop(REPORT_STATE, None)
+
 try:
     SETTINGS = parse_config(config, "config")
 except ConfigError as error:

@@ -100,3 +100,22 @@ rule settings_page:
     shell:
         "(set -x; python -m nsf_pipeline settings-page --config {input.stamp:q} "
         "--output {output.page:q}) 2>&1 | tee {log:q}"
+
+
+def out_of_date(files):
+    """The lines that the report starts with: what is missing or out of date, and why.
+
+    Only the report calls it, so no other run and no job pays for it.
+    """
+    from nsf_pipeline.why import out_of_date as lines_of
+
+    wanted = [*rules.all.input]
+    if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
+        wanted += [*MODELS.values(), *rules.ablations.input]
+    lines = lines_of(SETTINGS, [Path(path) for path in dict.fromkeys(map(str, wanted))])
+    # Escaped, so that nothing in a line is taken for markup.
+    return [re.sub(r"([^\w\s])", r"\\\1", " ".join(line.split())) for line in lines]
+
+
+# The report's text sees the config, and nothing else of ours.
+config[REPORT_STATE] = out_of_date
