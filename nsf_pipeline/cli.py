@@ -24,9 +24,10 @@ from nsf_pipeline.config import (
     load_config,
 )
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.signals import Ended, Handling
 
 STANDARD_ERROR = 2
-FAILED, INTERRUPTED = 1, 130
+FAILED, SIGNALLED, INTERRUPTED = 1, 128, 130
 app = typer.Typer(
     help="A conditional Neural Stochastic Flow on PushT: data, training, evaluation.",
     add_completion=False,
@@ -92,10 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
-    code = main()
-    if code == INTERRUPTED:
-        # Without cleanup: after an interrupt, JAX's threads may crash at exit and change the code.
-        os._exit(code)
+    with Handling():
+        code = main()
+        if code > SIGNALLED:
+            # Without cleanup: after a signal, JAX's threads may crash at exit and change the code.
+            os._exit(code)
     sys.exit(code)
 
 
@@ -121,6 +123,8 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
                 function(*arguments, **options)
             except KeyboardInterrupt:
                 raise _Exit(INTERRUPTED, "interrupted") from None
+            except Ended as ended:
+                raise _Exit(int(str(ended.code)), f"stopped by {ended.name}") from None
 
         app.command(name, epilog=f"Example: nsf {name} {example}".rstrip())(run)
         return run
