@@ -6,14 +6,15 @@ A verb imports its stage only when it runs, so that jobs start fast and simulate
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from nsf_pipeline import paths
+from nsf_pipeline import clocks, paths
 from nsf_pipeline.config import (
     MAX_SHARD_SIZE,
     MAX_SHARDS,
@@ -118,9 +119,13 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*arguments: object, **options: object) -> None:
-            _refuse_to_overwrite_inputs(options)
+            written, read = _paths_in(options)
+            _refuse_to_overwrite_inputs(written, read)
             try:
+                _date_now(written, read)
                 function(*arguments, **options)
+                with suppress(UserError):  # the clock may have been set back meanwhile
+                    _date_now(written, read)
             except KeyboardInterrupt:
                 raise _Exit(INTERRUPTED, "interrupted") from None
             except Ended as ended:
@@ -136,8 +141,8 @@ WRITTEN = ("output", "metadata", "metrics", "curves")
 """Options that name output files; every other path is an input."""
 
 
-def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
-    """Refuse an output that is an input, or a file in a folder that is an input."""
+def _paths_in(options: Mapping[str, object]) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """The outputs, each with its option's name, and the inputs."""
     written: list[tuple[str, Path]] = []
     read: list[Path] = []
     for name, value in options.items():
@@ -146,11 +151,29 @@ def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
         if name in WRITTEN:
             written += [(name, path) for path in named]
         else:
-            read += [path.resolve() for path in named]
+            read += named
+            # Settings are text or a file; models are given as NAME=PATH.
+            texts = [each.rpartition("=")[2] for each in several if isinstance(each, str)]
+            read += [Path(text) for text in texts if os.path.isfile(text)]
+    return written, read
+
+
+def _refuse_to_overwrite_inputs(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
+    """Refuse an output that is an input, or a file in a folder that is an input."""
+    resolved = [path.resolve() for path in read]
     for name, path in written:
         place = path.resolve()
-        if place.is_file() and not {place, place.parent}.isdisjoint(read):
+        if place.is_file() and not {place, place.parent}.isdisjoint(resolved):
             raise UserError(f"--{name} {path}: that file is an input; name another")
+
+
+def _date_now(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
+    """In a job of the workflow, date inputs now that are dated in the future."""
+    folders = {
+        parent for _, path in written for parent in path.parents if parent.name == paths.RESULTS
+    }
+    for folder in folders:
+        clocks.date_now(read, folder)
 
 
 @_verb("generate-data", "--config my.yaml --jobs 4")
