@@ -215,7 +215,8 @@ def writer(path, content):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout and process.stdout.readline() == "halfway\n"
+    assert process.stdout
+    assert process.stdout.readline() == "halfway\n"
     return process
 
 
