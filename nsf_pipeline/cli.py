@@ -7,14 +7,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from nsf_pipeline import paths
+from nsf_pipeline import clocks, paths
 from nsf_pipeline.config import (
     MAX_CHECKPOINT_SECONDS,
     MAX_DATA_MEMORY,
@@ -29,6 +30,7 @@ from nsf_pipeline.config import (
     require_free_name,
 )
 from nsf_pipeline.errors import UserError, shown
+from nsf_pipeline.signals import Ended, Handling
 
 STANDARD_ERROR = 2
 MAX_PROCESSES = 4096
@@ -36,7 +38,7 @@ MAX_PROCESSES = 4096
 MAX_DESCRIPTOR = 2**31 - 1
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
-FAILED, INTERRUPTED = 1, 130
+FAILED, SIGNALLED, INTERRUPTED = 1, 128, 130
 app = typer.Typer(
     help="A conditional Neural Stochastic Flow on PushT: data, training, evaluation.",
     add_completion=False,
@@ -105,10 +107,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
-    code = main()
-    if code == INTERRUPTED:
-        # Without cleanup: after an interrupt, JAX's threads may crash at exit and change the code.
-        os._exit(code)
+    with Handling():
+        code = main()
+        if code > SIGNALLED:
+            # Without cleanup: after a signal, JAX's threads may crash at exit and change the code.
+            os._exit(code)
     sys.exit(code)
 
 
@@ -129,11 +132,17 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*arguments: object, **options: object) -> None:
-            _refuse_to_overwrite_inputs(options)
+            written, read = _paths_in(options)
+            _refuse_to_overwrite_inputs(written, read)
             try:
+                _date_now(written, read)
                 function(*arguments, **options)
+                with suppress(UserError):  # the clock may have been set back meanwhile
+                    _date_now(written, read)
             except KeyboardInterrupt:
                 raise _Exit(INTERRUPTED, "interrupted") from None
+            except Ended as ended:
+                raise _Exit(int(str(ended.code)), f"stopped by {ended.name}") from None
 
         app.command(name, epilog=f"Example: nsf {name} {example}".rstrip())(run)
         return run
@@ -145,8 +154,8 @@ WRITTEN = ("output", "metadata", "metrics", "curves")
 """Options that name output files; every other path is an input."""
 
 
-def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
-    """Refuse an output that is an input, or a file in a folder that is an input."""
+def _paths_in(options: Mapping[str, object]) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """The outputs, each with its option's name, and the inputs."""
     written: list[tuple[str, Path]] = []
     read: list[Path] = []
     for name, value in options.items():
@@ -155,11 +164,29 @@ def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
         if name in WRITTEN:
             written += [(name, path) for path in named]
         else:
-            read += [path.resolve() for path in named]
+            read += named
+            # Settings are text or a file; models are given as NAME=PATH.
+            texts = [each.rpartition("=")[2] for each in several if isinstance(each, str)]
+            read += [Path(text) for text in texts if os.path.isfile(text)]
+    return written, read
+
+
+def _refuse_to_overwrite_inputs(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
+    """Refuse an output that is an input, or a file in a folder that is an input."""
+    resolved = [path.resolve() for path in read]
     for name, path in written:
         place = path.resolve()
-        if os.path.isfile(place) and not {place, place.parent}.isdisjoint(read):
+        if os.path.isfile(place) and not {place, place.parent}.isdisjoint(resolved):
             raise UserError(f"--{name} {path}: that file is an input; name another")
+
+
+def _date_now(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
+    """In a job of the workflow, date inputs now that are dated in the future."""
+    folders = {
+        parent for _, path in written for parent in path.parents if parent.name == paths.RESULTS
+    }
+    for folder in folders:
+        clocks.date_now(read, folder)
 
 
 @_verb("generate-data", "--config my.yaml --jobs 4")

@@ -5,11 +5,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from shlex import quote
 from typing import Any, BinaryIO
 
+from nsf_pipeline import temporary
 from nsf_pipeline.errors import UserError
 
 
@@ -80,7 +80,8 @@ def read_file(path: Path | str, most: int) -> bytes:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces `path` on success and is removed on an error.
 
-    Temporary files of `path` that a killed process left are removed too.
+    Temporary files in the folder are removed, too, if the processes that wrote them are known to
+    be dead. Of two writers of one file, each has a file of its own, and the last one wins.
 
     Raises:
         FileError: the disk is full or the folder cannot be written.
@@ -88,11 +89,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise FileError(f"{path}: cannot write it: it is a folder; name a file")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = temporary.beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-            left.unlink(missing_ok=True)
+        temporary.remove_leftovers(path.parent)
         try:
             yield beside
             os.replace(beside, path)

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
+from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.signals import ENDING, end_with
 
 Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"
@@ -87,7 +88,7 @@ class WandbRun:
             folder.mkdir(parents=True, exist_ok=True)
             self.id = _run_id(checkpoints)
             self._start(project, folder, settings)
-        except OSError as error:
+        except (FileError, OSError) as error:
             _say(f"switched off: {error}")
 
     def __enter__(self) -> "WandbRun":
@@ -170,11 +171,12 @@ class WandbRun:
 
 def _run_id(folder: Path) -> str:
     path = folder / RUN_ID
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8").strip()
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(found := secrets.token_hex(4), encoding="utf-8")
-    return found
+    with contextlib.suppress(OSError, ValueError):
+        if found := path.read_text(encoding="utf-8").strip():
+            return found
+    with replacing(path) as beside:
+        beside.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8")  # of two runs at once, both take the last one's
 
 
 def _print_lines(lines: Any) -> None:
@@ -189,9 +191,9 @@ def _say(line: str) -> None:
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:
     """The logger's process: log the lines that come until there are no more."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*ENDING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the parent process ends it
-    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+    end_with(parent, PATIENCE)  # even if wandb hangs
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # wandb's own prints are dropped
     try:
@@ -204,14 +206,6 @@ def _run_logger(about: dict[str, Any], parent: int) -> None:
         with contextlib.suppress(OSError):
             print(f"switched off: {type(error).__name__}: {reason}", file=answers, flush=True)
         os._exit(0)  # without wandb's cleanup, which might hang
-
-
-def _exit_after(parent: int) -> None:
-    """Exit some time after the parent process, even if wandb hangs."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    time.sleep(PATIENCE)
-    os._exit(0)
 
 
 def _serve(about: dict[str, Any]) -> Any:

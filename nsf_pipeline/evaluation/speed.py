@@ -1,12 +1,12 @@
 """The time that a predicted trajectory takes: models and simulators by turns in one process."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.signals import in_worker
 from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
@@ -191,13 +192,9 @@ def all_cores(cores: int) -> Iterator[ProcessPoolExecutor]:
     """A process for each core, all of them started and ready."""
     context = get_context("spawn")
     barrier = context.Barrier(cores)
-    with ProcessPoolExecutor(cores, context, _meet, (barrier,)) as pool:
+    with ProcessPoolExecutor(cores, context, in_worker, (os.getpid(), barrier.wait)) as pool:
         list(pool.map(abs, range(cores)))
         yield pool
-
-
-def _meet(barrier: Barrier) -> None:
-    barrier.wait()
 
 
 def simulated_by(pool: ProcessPoolExecutor, cores: int, starts: Starts) -> np.ndarray:

@@ -4,8 +4,10 @@ import contextlib
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import cv2  # in whichever build gym-pusht installs
 import imageio_ffmpeg
@@ -13,6 +15,7 @@ import numpy as np
 
 from nsf_pipeline import checks
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import layout_of
@@ -118,7 +121,7 @@ def _subpixel(points: np.ndarray) -> np.ndarray:
 def write_mp4(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10, comment: str = ""
 ) -> None:
-    """Write frames as a video, under a temporary name that is changed when it is complete.
+    """Write frames as a video; the file is written when ffmpeg is done.
 
     Args:
         path: the file to write, replaced if it exists.
@@ -129,32 +132,29 @@ def write_mp4(
     Raises:
         ValueError: no frame, or one of another shape or type; or `fps` is no whole number from 1 to
             1,000.
-        OSError: ffmpeg did not finish the file.
+        FileError: ffmpeg did not finish the video, or the file cannot be written.
         UserError: ffmpeg is not installed.
     """
     fps = checks.whole("fps", fps, 1, FASTEST)
     _require_ffmpeg()
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     unfinished = OSError(
-        "ffmpeg did not finish the video; is the disk full, or does this ffmpeg lack libx264?"
+        "ffmpeg did not finish the video; was it killed, or does this ffmpeg lack libx264?"
     )
     frames = _checked(frames)
-    first = next(frames)
-    writer = imageio_ffmpeg.write_frames(
-        partial,
-        size=(first.shape[1], first.shape[0]),
-        fps=fps,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        quality=7,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=["-metadata", f"comment={comment}", *_REPRODUCIBLE],
-    )
-    partial.touch()  # its error is clearer than ffmpeg's if the folder is missing or not writable
-    sent = 0
-    try:
+    with replacing(Path(path)) as beside, _out_of_sight() as (name, video):
+        first = next(frames)
+        writer = imageio_ffmpeg.write_frames(
+            name,
+            size=(first.shape[1], first.shape[0]),
+            fps=fps,
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            quality=7,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            output_params=["-metadata", f"comment={comment}", *_REPRODUCIBLE],
+        )
+        sent = 0
         with contextlib.closing(writer):
             writer.send(None)
             for frame in itertools.chain([first], frames):
@@ -163,16 +163,33 @@ def write_mp4(
                     sent += 1
                 except OSError:  # its message is long, and ffmpeg has printed the reason
                     raise unfinished from None
-        # The writer hides ffmpeg's exit status: only this count shows that the disk was full.
+        # The writer hides ffmpeg's exit status: only this count shows that it got to the end.
         try:
-            written, _ = imageio_ffmpeg.count_frames_and_secs(partial)
+            written, _ = imageio_ffmpeg.count_frames_and_secs(name)
         except RuntimeError:
             raise unfinished from None
         if written != sent:
             raise unfinished
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        beside.write_bytes(video.read())
+
+
+@contextlib.contextmanager
+def _out_of_sight() -> Iterator[tuple[str, BinaryIO]]:
+    """An empty file for ffmpeg, and its name: in memory where that is possible (on Linux).
+
+    A kill then leaves nothing behind. Elsewhere it is in the system's folder for temporary files.
+    """
+    with contextlib.ExitStack() as stack:
+        found: tuple[str, BinaryIO] | None = None
+        with contextlib.suppress(OSError, AttributeError):
+            file = stack.enter_context(os.fdopen(os.memfd_create("video"), "rb"))
+            name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+            if os.path.samestat(os.stat(name), os.fstat(file.fileno())):
+                found = name, file
+        if not found:
+            other = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".mp4"))
+            found = other.name, cast(BinaryIO, other)
+        yield found
 
 
 def _require_ffmpeg() -> None:

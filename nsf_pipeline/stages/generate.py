@@ -1,6 +1,6 @@
 """All shards in parallel processes, for use without Snakemake."""
 
-import signal
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +11,7 @@ from typing import Any
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.signals import in_worker, work
 from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
 
 
@@ -66,12 +67,9 @@ def _in_parallel(
         for arguments in calls:
             function(*arguments)
         return
-    # Ctrl-C reaches all processes. The others ignore it, and this one ends them.
-    with ProcessPoolExecutor(
-        count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
+    with ProcessPoolExecutor(count, initializer=in_worker, initargs=(os.getpid(),)) as pool:
         try:
-            for job in [pool.submit(function, *arguments) for arguments in calls]:
+            for job in [pool.submit(work, function, *arguments) for arguments in calls]:
                 job.result()
         except BrokenProcessPool:
             raise UserError(
@@ -79,7 +77,7 @@ def _in_parallel(
                 "and run the same command again"
             ) from None
         except BaseException:
-            # Queued calls cannot all be cancelled. Files are written whole, so ending is safe.
+            # Queued calls cannot all be cancelled. Each process removes its temporary file.
             for process in active_children():
                 process.terminate()
             raise

@@ -11,7 +11,7 @@ from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.evaluation.prediction import held_out_trajectory, predict, side_by_side
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.files import FileError
 from nsf_pipeline.model import load_model
 from nsf_pipeline.model.file import model_header, require_trained_on
 from nsf_pipeline.provenance import Record, require_current
@@ -54,10 +54,10 @@ def run(config: Config | None, model_path: Path, dataset: Path, place: int, outp
     if not (np.isfinite(path).all() and np.isfinite(draws).all()):
         raise FileError(f"{model_path}: draws are not finite; train again")
     comment = label.embed(Record.new(STAGE, None, made).fields())
-    with replacing(output) as beside, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # Python warns of forks once JAX runs; the new process only runs ffmpeg.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         frames = side_by_side(trajectory, path, draws)
-        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=comment)
+        write_mp4(output, frames, fps=round(1 / CONTROL_DT), comment=comment)
     say(output, f"prediction of trajectory {index}", started)
     return index

@@ -7,7 +7,6 @@ from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.recording import one_trajectory, replayed
-from nsf_pipeline.files import replacing
 from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.pusht.video import write_mp4
@@ -44,8 +43,7 @@ def run(config: Config | None, source: Path, which: int | str, output: Path) -> 
         trajectory = one_trajectory(source, file, which)
     comment = label.embed(Record.new(STAGE, None, made).fields())
     index = int(trajectory["trajectory"][0])
-    with replacing(output) as beside:
-        frames = replayed(trajectory, f"trajectory {index}")
-        write_mp4(beside, frames, fps=round(1 / CONTROL_DT), comment=comment)
+    frames = replayed(trajectory, f"trajectory {index}")
+    write_mp4(output, frames, fps=round(1 / CONTROL_DT), comment=comment)
     say(output, f"trajectory {index}", started)
     return index

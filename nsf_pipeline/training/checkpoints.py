@@ -12,6 +12,7 @@ import equinox as eqx
 from nsf_pipeline import label
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.provenance import versions
+from nsf_pipeline.temporary import remove_leftovers
 from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import TrainingLog, TrainingState
 
@@ -67,9 +68,10 @@ class Checkpoints:
             with replacing(path) as temporary:
                 temporary.write_bytes(label.line(sealed) + content.getvalue())
             self.newest = path
-            # One to fall back on is kept, besides the new one.
+            # One to fall back on is kept, besides the new one. Those of later steps are another
+            # process's, which trains the same model, or damaged, and then they are made again.
             for other in self._files():
-                if other not in (path, before):
+                if before and other.name < before.name:
                     other.unlink(missing_ok=True)
         except (FileError, OSError) as error:
             self._say(f"{error}; training goes on without this checkpoint")
@@ -83,11 +85,15 @@ class Checkpoints:
         Args:
             start: its arrays have the shapes and types expected.
         """
-        for left in self.folder.glob(f".*{SUFFIX}.*.tmp"):  # left by a process killed in writing
-            left.unlink(missing_ok=True)
-        for path in self._files():
+        remove_leftovers(self.folder)
+        passed: set[Path] = set()
+        # Listed again each time: another process that trains the same model may have removed some.
+        while path := next((path for path in self._files() if path not in passed), None):
+            passed.add(path)
             try:
                 fields, state = self._read(path, start)
+            except FileNotFoundError:
+                continue
             except (OSError, ValueError, TypeError, EOFError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 self._say(f"{path}: not a sound checkpoint: {reason}; trying the one before")

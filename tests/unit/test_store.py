@@ -261,16 +261,6 @@ def test_scale_puts_bounds_at_one_and_constants_at_minus_one():
     np.testing.assert_array_equal(store.unscale(np.array(expected), low, high), values)
 
 
-def test_what_a_killed_process_left_is_removed(path):
-    path.parent.mkdir()
-    left = path.with_name(f".{path.name}.1.tmp")
-    other = path.with_name(".00001.h5.1.tmp")  # that of another output, whose writer may be running
-    for file in (left, other):
-        file.write_bytes(b"half")
-    store.write(path, "policies", some_arrays("policies"), ATTRIBUTES)
-    assert sorted(path.parent.iterdir()) == [other, path]
-
-
 def test_the_label_says_what_a_file_holds_without_the_hdf5_library(path):
     arrays = some_arrays("rollouts")
     arrays["trajectory"] = np.arange(140, 210)

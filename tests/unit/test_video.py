@@ -16,6 +16,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import last_coverage
 from nsf_pipeline.evaluation.prediction import NOWHERE
+from nsf_pipeline.files import FileError
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 from nsf_pipeline.pusht.video import (
@@ -114,9 +115,10 @@ def test_failure_of_the_source_leaves_nothing(frames, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_folder_is_named(frames, tmp_path):
-    with pytest.raises(FileNotFoundError, match="missing"):
-        write_mp4(tmp_path / "missing" / "video.mp4", frames)
+def test_a_file_in_place_of_the_folder_is_named(frames, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/video\.mp4: cannot write it: "):
+        write_mp4(tmp_path / "file" / "video.mp4", frames)
 
 
 def test_failure_of_ffmpeg_is_one_line(frames, tmp_path, monkeypatch):
@@ -125,7 +127,7 @@ def test_failure_of_ffmpeg_is_one_line(frames, tmp_path, monkeypatch):
         raise OSError("broken pipe\n\nFFMPEG COMMAND:\n")
 
     monkeypatch.setattr(imageio_ffmpeg, "write_frames", broken)
-    with pytest.raises(OSError, match="ffmpeg did not finish") as error:
+    with pytest.raises(FileError, match="ffmpeg did not finish") as error:
         write_mp4(tmp_path / "video.mp4", frames)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -133,7 +135,7 @@ def test_failure_of_ffmpeg_is_one_line(frames, tmp_path, monkeypatch):
 
 def test_truncated_video_is_not_kept(frames, tmp_path, monkeypatch):
     monkeypatch.setattr(imageio_ffmpeg, "count_frames_and_secs", lambda path: (12, 1.2))
-    with pytest.raises(OSError, match="did not finish"):
+    with pytest.raises(FileError, match="did not finish"):
         write_mp4(tmp_path / "video.mp4", frames)
     assert not list(tmp_path.iterdir())
 
@@ -332,5 +334,5 @@ def test_an_ffmpeg_that_fails_is_reported(folder, tmp_path):
     done = run_verb("video", *arguments, tmp_path / "video.mp4", **environment)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "ffmpeg did not finish the video; is the disk full, or does this ffmpeg lack" in line
+    assert "ffmpeg did not finish the video; was it killed, or does this ffmpeg lack" in line
     assert list(tmp_path.iterdir()) == [fake]

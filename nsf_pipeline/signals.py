@@ -1,0 +1,147 @@
+"""Signals that ask a process to end, and processes that end with their parent."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import final
+
+PATIENCE = 8.0
+"""s that the main thread has to end by itself, before the process is ended."""
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Sent by clusters, and when a terminal is closed. SIGINT (Ctrl-C) is Python's own."""
+
+
+@final
+class Ended(SystemExit):
+    """The process was asked to end. It is raised in the main thread, so that files are tidied.
+
+    Attributes:
+        code: exit code, 128 + the signal's number: 143 for SIGTERM, 129 for SIGHUP.
+        name: the signal's name.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+def raise_ended(number: int) -> None:
+    """Raise `Ended`; later signals are ignored, so that none disturbs the tidying."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)
+
+
+class Handling:
+    """A context in which a function handles signals; those that are ignored stay ignored.
+
+    Python handles signals only between its own instructions, and compiling a model may keep it from
+    doing so for a minute. So a thread watches for signals too, and ends the process if the context
+    is not left within `PATIENCE`.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[int], None] = raise_ended,
+        numbers: Sequence[signal.Signals] = ENDING,
+        last_words: str = "stopped",
+    ):
+        """Name the signals.
+
+        Args:
+            handle: called in the main thread with a signal's number.
+            numbers: the signals.
+            last_words: printed if the thread ends the process.
+        """
+        self._handle, self._numbers, self._last_words = handle, numbers, last_words
+
+    def __enter__(self) -> "Handling":
+        self._left = threading.Event()
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._before = {
+            number: signal.signal(number, self._called)
+            for number in self._numbers
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        self._wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._left.set()
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._write_end)  # the thread, if it waits to read, gets the end of the pipe
+        self._thread.join(1.0)
+        os.close(self._read_end)
+
+    def _called(self, number: int, frame: FrameType | None) -> None:
+        self._handle(number)
+
+    def _watch(self) -> None:
+        while data := os.read(self._read_end, 1):
+            number = data[0]
+            if number not in self._before:
+                continue
+            if not self._left.wait(PATIENCE):
+                with contextlib.suppress(OSError):
+                    os.write(2, f"nsf_pipeline: {self._last_words}\n".encode())
+                os._exit(128 + number)
+            return
+
+
+def in_worker(parent: int, *more: Callable[[], object]) -> None:
+    """Set up a process of a pool: SIGTERM and the end of its parent end it, Ctrl-C does not.
+
+    Args:
+        parent: the parent's number. It handles Ctrl-C, and ends the others by SIGTERM.
+        more: called then.
+    """
+    signal.set_wakeup_fd(-1)  # a forked process would wake its parent
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: raise_ended(number))
+    end_with(parent)
+    for function in more:
+        function()
+
+
+def work(function: Callable[..., object], *arguments: object) -> object:
+    """Call a function in a process of a pool, which is ended if it was asked to meanwhile.
+
+    A pool would catch the exception and go on with the next call.
+    """
+    try:
+        return function(*arguments)
+    except Ended as ended:
+        os._exit(int(str(ended.code)))
+
+
+def end_with(parent: int, patience: float = PATIENCE) -> None:
+    """End this process by SIGTERM when its parent has ended, and some time later without it.
+
+    Args:
+        parent: the parent's number.
+        patience: s.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

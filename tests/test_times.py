@@ -1,0 +1,175 @@
+"""Files with wrong times, and clocks that are set back, cost no work."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import ROOT, remade, run_snakemake
+from test_survival import SETTINGS
+
+HOURS = 3600
+TARGETS = ["results/dataset.h5", "results/dataset.png", "results/model.eqx"]
+TRAINING = {"results/model.eqx", "results/training/metrics.csv", "results/training/curves.png"}
+DATASET = {"results/dataset.h5", "results/dataset.meta.json"}
+
+
+def snakemake(folder, *arguments):
+    return run_snakemake(folder, *arguments, "--configfile", folder / "settings.yaml")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run up to a model; tests must not change it."""
+    folder = tmp_path_factory.mktemp("clocks")
+    changes = {"num_trajectories": 60, "shard_size": 30}
+    changes["training"] = SETTINGS["training"] | {"steps": 100, "validate_every": 50}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
+    done = snakemake(folder, *TARGETS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of it, to be changed."""
+    folder = tmp_path / "run"
+    shutil.copytree(made, folder, symlinks=True)
+    return folder
+
+
+def shift(path, seconds):
+    """Move a file's time, or those of all files in a folder."""
+    for each in path.rglob("*") if path.is_dir() else [path]:
+        moved = each.stat().st_mtime + seconds
+        os.utime(each, (moved, moved))
+
+
+def date(path, seconds):
+    """Date all files in a folder the same."""
+    for each in path.rglob("*"):
+        os.utime(each, (seconds, seconds))
+
+
+def to_whole_seconds(folder):
+    """As on a file system that keeps times to two seconds."""
+    for each in folder.rglob("*"):
+        kept = each.stat().st_mtime // 2 * 2
+        os.utime(each, (kept, kept))
+
+
+def linked(folder):
+    """The data set lies elsewhere; it and the link to it are from the future."""
+    here, there = folder / "results/dataset.h5", folder / "elsewhere.h5"
+    here.rename(there)
+    here.symlink_to(there)
+    shift(there, 2 * HOURS)
+    later = time.time() + HOURS
+    os.utime(here, (later, later), follow_symlinks=False)
+
+
+# By case: what happens to the times, the file that is lost, and what is made again.
+WRONG = {
+    "a data set two hours ahead, before its picture": (
+        lambda folder: shift(folder / "results/dataset.h5", 2 * HOURS),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+    "a data set two hours ahead, before training": (
+        lambda folder: shift(folder / "results/dataset.h5", 2 * HOURS),
+        "results/model.eqx",
+        TRAINING,
+    ),
+    "a data set of the year 2200": (
+        lambda folder: shift(folder / "results/dataset.h5", 180 * 365 * 24 * HOURS),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+    "a data set a moment ahead": (
+        lambda folder: os.utime(folder / "results/dataset.h5", (0, time.time() + 60)),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+    "a linked data set": (linked, "results/dataset.png", {"results/dataset.png"}),
+    "a rollout shard": (
+        lambda folder: shift(folder / "results/rollouts/00001.h5", 2 * HOURS),
+        "results/dataset.h5",
+        DATASET,
+    ),
+    "a policy shard": (
+        lambda folder: shift(folder / "results/policies/00001.h5", 2 * HOURS),
+        "results/rollouts/00001.h5",
+        {"results/rollouts/00001.h5"},
+    ),
+    "the stamps": (
+        lambda folder: shift(folder / "results/stamps", 2 * HOURS),
+        "results/policies/00001.h5",
+        {"results/policies/00001.h5"},
+    ),
+    "a clock set back after the run": (
+        lambda folder: shift(folder / "results", 2 * HOURS),
+        "results/model.eqx",
+        TRAINING,
+    ),
+    "files of 1970": (
+        lambda folder: date(folder / "results", 0),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+    "files of 1901": (
+        lambda folder: date(folder / "results", -2_177_452_800),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+    "times to two seconds": (
+        lambda folder: to_whole_seconds(folder / "results"),
+        "results/dataset.png",
+        {"results/dataset.png"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_times_of_files_cost_no_work(case, run):
+    change, lost, expected = WRONG[case]
+    (run / lost).unlink()
+    change(run)
+    done = snakemake(run, lost)
+    assert remade(done) == expected
+    assert remade(snakemake(run, "-n", lost)) == set()
+    assert not [path for path in (run / "results").rglob("*") if path.stat().st_mtime > time.time()]
+
+
+def test_after_a_clock_was_set_back_the_order_of_times_stays(run):
+    """So that without Snakemake's records, which hold checksums, nothing becomes out of date."""
+    shift(run / "results", 2 * HOURS)
+    (run / "results/dataset.png").unlink()
+    assert remade(snakemake(run, "results/dataset.png")) == {"results/dataset.png"}
+    shutil.rmtree(run / ".snakemake")
+    assert remade(snakemake(run, "-n", *TARGETS)) == set()
+
+
+def test_an_input_dated_ahead_while_the_job_runs_costs_no_work(run):
+    """As by a clock that is set back in the middle of training."""
+    model, dataset = run / "results/model.eqx", run / "results/dataset.h5"
+    shutil.rmtree(run / "results/training")
+    model.unlink()
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", run]
+    command += ["--cores", "2", "results/model.eqx", "--configfile", run / "settings.yaml"]
+    with (run / "said").open("w") as said:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=said,
+            stderr=said,
+        )
+        while not list(run.glob("results/training/checkpoints/*/*.checkpoint")):
+            assert process.poll() is None, (run / "said").read_text()
+            time.sleep(0.02)
+        shift(dataset, 2 * HOURS)
+        assert process.wait() == 0, (run / "said").read_text()
+    assert model.exists()
+    assert remade(snakemake(run, "-n", "results/model.eqx")) == set()
