@@ -481,7 +481,7 @@ def test_a_fingerprint_that_does_not_follow_is_refused():
 
 
 # By case: other versions, and what is said of a data set.
-OTHER_VERSIONS = {
+OTHER_VERSIONS: dict[str, tuple[dict[str, str | None], list[str]]] = {
     "what simulated it": ({"pymunk": "7.0"}, ["pymunk was {pymunk}, is 7.0"]),
     "what merged it": ({"numpy": "9.0"}, ["numpy was {numpy}, is 9.0"]),
     "two": (
