@@ -44,6 +44,7 @@ NOT_HASHED = frozenset(
         "config",
         "errors",
         "paths",
+        "processes",
         "provenance",
         "stages",
         "tracking",

@@ -1,16 +1,12 @@
 """All shards in parallel processes, for use without Snakemake."""
 
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.processes import processes
 from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
 
 
@@ -44,7 +40,7 @@ def all_ensembles(config: Config, source: Path, folder: Path, jobs: int) -> None
     """
     shards = range(config.ensembles.num_shards)
     calls = [(config, source, shard, paths.shard_in(folder, shard)) for shard in shards]
-    _in_parallel(min(jobs, len(calls)), ensembles.run, calls)
+    _in_parallel(jobs, ensembles.run, calls)
 
 
 def _shard(config: Config, shard: int, folder: Path) -> None:
@@ -60,25 +56,10 @@ def _shard(config: Config, shard: int, folder: Path) -> None:
 def _in_parallel(
     count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Make all calls of a function, each with its arguments, in `count` processes."""
-    if count == 1:
+    """Make all calls of a function, each with its arguments, in at most `count` processes."""
+    if min(count, len(calls)) == 1:
         for arguments in calls:
             function(*arguments)
         return
-    # Ctrl-C reaches all processes. The others ignore it, and this one ends them.
-    with ProcessPoolExecutor(
-        count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        try:
-            for job in [pool.submit(function, *arguments) for arguments in calls]:
-                job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, "
-                "and run the same command again"
-            ) from None
-        except BaseException:
-            # Queued calls cannot all be cancelled. Files are written whole, so ending is safe.
-            for process in active_children():
-                process.terminate()
-            raise
+    with processes(min(count, len(calls))) as several:
+        several.map(function, calls)

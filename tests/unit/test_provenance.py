@@ -208,6 +208,7 @@ MODULES = {
     "data/picture.py": {"picture"},
     "model/file.py": {"train", *OF_MODELS},
     "paths.py": set(),
+    "processes.py": set(),
     "config/__init__.py": set(),
     "config/training.py": set(),
     "config/yaml_text.py": set(),
