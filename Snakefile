@@ -9,9 +9,19 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# Jobs run `python -m nsf_pipeline` with this interpreter and this checkout, wherever they run.
-ROOT = Path(workflow.basedir)
+# Jobs run `python -m nsf_pipeline` with this interpreter and this checkout, wherever they run. The
+# checkout is the folder of this file, also where another workflow uses it as a module.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 sys.path.insert(0, str(ROOT))
+try:
+    import nsf_pipeline.config
+except ImportError as error:
+    sys.exit(f"{ROOT}: {error}; install what it needs: `make setup` there")
+loaded = Path(nsf_pipeline.config.__file__).parents[2]
+if os.pathsep in str(ROOT):
+    sys.exit(f"{ROOT}: Python imports nothing from a path with {os.pathsep!r}; rename the folder")
+if loaded.resolve() != ROOT.resolve():
+    sys.exit(f"{ROOT}: expected its own nsf_pipeline, got that in {loaded}; import no other one")
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
 os.environ.update(PYTHONSAFEPATH="1")  # imports nothing from the run's folder
 for name, path in search.items():

@@ -1,9 +1,23 @@
-"""What made a file: the settings and the code behind it.
+"""What made a file: the settings, the code and the packages behind it.
 
-Every file carries a record: the settings that shaped the file and its sources, and a digest of each
-module that ran. Comparing the record with today's settings and modules shows whether the file is
-current; no list of stages or jobs is needed. Settings are compared by value and code by its syntax
-tree, so a new file time, a comment or a docstring changes nothing.
+Every file carries a record: the settings that shaped the file and its sources, a digest of each
+module that ran, and the versions of the packages that these modules compute with. Comparing the
+record with today's settings, modules and versions shows whether the file is current; no list of
+stages or jobs is needed. Settings are compared by value and code by its syntax tree, so a new file
+time, a comment or a docstring changes nothing.
+
+`DECIDING` lists the packages whose versions count. They count for each file that was made, from the
+start of the chain on, by a module that imports them:
+
+- NumPy: every file, except the page of settings;
+- gym-pusht and gymnasium: policies, rollouts, ensembles, models, and what is made from these;
+- pymunk: policies, rollouts, ensembles, and what is made from these;
+- JAX, jaxlib, equinox: models, scores, predictions;
+- optax: models, and what is made from these;
+- diffrax: only models of the kind `neural_sde`, and comparisons that include one;
+- scoringrules, pandas: scores.
+
+What draws, encodes or stores does not count (matplotlib, OpenCV, ffmpeg, h5py), nor does Python.
 """
 
 import ast
@@ -12,7 +26,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +45,7 @@ NOT_HASHED = frozenset(
         "data.checking",
         "errors",
         "paths",
+        "processes",
         "provenance",
         "signals",
         "stages",
@@ -47,6 +62,22 @@ CONFIG = "nsf_pipeline.config."
 """Start of the names of modules inside `config`; none of them is hashed either."""
 SHAPE_NOTHING = ("runtime", "wandb")
 """Settings that any stage may read, because they change no result."""
+DECIDING = {
+    "numpy": ("numpy",),
+    # Its resets draw from gymnasium's random numbers.
+    "gym_pusht": ("gym-pusht", "gymnasium"),
+    "gymnasium": ("gymnasium",),
+    "pymunk": ("pymunk",),
+    "jax": ("jax", "jaxlib"),
+    "equinox": ("equinox",),
+    "optax": ("optax",),
+    "diffrax": ("diffrax",),
+    "scoringrules": ("scoringrules",),
+    "pandas": ("pandas",),
+}
+"""The packages that decide numbers, by the name under which modules import them."""
+ONLY_FOR_KIND = {"diffrax": "neural_sde"}
+"""Packages that count only for one kind of model; modules of all kinds import each other."""
 MAX_NAMED = 3
 """Changes that a message names, at most."""
 
@@ -77,8 +108,9 @@ class Stage(NamedTuple):
         return modules_from(self.module)
 
     def digest(self, config: Config, **more: Any) -> str:
-        """Hash of its settings, its own code, and whatever `more` gives."""
-        return _digest([self.name, self.settings(config), self.modules(), more])
+        """Hash of its settings, its own code with the packages' versions, and what `more` gives."""
+        settings, modules = self.settings(config), self.modules()
+        return _digest([self.name, settings, modules, versions_for(modules, settings), more])
 
 
 @dataclass(frozen=True)
@@ -89,8 +121,9 @@ class Record:
         stage: name of the stage.
         settings: those that shaped it and its sources, by name, as plain JSON values.
         modules: digest of each module that made it and its sources, by name.
-        fingerprint: sixteen hexadecimal digits that change with settings or modules.
+        fingerprint: sixteen hexadecimal digits that change with settings, modules or versions.
         variant: the model's variant that the settings are for; empty for the default model.
+        versions: of the packages that decided the numbers of the file and its sources, by name.
     """
 
     stage: str
@@ -98,6 +131,7 @@ class Record:
     modules: dict[str, str]
     fingerprint: str
     variant: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def new(
@@ -119,7 +153,11 @@ class Record:
         if config:
             settings |= stage.settings(config)
         modules |= stage.modules()
-        return cls(stage.name, settings, modules, fingerprint_of(settings, modules), variant)
+        used = versions_for(modules, settings)
+        for source in sources:  # what came from another version stays so, whatever runs now
+            used |= {name: old for name, old in source.versions.items() if used.get(name) != old}
+        fingerprint = fingerprint_of(settings, modules, used)
+        return cls(stage.name, settings, modules, fingerprint, variant, used)
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Record":
@@ -128,16 +166,20 @@ class Record:
         Raises:
             LabelError: the record cannot be read.
         """
-        settings = fields.get("settings", fields.get("config", {}))
         try:
+            settings = _plain(fields.get("settings", fields.get("config", {})))
+            modules = _plain(fields.get("modules", {}))
+            stated = _plain(fields.get("versions", {}))
+            counting = packages_of(modules, settings)
             return cls(
                 stage=str(fields.get("stage", "")),
-                settings=_plain(settings),
-                modules=_plain(fields.get("modules", {})),
+                settings=settings,
+                modules=modules,
                 fingerprint=str(fields.get("fingerprint")),
                 variant=str(fields.get("variant", "")),
+                versions={name: str(stated[name]) for name in counting if name in stated},
             )
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             raise label.LabelError("the record of what made it cannot be read") from None
 
     def fields(self) -> dict[str, Any]:
@@ -147,15 +189,16 @@ class Record:
             "fingerprint": self.fingerprint,
             "config": self.settings,
             "modules": self.modules,
-            "versions": versions(),
+            "versions": versions() | self.versions,
         }
         return found | ({"variant": self.variant} if self.variant else {})
 
     def changes(self, config: Config) -> list[str]:
-        """What differs in today's settings and code, in words; empty if the file is current.
+        """What differs today, in words; empty if the file is current.
 
         Args:
-            config: today's settings, with a variant's changes; what a view lacks is not compared.
+            config: today's settings, with a variant's changes; what a view lacks is not compared,
+                nor is the version of a package that is not installed here.
         """
         shared = config.held & self.settings.keys()
         before = dict(_leaves({name: self.settings[name] for name in shared}))
@@ -166,10 +209,13 @@ class Record:
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
+        for name, version in sorted(self.versions.items()):
+            if version_of(name) not in (version, None):
+                found.append(f"{name} was {version}, is {version_of(name)}")
         for name in sorted(self.modules):
             if self.modules[name] != modules.get(name):
                 found.append(f"{name} {'changed' if name in modules else 'is gone'}")
-        own = fingerprint_of(self.settings, self.modules)
+        own = fingerprint_of(self.settings, self.modules, self.versions)
         if not self.modules:
             return ["it does not say what made it"]
         if not found and self.fingerprint != own:
@@ -226,9 +272,11 @@ def require_reports(provenance: Path, reports: Iterable[Path], config: Config | 
     return made
 
 
-def fingerprint_of(settings: Mapping[str, Any], modules: Mapping[str, str]) -> str:
-    """Sixteen hexadecimal digits that stand for settings and modules."""
-    return _digest({"settings": settings, "modules": modules})
+def fingerprint_of(
+    settings: Mapping[str, Any], modules: Mapping[str, str], versions: Mapping[str, str]
+) -> str:
+    """Sixteen hexadecimal digits that stand for settings, modules and versions."""
+    return _digest({"settings": settings, "modules": modules, "versions": versions})
 
 
 @cache
@@ -249,18 +297,45 @@ def modules_from(module: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that can change the numbers."""
-    names = (
-        *("nsf_pipeline", "gym-pusht", "gymnasium", "h5py", "numpy", "pymunk"),
-        *("jax", "equinox", "diffrax", "scoringrules"),
+def packages_of(modules: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+    """The packages whose versions count for what modules of this package make, in order.
+
+    Args:
+        modules: names of the modules that ran.
+        settings: those that shaped the result, by name, as plain JSON values.
+    """
+    imported = frozenset[str]().union(*map(_tops, modules))
+    models = [settings, *(settings.get("variants") or {}).values()]
+    kinds = {((model or {}).get("model") or {}).get("kind") for model in models}
+    return sorted(
+        name
+        for top in imported & DECIDING.keys()
+        for name in DECIDING[top]
+        if ONLY_FOR_KIND.get(top) in (None, *kinds)
     )
+
+
+def versions_for(modules: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the packages that count for what modules make; those not installed are absent."""
+    found = {name: version_of(name) for name in packages_of(modules, settings)}
+    return {name: version for name, version in found.items() if version}
+
+
+@cache
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package, and of those that can change numbers or how they lie."""
     found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    for name in ("nsf_pipeline", "h5py", *sum(DECIDING.values(), ())):
+        if version := version_of(name):
+            found[name] = version
     return found
 
 
@@ -307,14 +382,19 @@ def _module_digest(name: str) -> str | None:
 
 @cache
 def _imports(name: str) -> frozenset[str]:
-    """Names that a module imports from this package; not all of them are modules."""
+    """Names that a module imports; not all of them are modules."""
     found: set[str] = set()
     for node in ast.walk(_tree(name) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in found if name.startswith(f"{PACKAGE.name}."))
+    return frozenset(found)
+
+
+def _tops(name: str) -> frozenset[str]:
+    """First parts of the names that a module imports."""
+    return frozenset(imported.partition(".")[0] for imported in _imports(name))
 
 
 def _syntax(node: ast.AST) -> Iterator[str]:

@@ -102,31 +102,17 @@ class Handling:
             return
 
 
-def in_worker(parent: int, *more: Callable[[], object]) -> None:
-    """Set up a process of a pool: SIGTERM and the end of its parent end it, Ctrl-C does not.
+def in_worker(parent: int) -> None:
+    """Set up a process that works for another: SIGTERM and its parent's end end it, Ctrl-C does not.
 
     Args:
         parent: the parent's number. It handles Ctrl-C, and ends the others by SIGTERM.
-        more: called then.
     """
     signal.set_wakeup_fd(-1)  # a forked process would wake its parent
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: raise_ended(number))
     end_with(parent)
-    for function in more:
-        function()
-
-
-def work(function: Callable[..., object], *arguments: object) -> object:
-    """Call a function in a process of a pool, which is ended if it was asked to meanwhile.
-
-    A pool would catch the exception and go on with the next call.
-    """
-    try:
-        return function(*arguments)
-    except Ended as ended:
-        os._exit(int(str(ended.code)))
 
 
 def end_with(parent: int, patience: float = PATIENCE) -> None:

@@ -1,10 +1,11 @@
-"""Stamps: small files by which Snakemake sees that a stage's settings or code changed.
+"""Stamps: small files by which Snakemake sees that a stage's settings, code or packages changed.
 
-A stamp holds the settings that shape a stage's files; its name is the hash of these and of the
-stage's code. A rule has a stamp as an input, and its command reads the settings from it. After a
-change the stamp has another name, so that the job has other inputs and runs again. If Snakemake has
-lost its records, it compares times instead: the new stamp is newer than the files made before. An
-existing stamp is not written again. Stamps of other settings or code are removed when a run starts.
+A stamp holds the settings that shape a stage's files; its name is the hash of these, of the stage's
+code, and of the versions of the packages that it computes with. A rule has a stamp as an input, and
+its command reads the settings from it. After a change the stamp has another name, so that the job
+has other inputs and runs again. If Snakemake has lost its records, it compares times instead: the
+new stamp is newer than the files made before. An existing stamp is not written again. Stamps of
+other settings, code or versions are removed when a run starts.
 """
 
 import json
@@ -51,7 +52,7 @@ class Stamps:
         return self._folder(stage, part).is_dir()
 
     def drop_others(self) -> None:
-        """Remove the stamps of other settings or code that lie beside those in use."""
+        """Remove the stamps of other settings, code or versions that lie beside those in use."""
         for path in self._used.values():
             for other in path.parent.glob(f"*{STAMP}"):
                 if other != path:

@@ -32,10 +32,12 @@ class SmokeRun:
         return run_snakemake(self.folder, "--configfile", *configfiles, *arguments, **options)
 
 
-def run_snakemake(folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2")):
+def run_snakemake(
+    folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2"), **environment
+):
     """`snakemake` in a folder, without the variables of this environment that would change it."""
     command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
-    return run(*command, *cores, *arguments)
+    return run(*command, *cores, *arguments, **environment)
 
 
 def run_verb(*arguments, **environment):

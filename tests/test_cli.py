@@ -358,7 +358,7 @@ def retrained(source, target):
         leaves = io.BytesIO(file.read())
     made = Record.read(fields)
     made.settings["training"]["steps"] = 200
-    fields["fingerprint"] = fingerprint_of(made.settings, made.modules)
+    fields["fingerprint"] = fingerprint_of(made.settings, made.modules, made.versions)
     fields["settings"] = made.settings
     sealed = label.seal({n: v for n, v in fields.items() if n not in ("size", "sha256")}, leaves)
     target.write_bytes(label.line(sealed) + leaves.getvalue())

@@ -16,6 +16,7 @@ from nsf_pipeline.evaluation.figures import STYLES
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.files import FileError, write_figure
 from nsf_pipeline.model import load_model
+from nsf_pipeline.processes import processes
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import speed as stage
@@ -53,7 +54,7 @@ def test_simulations_are_the_simulators_on_one_core_and_on_all(starts):
     for row, state in enumerate(starts.state):
         simulator.enter(state.astype(np.float64))
         np.testing.assert_array_equal(simulator.rollout(starts.actions[row])[-1], found[row])
-    with speed.all_cores(2) as pool:
+    with processes(2, "spawn") as pool:
         np.testing.assert_array_equal(speed.simulated_by(pool, 2, starts), found)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from importlib.metadata import version
 
 import pytest
 import yaml
@@ -260,6 +261,36 @@ def test_edited_code_reruns_the_stages_that_run_it(finished, tmp_path, edit):
     assert done.stdout.startswith("up to date: ") == (not expected)
     name = f"nsf_pipeline.{(module or '').removesuffix('.py').replace('/', '.')} changed"
     assert (name in done.stdout) == bool(expected)
+
+
+# By case: a package, its other version, and the files that are made again.
+UPGRADED = {
+    "what draws": ("matplotlib", set()),
+    "what simulates": (
+        "pymunk",
+        shards("policies") | FROM_ROLLOUTS | {"results/videos/best.mp4"},
+    ),
+    "what trains": ("optax", FROM_TRAINING),
+    "what scores": ("scoringrules", FROM_EVALUATION),
+    "what solves variants": ("diffrax", set()),
+}
+
+
+@pytest.mark.parametrize("case", UPGRADED)
+def test_another_version_of_a_package_reruns_what_computes_with_it(finished, tmp_path, case):
+    package, expected = UPGRADED[case]
+    info = tmp_path / "site" / f"{package}-0.0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\n")
+    search = {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}"}
+    for _ in range(2):  # also without its records, Snakemake finds the same
+        assert remade(finished.snakemake("-n", **search)) == expected
+        shutil.rmtree(finished.folder / ".snakemake")
+    command = (sys.executable, "-m", "nsf_pipeline", "why", "--config", finished.settings)
+    done = run("env", "-C", finished.folder, *command, **search)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("up to date: ") == (not expected)
+    assert (f"{package} was {version(package)}, is 0.0.1" in done.stdout) == bool(expected)
 
 
 def copy_checkout(folder):

@@ -239,7 +239,7 @@ def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
     shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
     process = training.start()
     assert "starts, in memory" in process.stdout.readline()
-    line = "settings, data or code changed since the last checkpoint: starting afresh\n"
+    line = "settings, data, code or versions changed since the last checkpoint: starting afresh\n"
     assert process.stdout.readline() == line
     process.kill()
     process.communicate()

@@ -1,12 +1,8 @@
 """The time that a predicted trajectory takes: models and simulators by turns in one process."""
 
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +23,11 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.figures import styles_of
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
+from nsf_pipeline.processes import Processes, processes
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
-from nsf_pipeline.signals import in_worker
 from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
@@ -86,7 +82,7 @@ def measure(
         horizon: s.
         cores: processes of the simulator on all cores.
     """
-    with all_cores(cores) as pool:
+    with processes(cores, "spawn") as pool:
         return time_all(
             {
                 FLOW: one_pass(models[FLOW], horizon),
@@ -187,21 +183,11 @@ def simulated(starts: Starts) -> np.ndarray:
     return later
 
 
-@contextmanager
-def all_cores(cores: int) -> Iterator[ProcessPoolExecutor]:
-    """A process for each core, all of them started and ready."""
-    context = get_context("spawn")
-    barrier = context.Barrier(cores)
-    with ProcessPoolExecutor(cores, context, in_worker, (os.getpid(), barrier.wait)) as pool:
-        list(pool.map(abs, range(cores)))
-        yield pool
-
-
-def simulated_by(pool: ProcessPoolExecutor, cores: int, starts: Starts) -> np.ndarray:
+def simulated_by(pool: Processes, cores: int, starts: Starts) -> np.ndarray:
     """The states at the end, by this package's simulator on all cores."""
     shares = np.array_split(np.arange(len(starts.state)), cores)
     parts = [Starts(*(values[share] for values in starts)) for share in shares if len(share)]
-    return np.concatenate(list(pool.map(simulated, parts)))
+    return np.concatenate(pool.map(simulated, [(part,) for part in parts]))
 
 
 def stepped(starts: Starts) -> Prepared:

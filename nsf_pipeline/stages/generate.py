@@ -1,17 +1,12 @@
 """All shards in parallel processes, for use without Snakemake."""
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
-from nsf_pipeline.errors import UserError
-from nsf_pipeline.signals import in_worker, work
+from nsf_pipeline.processes import processes
 from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
 
 
@@ -61,23 +56,11 @@ def _shard(config: Config, shard: int, folder: Path) -> None:
 def _in_parallel(
     count: int, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Make all calls of a function, each with its arguments, in `count` processes."""
-    count = min(count, len(calls))  # as many processes as are asked for start at once
+    """Make all calls of a function, each with its arguments, in at most `count` processes."""
+    count = min(count, len(calls))
     if count <= 1:
         for arguments in calls:
             function(*arguments)
         return
-    with ProcessPoolExecutor(count, initializer=in_worker, initargs=(os.getpid(),)) as pool:
-        try:
-            for job in [pool.submit(work, function, *arguments) for arguments in calls]:
-                job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, "
-                "and run the same command again"
-            ) from None
-        except BaseException:
-            # Queued calls cannot all be cancelled. Each process removes its temporary file.
-            for process in active_children():
-                process.terminate()
-            raise
+    with processes(count) as several:
+        several.map(function, calls)

@@ -28,7 +28,7 @@ class Checkpoints:
     pickled.
 
     Attributes:
-        folder: named by the fingerprint of the run's settings and code.
+        folder: named by the fingerprint of the run's settings, code and versions.
         every: s between checkpoints.
         newest: the last checkpoint written or read; None while there is none.
     """
@@ -105,7 +105,10 @@ class Checkpoints:
             return state
         others = self.folder.parent.glob(f"*/*{SUFFIX}")
         if any(other.parent != self.folder for other in others):
-            self._say("settings, data or code changed since the last checkpoint: starting afresh")
+            self._say(
+                "settings, data, code or versions changed since the last checkpoint: "
+                "starting afresh"
+            )
         return start
 
     def _files(self) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,14 @@ from nsf_pipeline.config import (
     Variant,
 )
 from nsf_pipeline.files import FileError
-from nsf_pipeline.provenance import Record, fingerprint_of, modules_from, require_current
+from nsf_pipeline.provenance import (
+    Record,
+    fingerprint_of,
+    modules_from,
+    packages_of,
+    require_current,
+    version_of,
+)
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
@@ -200,6 +208,7 @@ MODULES = {
     "data/picture.py": {"picture"},
     "model/file.py": {"train", *OF_MODELS},
     "paths.py": set(),
+    "processes.py": set(),
     "config/__init__.py": set(),
     "config/training.py": set(),
     "config/yaml_text.py": set(),
@@ -332,6 +341,79 @@ def test_no_import_of_the_package_is_relative():
             assert not (isinstance(node, ast.ImportFrom) and node.level), path
 
 
+# A package, and the stages that compute with it; what follows from these is stale as well.
+PACKAGES = {
+    "numpy": EVERY - PAGES,
+    "gym-pusht": EVERY - {"dataset", "picture", *PAGES},
+    "gymnasium": EVERY - {"dataset", "picture", *PAGES},
+    "pymunk": {"policies", *SIMULATED},
+    "jax": {"train", *OF_MODELS},
+    "jaxlib": {"train", *OF_MODELS},
+    "equinox": {"train", *OF_MODELS},
+    "optax": {"train"},
+    "diffrax": {"compare", "speed"},  # by default, only a variant is a neural SDE
+    "scoringrules": {*SCORED, "speed"},
+    "pandas": {*SCORED, "speed"},
+    # These draw, encode, store, check or report.
+    "matplotlib": set(),
+    "opencv-python-headless": set(),
+    "imageio-ffmpeg": set(),
+    "h5py": set(),
+    "pydantic": set(),
+    "jaxtyping": set(),
+    "markdown": set(),
+    "wandb": set(),
+    "snakemake": set(),
+    "nsf_pipeline": set(),
+}
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Pretend that other versions of packages are installed, or none."""
+
+    def pretend(**found):
+        named = {name.replace("_", "-"): version for name, version in found.items()}
+        monkeypatch.setattr(
+            provenance, "version_of", lambda name: named.get(name, version_of(name))
+        )
+
+    version_of.cache_clear()
+    return pretend
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_another_version_makes_stale_the_stages_that_compute_with_it(package, unedited, install):
+    install(**{package: "0.0.1"})
+    assert stale(unedited, digests()) == PACKAGES[package]
+
+
+def test_every_package_that_counts_is_in_the_table():
+    counting = {name for names in provenance.DECIDING.values() for name in names}
+    assert {name for name, stages in PACKAGES.items() if stages} == counting
+
+
+def test_every_package_that_stages_import_is_known():
+    """So that one that is new to the code is either counted or said to decide nothing."""
+    known = {*provenance.DECIDING, *UNCOUNTED}
+    for stage in STAGES.values():
+        for module in stage.modules():
+            tops = provenance._tops(module) - sys.stdlib_module_names - {"nsf_pipeline"}
+            assert tops <= known, module
+
+
+UNCOUNTED = {
+    *("matplotlib", "cv2", "imageio_ffmpeg", "h5py", "pydantic", "jaxtyping", "markdown", "yaml")
+}
+
+
+@pytest.mark.parametrize(("kind", "counts"), [("flow", False), ("neural_sde", True)])
+def test_diffrax_counts_for_the_models_that_it_solves(kind, counts):
+    config = Config() if kind == "flow" else Config().variant("neural_sde")
+    stage = STAGES["train"]
+    assert ("diffrax" in packages_of(stage.modules(), stage.settings(config))) == counts
+
+
 # Records, which files carry.
 
 
@@ -396,10 +478,63 @@ def test_a_setting_that_came_since_is_named():
 
 def test_a_fingerprint_that_does_not_follow_is_refused():
     *_, made = chain(Config())
-    other = Record(made.stage, made.settings, made.modules, "0" * 16)
+    other = replace(made, fingerprint="0" * 16)
     (line,) = other.changes(Config())
     assert line.startswith(f"made by other settings or code (fingerprint {'0' * 16}, now ")
-    assert made.fingerprint == fingerprint_of(made.settings, made.modules)
+    assert made.fingerprint == fingerprint_of(made.settings, made.modules, made.versions)
+
+
+# By case: other versions, and what is said of a data set.
+OTHER_VERSIONS: dict[str, tuple[dict[str, str | None], list[str]]] = {
+    "what simulated it": ({"pymunk": "7.0"}, ["pymunk was {pymunk}, is 7.0"]),
+    "what merged it": ({"numpy": "9.0"}, ["numpy was {numpy}, is 9.0"]),
+    "two": (
+        {"gym_pusht": "0.2", "gymnasium": "2.0"},
+        ["gym-pusht was {gym-pusht}, is 0.2", "gymnasium was {gymnasium}, is 2.0"],
+    ),
+    "what only training needs": ({"jax": "9.0"}, []),
+    "what draws": ({"matplotlib": "9.0"}, []),
+    "none installed": ({"pymunk": None, "gym_pusht": None}, []),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_VERSIONS)
+def test_a_file_is_stale_for_the_versions_that_made_it_and_its_sources(case, install):
+    found, expected = OTHER_VERSIONS[case]
+    *_, made = chain(Config())
+    read = Record.read(made.fields())
+    install(**found)
+    assert read.changes(Config()) == [line.format(**made.versions) for line in expected]
+
+
+def test_versions_change_the_fingerprint(install):
+    *_, made = chain(Config())
+    install(pymunk="7.0")
+    *_, other = chain(Config())
+    assert other.fingerprint != made.fingerprint
+    assert other.versions == made.versions | {"pymunk": "7.0"}
+    assert other.changes(Config()) == []
+
+
+def test_what_an_older_version_made_stays_so_in_what_is_made_from_it(install):
+    """As in a picture of a data set that is read without settings."""
+    *_, made = chain(Config())
+    install(numpy="9.0", pymunk="7.0")
+    picture = Record.new(STAGES["picture"], None, made)
+    assert picture.versions == made.versions
+    assert picture.fields()["versions"]["pymunk"] == made.versions["pymunk"]
+    assert picture.changes(Config())[0] == f"numpy was {made.versions['numpy']}, is 9.0"
+
+
+def test_a_record_without_versions_is_judged_by_the_rest(install):
+    *_, made = chain(Config())
+    fields = made.fields() | {
+        "versions": {},
+        "fingerprint": fingerprint_of(made.settings, made.modules, {}),
+    }
+    install(pymunk="7.0")
+    assert Record.read(fields).changes(Config()) == []
+    assert Record.read(fields).changes(Config(seed=1)) == ["seed was 0, is 1"]
 
 
 def test_the_first_changes_are_named_and_how_to_make_the_file_again():
@@ -470,7 +605,18 @@ def test_a_variants_stamp_has_the_variants_settings(tmp_path):
 STEPS = Variant(model=ModelConfig(state_dim=5), training=TrainingChanges(steps=3_000))
 
 
-@pytest.mark.parametrize("fields", [{"config": 5}, {"modules": None}, {"config": "yes"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"config": 5},
+        {"modules": None},
+        {"config": "yes"},
+        {"versions": 5},
+        {"versions": "[1]"},
+        {"config": {"variants": [1]}},
+        {"config": {"model": "flow"}},
+    ],
+)
 def test_a_record_that_is_none_is_damage(fields):
     with pytest.raises(label.LabelError, match="the record of what made it cannot be read"):
         Record.read(fields)

@@ -55,7 +55,7 @@ rule speed:
     benchmark:
         benchmark_of("speed")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     # All cores, so that no other job runs meanwhile.
     threads: lambda wildcards: workflow.cores
     resources:

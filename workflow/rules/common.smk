@@ -43,9 +43,19 @@ wildcard_constraints:
     variant="|".join(VARIANTS) or "(?!)",
 
 
+def stamp(stage, **more):
+    """A stamp's path. It was written here, so a module's prefix or remote storage do not apply."""
+    return local(STAMPS.of(stage, **more))
+
+
 def stamp_of(stage, **more):
     """The input that holds a stage's settings; it changes with them and with the stage's code."""
-    return lambda wildcards: STAMPS.of(STAGES[stage], **more)
+    return lambda wildcards: stamp(STAGES[stage], **more)
+
+
+def environment(name):
+    """A file in envs/. Snakemake fills in what stands in braces, so those of the path are doubled."""
+    return str(ROOT / "envs" / f"{name}.yaml").replace("{", "{{").replace("}", "}}")
 
 
 def log_of(job):
@@ -61,8 +71,8 @@ def policy_stamp(wildcards):
     stage, shard = STAGES["policies"], wildcards.shard
     count = SETTINGS.shard_size_of(int(shard))
     if count < SETTINGS.shard_size or STAMPS.has(stage, shard):
-        return STAMPS.of(stage, part=shard, trajectories=count)
-    return STAMPS.of(stage)
+        return stamp(stage, part=shard, trajectories=count)
+    return stamp(stage)
 
 
 def source_of(wildcards):
@@ -76,18 +86,20 @@ def source_of(wildcards):
 def video_stamp(wildcards):
     """The stamp of a video. The rank of a trajectory depends on more settings than its content."""
     is_one = wildcards.trajectory.isdecimal()
-    return STAMPS.of(STAGES["video" if is_one else "ranked_video"])
+    return stamp(STAGES["video" if is_one else "ranked_video"])
 
 
 def video_page_stamp(wildcards):
     """The stamp of the page, which depends on the settings that its videos depend on."""
     of = "prediction" if PREDICTIONS else "ranked_video" if SETTINGS.videos.ranked else "video"
-    return STAMPS.of(STAGES["video_page"]._replace(reads=STAGES[of].reads))
+    return stamp(STAGES["video_page"]._replace(reads=STAGES[of].reads))
 
 
 def options_of(models):
-    """The options of a command that name models."""
-    return [f"--variant={name}={path}" for name, path in models.items()]
+    """The options of a command that name a rule's input `variants`."""
+    return lambda wildcards, input: [
+        f"--variant={name}={path}" for name, path in zip(models, input.variants)
+    ]
 
 
 def scores_in(folder, category, *shown):

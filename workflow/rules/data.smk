@@ -11,7 +11,7 @@ rule policies:
     benchmark:
         benchmark_of("policies/{shard}")
     conda:
-        "../../envs/simulation.yaml"
+        environment("simulation")
     threads: 1
     resources:
         mem_mb=500,
@@ -35,7 +35,7 @@ rule rollouts:
     benchmark:
         benchmark_of("rollouts/{shard}")
     conda:
-        "../../envs/simulation.yaml"
+        environment("simulation")
     threads: 1
     resources:
         mem_mb=1000,
@@ -61,7 +61,7 @@ rule dataset:
     benchmark:
         benchmark_of("dataset")
     conda:
-        "../../envs/simulation.yaml"
+        environment("simulation")
     threads: 1
     resources:
         mem_mb=1000,
@@ -90,7 +90,7 @@ rule picture:
     benchmark:
         benchmark_of("picture")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=1000,

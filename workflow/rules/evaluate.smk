@@ -10,7 +10,7 @@ rule ensembles:
     benchmark:
         benchmark_of("ensembles/{shard}")
     conda:
-        "../../envs/simulation.yaml"
+        environment("simulation")
     threads: 1
     resources:
         mem_mb=1000,
@@ -40,7 +40,7 @@ rule evaluate:
     benchmark:
         benchmark_of("evaluate")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 16
     resources:
         mem_mb=8000,
@@ -72,7 +72,7 @@ rule upload:
     benchmark:
         benchmark_of("upload")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=1000,

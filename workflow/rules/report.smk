@@ -18,7 +18,7 @@ rule table_page:
     benchmark:
         benchmark_of("report/tables")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=500,
@@ -67,7 +67,7 @@ rule video_page:
     benchmark:
         benchmark_of("report/videos")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=1000,
@@ -92,7 +92,7 @@ rule settings_page:
     benchmark:
         benchmark_of("report/settings")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=500,

@@ -16,7 +16,7 @@ rule train:
     benchmark:
         benchmark_of("train")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 16
     resources:
         mem_mb=8000,
@@ -38,7 +38,7 @@ rule train:
 # The same for a variant of the model, on the same data.
 use rule train as train_variant with:
     input:
-        stamp=lambda wildcards: STAMPS.of(STAGES["train"], variant=wildcards.variant),
+        stamp=lambda wildcards: stamp(STAGES["train"], variant=wildcards.variant),
         dataset=paths.DATASET,
     output:
         model=paths.of_variant(paths.MODEL, "{variant}"),

@@ -12,7 +12,7 @@ rule videos:
     benchmark:
         benchmark_of("videos/{trajectory}")
     conda:
-        "../../envs/simulation.yaml"
+        environment("simulation")
     threads: 1
     resources:
         mem_mb=1000,
@@ -36,7 +36,7 @@ rule predictions:
     benchmark:
         benchmark_of("videos/predicted/test_{place}")
     conda:
-        "../../envs/pipeline.yaml"
+        environment("pipeline")
     threads: 1
     resources:
         mem_mb=4000,
