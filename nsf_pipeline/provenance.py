@@ -28,8 +28,10 @@ NOT_HASHED = frozenset(
     f"nsf_pipeline.{name}"
     for name in (
         "config",
+        "drawing",
         "errors",
         "paths",
+        "printing",
         "provenance",
         "stages",
         "tracking",
