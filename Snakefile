@@ -29,6 +29,7 @@ for name, path in search.items():
 
 
 from nsf_pipeline.config import ConfigError, check_file
+from nsf_pipeline.printing import complain
 
 # Snakemake drops all but the last of what stands twice in a file of settings, without a word.
 try:
@@ -36,7 +37,7 @@ try:
         # As a module of another workflow, its files hold more than settings.
         check_file(file, plain=ROOT == Path(workflow.basedir))
 except ConfigError as error:
-    print(error, file=sys.stderr)
+    complain(str(error))
     sys.exit(1)
 
 

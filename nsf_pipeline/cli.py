@@ -30,9 +30,15 @@ from nsf_pipeline.config import (
     require_free_name,
 )
 from nsf_pipeline.errors import UserError, shown
+from nsf_pipeline.printing import (
+    STANDARD_ERROR,
+    complain,
+    make_streams_safe,
+    report_lost_output,
+    say,
+)
 from nsf_pipeline.signals import Ended, Handling
 
-STANDARD_ERROR = 2
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
 MAX_DESCRIPTOR = 2**31 - 1
@@ -107,8 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
+    make_streams_safe()
     with Handling():
         code = main()
+        report_lost_output()
         if code > SIGNALLED:
             # Without cleanup: after a signal, JAX's threads may crash at exit and change the code.
             os._exit(code)
@@ -116,13 +124,8 @@ def entry() -> None:
 
 
 def _print_and_return(code: int, lines: str) -> int:
-    """Print the lines to standard error, unless it is closed, and return the code."""
-    try:
-        for line in lines.splitlines():
-            print(f"nsf_pipeline: {line}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-    except OSError:  # Python flushes again at exit; a failure there would change the code
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for line in lines.splitlines():
+        complain(f"nsf_pipeline: {line}")
     return code
 
 
@@ -572,11 +575,10 @@ def _replay(
     started = time.monotonic()
     report = replay(files)
     seconds = time.monotonic() - started
-    print(f"largest differences from the replay:\n{report}")
-    print(
+    say(f"largest differences from the replay:\n{report}")
+    say(
         f"{report.trajectories} trajectories, {report.steps} steps, {report.differing} "
-        f"trajectories differ, {seconds:.1f} s, {report.trajectories / seconds:.0f} trajectories/s",
-        flush=True,
+        f"trajectories differ, {seconds:.1f} s, {report.trajectories / seconds:.0f} trajectories/s"
     )
     if verify:
         report.require_no_difference()
@@ -600,13 +602,13 @@ def _why(
     from nsf_pipeline import why
 
     for line in why.describe(settings, files or why.made_in(results), whole=full):
-        print(line)
+        say(line)
 
 
 @_verb("schema", "> config.schema.json")
 def _schema() -> None:
     """Print the JSON schema of config.yaml."""
-    print(json_schema(), end="")
+    say(json_schema(), end="")
 
 
 def _load_if_given(config: str | None) -> Config | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nsf_pipeline import temporary
 from nsf_pipeline.errors import UserError
@@ -101,20 +101,3 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error
-
-
-def write_figure(figure: Any, path: Path, *, dpi: int = 110, comment: str | None = None) -> None:
-    """Write a matplotlib figure as PNG: the same figure gives the same bytes.
-
-    Args:
-        figure: the figure.
-        path: the file to write.
-        dpi: dots per inch.
-        comment: text to store in the file.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    metadata = {"Software": None, "Comment": comment}
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=dpi, metadata=metadata)

@@ -43,8 +43,10 @@ NOT_HASHED = frozenset(
     for name in (
         "config",
         "data.checking",
+        "drawing",
         "errors",
         "paths",
+        "printing",
         "processes",
         "provenance",
         "signals",

@@ -103,7 +103,7 @@ class Handling:
 
 
 def in_worker(parent: int) -> None:
-    """Set up a process that works for another: SIGTERM and its parent's end end it, Ctrl-C does not.
+    """Set up a process that works for another: Ctrl-C does not end it, its parent's end does.
 
     Args:
         parent: the parent's number. It handles Ctrl-C, and ends the others by SIGTERM.

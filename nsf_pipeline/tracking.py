@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
 from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.printing import make_streams_safe, say
 from nsf_pipeline.signals import ENDING, end_with
 
 Mode = Literal["offline", "online", "disabled"]
@@ -88,8 +89,9 @@ class WandbRun:
             folder.mkdir(parents=True, exist_ok=True)
             self.id = _run_id(checkpoints)
             self._start(project, folder, settings)
-        except (FileError, OSError) as error:
-            _say(f"switched off: {error}")
+        except Exception as error:
+            self._logger = None
+            _say(f"switched off: {_in_one_line(error)}")
 
     def __enter__(self) -> "WandbRun":
         return self
@@ -160,12 +162,13 @@ class WandbRun:
     def _send(self, message: Mapping[str, Any]) -> None:
         # Lines this short are written whole or not at all; the pipe fills up if the logger hangs.
         if self._logger and self._logger.stdin:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, TypeError, ValueError):
                 os.write(self._logger.stdin.fileno(), json.dumps(message).encode() + b"\n")
 
     def _close(self) -> None:
         if self._logger and self._logger.stdin:
-            self._logger.stdin.close()
+            with contextlib.suppress(OSError):
+                self._logger.stdin.close()
         self._logger = None
 
 
@@ -185,8 +188,11 @@ def _print_lines(lines: Any) -> None:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"wandb: {line}", flush=True)
+    say(f"wandb: {line}")
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:
@@ -194,17 +200,21 @@ def _run_logger(about: dict[str, Any], parent: int) -> None:
     for number in (*ENDING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the parent process ends it
     end_with(parent, PATIENCE)  # even if wandb hangs
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # wandb's own prints are dropped
+
+    def answer(line: str) -> None:
+        with contextlib.suppress(OSError):
+            answers.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+
     try:
-        for answer in _serve(about):
-            print(answer, file=answers, flush=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())
+        for line in _serve(about):
+            answer(line)
+    except BaseException as error:  # wandb may also call `sys.exit`
+        reason = _in_one_line(error)
         key = os.environ.get("WANDB_API_KEY")
         reason = reason.replace(key, "[key]") if key else reason
-        with contextlib.suppress(OSError):
-            print(f"switched off: {type(error).__name__}: {reason}", file=answers, flush=True)
+        answer(f"switched off: {type(error).__name__}: {reason}")
         os._exit(0)  # without wandb's cleanup, which might hang
 
 
@@ -264,4 +274,5 @@ def _number(text: str) -> float | str | None:
 
 
 if __name__ == "__main__":
+    make_streams_safe()
     _run_logger(json.loads(sys.argv[1]), int(sys.argv[2]))

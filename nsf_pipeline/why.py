@@ -15,6 +15,7 @@ from typing import Any
 
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
+from nsf_pipeline.drawing import NOT_DRAWN, not_drawn
 from nsf_pipeline.files import FileError, again
 from nsf_pipeline.provenance import Record
 
@@ -132,7 +133,19 @@ def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelErr
     if made.variant and made.variant not in config.variant_names:
         return [f"variants.{made.variant} is left out"]
     own = config.variant(made.variant) if made.variant else config
-    return made.changes(own) or list(_unlike_its_path(config, path, made, fields))
+    return made.changes(own) or [
+        *_unlike_its_path(config, path, made, fields),
+        *_not_drawn(path, fields),
+    ]
+
+
+def _not_drawn(path: Path, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Figures that could not be drawn: the file itself, or those that a provenance file names."""
+    found = fields.get(NOT_DRAWN, {})
+    for name, reason in (found if isinstance(found, Mapping) else {path.name: found}).items():
+        figure = path.with_name(str(name))
+        its = "" if figure == path else f"{figure.name}: "
+        yield f"{its}{not_drawn(str(reason))}; {again(figure)}"
 
 
 def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ from matplotlib.collections import LineCollection
 
 from nsf_pipeline.config import Config, SpeedConfig, load_config
 from nsf_pipeline.data.transitions import load_trajectories
+from nsf_pipeline.drawing import write_figure
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import speed
+from nsf_pipeline.evaluation.cost import accuracy_against_cost
 from nsf_pipeline.evaluation.figures import STYLES
 from nsf_pipeline.evaluation.metrics import Estimate
-from nsf_pipeline.files import FileError, write_figure
+from nsf_pipeline.files import FileError
 from nsf_pipeline.model import load_model
 from nsf_pipeline.processes import processes
 from nsf_pipeline.pusht.simulator import Simulator
@@ -112,9 +115,8 @@ def test_markdown_tells_times_and_ratios():
 def test_the_figure_has_a_row_per_model_and_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         crps = {"flow": Estimate(3.0, 2.5, 3.5), "simulator": Estimate(1.0, 0.9, 1.1)}
-        figure = speed.accuracy_against_cost(table(), crps, 2.0)
-        write_figure(figure, tmp_path / name)
-    (axes,) = figure.axes
+        write_figure(partial(accuracy_against_cost, table(), crps, 2.0), tmp_path / name)
+    (axes,) = accuracy_against_cost(table(), crps, 2.0).axes
     assert [float(np.asarray(line.get_ydata())[0]) for line in axes.lines] == [3.0, 1.0]
     assert [line.get_color() for line in axes.lines] == [STYLES[name][0] for name in crps]
     intervals = [c for c in axes.collections if isinstance(c, LineCollection)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.yaml_text import config_yaml
+from nsf_pipeline.printing import make_streams_safe, say
 
 ROOT = Path(__file__).parents[2]
 GENERATED: dict[str, Callable[[], str]] = {
@@ -22,11 +23,12 @@ def main(root: Path = ROOT) -> None:
     for name, make in GENERATED.items():
         path, text = root / name, make()
         if path.is_file() and path.read_text(encoding="utf-8") == text:
-            print(f"{name}: up to date")
+            say(f"{name}: up to date")
         else:
             path.write_text(text, encoding="utf-8")
-            print(f"{name}: written")
+            say(f"{name}: written")
 
 
 if __name__ == "__main__":
+    make_streams_safe()
     main()

@@ -4,15 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import block_moved
 from nsf_pipeline.data.states import join_state, state_parts
+from nsf_pipeline.plotting import Axes, Figure, Line2D, LineCollection, Patch, Polygon
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD, WORKSPACE, t_outline
 from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT

@@ -22,6 +22,7 @@ from nsf_pipeline.evaluation.predictors import (
 from nsf_pipeline.evaluation.states import Ensembles
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
+from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht.state import STATE
 
@@ -96,7 +97,7 @@ def compare(
                 steps += consistency.measure(
                     name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key
                 )
-        print(f"{horizon:g} s ahead: {len(ensemble.states)} states scored", flush=True)
+        say(f"{horizon:g} s ahead: {len(ensemble.states)} states scored")
     return Comparison(cells, steps, drawn)
 
 

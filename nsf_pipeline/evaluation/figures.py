@@ -4,14 +4,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch, Polygon
 
 from nsf_pipeline.evaluation.metrics import GROUPS
 from nsf_pipeline.evaluation.states import Ensembles, States
 from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, SIMULATOR
+from nsf_pipeline.plotting import Axes, Circle, Figure, Line2D, Patch, Polygon
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.state import STATE, layout_of
 

@@ -7,6 +7,7 @@ has a verb for each. The workflow's rules say which files each stage reads.
 import time
 from pathlib import Path
 
+from nsf_pipeline import printing
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import Stage
 
@@ -53,4 +54,4 @@ def say(output: Path, what: str, started: float) -> None:
         what: what the file holds.
         started: `time.monotonic()` when the job started; s.
     """
-    print(f"{output}: {what}, {time.monotonic() - started:.1f} s", flush=True)
+    printing.say(f"{output}: {what}, {time.monotonic() - started:.1f} s")

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.evaluation import consistency, figures, tables
+from nsf_pipeline.evaluation import consistency, tables
 from nsf_pipeline.evaluation.comparison import compare, notes
 from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW
 from nsf_pipeline.paths import SCORES
+from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, Stage
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
@@ -61,9 +63,16 @@ def run(
         "text": text,
     }
     pictures = {
-        "skill": figures.skill(intervals),
-        "calibration": figures.calibration(calibration),
-        "figure": figures.block_positions(compared.drawn, found),
+        "skill": lambda: _figures().skill(intervals),
+        "calibration": lambda: _figures().calibration(calibration),
+        "figure": lambda: _figures().block_positions(compared.drawn, found),
     }
     write_reports(folder, SCORES, Record.new(stage, config, *sources), reports, pictures)
-    print(text, flush=True)
+    say(text)
+
+
+def _figures() -> ModuleType:
+    """The module that draws. It is not needed for the scores, and its import may fail."""
+    from nsf_pipeline.evaluation import figures
+
+    return figures

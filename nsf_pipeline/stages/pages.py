@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES
 
@@ -140,4 +141,4 @@ def _write(output: Path, title: str, body: str, made: Record) -> None:
     )
     with replacing(output) as beside:
         beside.write_text(text, encoding="utf-8")
-    print(f"{output}: {len(text) / 1e6:.2f} MB", flush=True)
+    say(f"{output}: {len(text) / 1e6:.2f} MB")

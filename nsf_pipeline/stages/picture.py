@@ -3,11 +3,10 @@
 import time
 from pathlib import Path
 
-from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.picture import picture, summarise
-from nsf_pipeline.files import write_figure
+from nsf_pipeline.drawing import write_figure
 from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
@@ -24,7 +23,8 @@ def run(config: Config | None, dataset: Path, output: Path) -> None:
         output: the picture.
 
     Raises:
-        FileError: the data set cannot be read or is stale, or the picture cannot be written.
+        FileError: the data set cannot be read or is stale, or the picture cannot be drawn or
+            written.
     """
     started = time.monotonic()
     with store.reading(dataset, "dataset") as file:
@@ -32,7 +32,7 @@ def run(config: Config | None, dataset: Path, output: Path) -> None:
         if not config:
             print_line(store.origin(dataset, file))
         summary = summarise(file)
-    comment = label.embed(Record.new(STAGE, None, made).fields())
+    fields = Record.new(STAGE, None, made).fields()
     # Not higher than a browser's window: the report cuts off the top of higher pictures.
-    write_figure(picture(summary), output, dpi=90, comment=comment)
+    write_figure(lambda: picture(summary), output, fields, dpi=90)
     say(output, f"picture of {dataset}", started)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import Any
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.drawing import NOT_DRAWN, write_figure_or_placeholder
 from nsf_pipeline.evaluation.tables import FLOW
-from nsf_pipeline.files import FileError, replacing, write_figure
+from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.file import model_header, require_trained_on
 from nsf_pipeline.provenance import Record, require_current
@@ -58,27 +58,33 @@ def write_reports(
     names: Mapping[str, str],
     made: Record,
     texts: Mapping[str, str],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Callable[[], Any]],
 ) -> None:
     """Write reports, and last a provenance file: what made them, and the checksum of each.
+
+    Tables are written before any figure is drawn. A figure that cannot be drawn gets a placeholder,
+    which the provenance file names.
 
     Args:
         folder: where to write.
         names: file names, by what a file holds, as in `paths.SCORES`.
         made: the record of all reports.
         texts: contents of the tables, by the same keys.
-        figures: pictures, by the same keys.
+        figures: functions that make the pictures, by the same keys.
 
     Raises:
         FileError: a file cannot be written.
     """
     for what, text in texts.items():
         _write(folder / names[what], text)
-    for what, figure in figures.items():
-        write_figure(figure, folder / names[what])
+    reasons = {
+        names[what]: write_figure_or_placeholder(draw, folder / names[what])
+        for what, draw in figures.items()
+    }
     written = [names[what] for what in (*texts, *figures)]
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in written}
-    fields = made.fields() | {"files": digests}
+    missing = {name: reason for name, reason in reasons.items() if reason}
+    fields = made.fields() | {"files": digests} | ({NOT_DRAWN: missing} if missing else {})
     _write(folder / names["provenance"], json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 

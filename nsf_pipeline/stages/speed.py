@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
 from nsf_pipeline.files import FileError
 from nsf_pipeline.paths import SPEED
+from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_reports
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
@@ -61,6 +63,13 @@ def run(
     table = speed.measure(view, models, starts, horizon, cores)
     text = speed.as_markdown(table, horizon, view, cores, time.monotonic() - started)
     reports = {"table": as_csv(table), "text": text}
-    figures = {"figure": speed.accuracy_against_cost(table, crps, horizon)}
-    write_reports(folder, SPEED, Record.new(STAGE, config, *sources), reports, figures)
-    print(text, flush=True)
+
+    def draw() -> Any:
+        # Imported here, because it is not needed for the table and may fail.
+        from nsf_pipeline.evaluation.cost import accuracy_against_cost
+
+        return accuracy_against_cost(table, crps, horizon)
+
+    made = Record.new(STAGE, config, *sources)
+    write_reports(folder, SPEED, made, reports, {"figure": draw})
+    say(text)

@@ -1,14 +1,15 @@
 """Training the model on the data set."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from nsf_pipeline import label, paths
+from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
-from nsf_pipeline.files import write_figure
+from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
@@ -16,7 +17,6 @@ from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
-from nsf_pipeline.training.curves import picture
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.pusht import NORMALISER_SIZE, sources, summary
 from nsf_pipeline.training.state import Row
@@ -46,7 +46,7 @@ def run(
         dataset: `dataset.h5`.
         output: where the model goes.
         metrics: where the history goes as CSV, when training is done.
-        curves: where the history goes as a picture (PNG).
+        curves: where the history goes as a picture (PNG); a placeholder if it cannot be drawn.
         variant: the variant's name; empty for the default model.
         terminals: file descriptors; the first that is a terminal gets a progress bar.
 
@@ -90,13 +90,20 @@ def run(
                 ),
             )
             best = min(history, key=lambda row: row["validation_nll"])
-            write_table(history, metrics)
-            write_figure(picture(history), curves, comment=label.embed(made.fields()))
             save_model(output, PushTModel(transition, bridge), _header(made, source, best))
+            write_table(history, metrics)
+            write_figure_or_placeholder(lambda: _picture(history), curves, made.fields())
             display.say(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )
             run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
+
+
+def _picture(history: Sequence[Row]) -> Any:
+    """The curves. The module that draws them is not needed to train, and its import may fail."""
+    from nsf_pipeline.training.curves import picture
+
+    return picture(history)
 
 
 def _header(made: Record, source: Record, best: Row) -> dict[str, Any]:

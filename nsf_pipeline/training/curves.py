@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from nsf_pipeline.plotting import Axes, Figure
 
 TRAINING, VALIDATION, OTHER, LINE = "#3b6fb6", "#d1495b", "#cbab78", "#9aa0a6"
 Rows = Sequence[Mapping[str, int | float]]

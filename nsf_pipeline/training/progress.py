@@ -1,10 +1,11 @@
 """The progress of training: a line per validation, and a bar on a terminal."""
 
-import contextlib
 import os
 import time
 from collections.abc import Mapping
 from typing import final
+
+from nsf_pipeline import printing
 
 WIDTH = 24
 """Characters of the bar itself, at most."""
@@ -13,8 +14,6 @@ WIDTH = 24
 @final
 class Display:
     """Lines on standard output, and a bar on a terminal.
-
-    Lines that cannot be written are dropped, since the terminal or reader may have been closed.
 
     Attributes:
         steps: how many there are in all.
@@ -28,15 +27,14 @@ class Display:
             terminals: file descriptors; the bar goes to the first that is a terminal.
         """
         self.steps = steps
-        self._terminal = next((fd for fd in terminals if os.isatty(fd)), None)
+        self._terminal = next(filter(printing.is_terminal, terminals), None)
         self._first: tuple[float, int] | None = None
         self._validation = ""
 
     def say(self, line: str) -> None:
         """A line of the log."""
         self._draw("")
-        with contextlib.suppress(OSError):
-            print(line, flush=True)
+        printing.say(line)
 
     def row(self, row: Mapping[str, int | float]) -> None:
         """A row of the history as a line."""
@@ -73,10 +71,8 @@ class Display:
         return _duration((self.steps - step) / speed) + " left" if speed else "compiled"
 
     def _draw(self, text: str) -> None:
-        if self._terminal is None:
-            return
-        with contextlib.suppress(OSError):
-            os.write(self._terminal, b"\r\x1b[K" + text[: self._columns()].encode())
+        if self._terminal is not None:
+            printing.draw(self._terminal, "\r\x1b[K" + text[: self._columns()])
 
     def _columns(self) -> int:
         """Characters that fit into a line without wrapping."""

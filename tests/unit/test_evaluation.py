@@ -3,6 +3,7 @@
 import io
 import shutil
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from nsf_pipeline.config import Config, EnsembleConfig, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.transitions import load_trajectories
+from nsf_pipeline.drawing import write_figure
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import figures, metrics, tables
 from nsf_pipeline.evaluation.comparison import score
@@ -36,7 +38,7 @@ from nsf_pipeline.evaluation.predictors import (
     Simulator,
 )
 from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, typical_changes
-from nsf_pipeline.files import FileError, write_figure
+from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, layout_of
@@ -570,14 +572,14 @@ def test_figures_have_the_same_bytes_each_time(tmp_path, horizons):
     found = dict.fromkeys(horizons, ensemble)
     for folder in ("a", "b"):
         pictures = {
-            "skill": figures.skill(tables.intervals(cells)),
-            "calibration": figures.calibration(tables.calibration(cells)),
-            "block_positions": figures.block_positions(draws, found),
+            "skill": partial(figures.skill, tables.intervals(cells)),
+            "calibration": partial(figures.calibration, tables.calibration(cells)),
+            "block_positions": partial(figures.block_positions, draws, found),
         }
-        titles = [axis.get_title() for axis in pictures["block_positions"].axes]
+        titles = [axis.get_title() for axis in pictures["block_positions"]().axes]
         assert titles[: len(horizons)] == [f"{horizon:g} s ahead" for horizon in horizons]
-        for name, figure in pictures.items():
-            write_figure(figure, tmp_path / folder / f"{name}.png")
+        for name, draw in pictures.items():
+            write_figure(draw, tmp_path / folder / f"{name}.png")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -65,10 +65,12 @@ rule speed:
         variants=options_of(SOLVED),
         folder=subpath(output.table, parent=True),
     shell:
-        "(set -x; python -m nsf_pipeline speed --config {input.stamp:q} --model {input.model:q} "
-        "{params.variants:q} --dataset {input.dataset:q} --scores {input.table:q} "
-        "--provenance {input.provenance:q} "
-        "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline speed --config {input.stamp:q} --model {input.model:q} "
+            "{params.variants:q} --dataset {input.dataset:q} --scores {input.table:q} "
+            "--provenance {input.provenance:q} "
+            "--output {params.folder:q} --threads {threads}"
+        )
 
 
 rule ablations:

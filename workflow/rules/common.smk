@@ -1,6 +1,7 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
 from nsf_pipeline import paths
 from nsf_pipeline.config import parse_config
+from nsf_pipeline.printing import complain
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.tracking import mode_of
@@ -12,7 +13,7 @@ config.pop(REPORT_STATE, None)
 try:
     SETTINGS = parse_config(config, "config")
 except ConfigError as error:
-    print(error, file=sys.stderr)
+    complain(str(error))
     sys.exit(1)
 
 # Settings of W&B shape no model, so they are in no model's stamp.
@@ -56,6 +57,20 @@ def stamp_of(stage, **more):
 def environment(name):
     """A file in envs/. Snakemake fills in what stands in braces, so those of the path are doubled."""
     return str(ROOT / "envs" / f"{name}.yaml").replace("{", "{{").replace("}", "}}")
+
+
+def logged(command):
+    """A shell command whose output goes to the rule's log and on; nothing but the command can fail.
+
+    Its descriptor 3 is the terminal, past the log. Closed streams are opened on the null device.
+    `tee` outlives signals and readers that are gone; if it fails, for a full disk, the rest is read
+    and dropped.
+    """
+    return (
+        "(: 3>&1) 2> /dev/null || exec > /dev/null; (: 3>&2) || exec 2> /dev/null; "
+        f"(set -x; {command}) 3>&2 2>&1 | "
+        "(trap '' HUP INT PIPE TERM; tee {log:q} 2>&1 || cat > /dev/null)"
+    )
 
 
 def log_of(job):

@@ -20,8 +20,10 @@ rule policies:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
         stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
     shell:
-        "(set -x; python -m nsf_pipeline policies --config {input.stamp:q} --first {params.first} "
-        "--stop {params.stop} --output {output.policies:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline policies --config {input.stamp:q} --first {params.first} "
+            "--stop {params.stop} --output {output.policies:q}"
+        )
 
 
 rule rollouts:
@@ -44,9 +46,11 @@ rule rollouts:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
         stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
     shell:
-        "(set -x; python -m nsf_pipeline rollouts --config {input.stamp:q} --policies {input.policies:q} "
-        "--first {params.first} --stop {params.stop} "
-        "--output {output.rollouts:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline rollouts --config {input.stamp:q} --policies {input.policies:q} "
+            "--first {params.first} --stop {params.stop} "
+            "--output {output.rollouts:q}"
+        )
 
 
 rule dataset:
@@ -70,8 +74,10 @@ rule dataset:
         # The shards' folder, so that the command stays short however many there are.
         folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
     shell:
-        "(set -x; python -m nsf_pipeline dataset --config {input.stamp:q} --rollouts {params.folder:q} "
-        "--output {output.dataset:q} --metadata {output.metadata:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline dataset --config {input.stamp:q} --rollouts {params.folder:q} "
+            "--output {output.dataset:q} --metadata {output.metadata:q}"
+        )
 
 
 rule picture:
@@ -96,5 +102,7 @@ rule picture:
         mem_mb=1000,
         runtime=10,
     shell:
-        "(set -x; python -m nsf_pipeline picture --config {input.stamp:q} --dataset {input.dataset:q} "
-        "--output {output.figure:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline picture --config {input.stamp:q} --dataset {input.dataset:q} "
+            "--output {output.figure:q}"
+        )

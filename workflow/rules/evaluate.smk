@@ -19,8 +19,10 @@ rule ensembles:
         shard=lambda wildcards: int(wildcards.shard),
         folder=subpath(output.ensembles, parent=True),
     shell:
-        "(set -x; python -m nsf_pipeline ensembles --config {input.stamp:q} --dataset {input.dataset:q} "
-        "--shard {params.shard} --output {params.folder:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline ensembles --config {input.stamp:q} --dataset {input.dataset:q} "
+            "--shard {params.shard} --output {params.folder:q}"
+        )
 
 
 rule evaluate:
@@ -51,9 +53,11 @@ rule evaluate:
         folder=subpath(output.table, parent=True),
         ensembles=lambda wildcards, input: Path(input.ensembles[0]).parent,
     shell:
-        "(set -x; python -m nsf_pipeline {params.verb} --config {input.stamp:q} --model {input.model:q} "
-        "{params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
-        "--output {params.folder:q} --threads {threads}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline {params.verb} --config {input.stamp:q} --model {input.model:q} "
+            "{params.variants:q} --dataset {input.dataset:q} --ensembles {params.ensembles:q} "
+            "--output {params.folder:q} --threads {threads}"
+        )
 
 
 # Logs to the W&B run of the training; part of `all` unless W&B is disabled.
@@ -80,7 +84,9 @@ rule upload:
     params:
         videos=lambda wildcards, input: [f"--video={path}" for path in input.videos],
     shell:
-        "(set -x; python -m nsf_pipeline upload --config {input.stamp:q} --model {input.model:q} "
-        "--metrics {input.metrics:q} --table {input.table:q} --provenance {input.provenance:q} "
-        "{params.videos:q} "
-        "--output {output.run:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline upload --config {input.stamp:q} --model {input.model:q} "
+            "--metrics {input.metrics:q} --table {input.table:q} --provenance {input.provenance:q} "
+            "{params.videos:q} "
+            "--output {output.run:q}"
+        )

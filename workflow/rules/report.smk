@@ -26,8 +26,10 @@ rule table_page:
     params:
         provenance=lambda wildcards, input: [f"--provenance={path}" for path in input.provenance],
     shell:
-        "(set -x; python -m nsf_pipeline table-page --config {input.stamp:q} {params.provenance:q} "
-        "--output {output.page:q} {input.tables:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline table-page --config {input.stamp:q} {params.provenance:q} "
+            "--output {output.page:q} {input.tables:q}"
+        )
 
 
 use rule table_page as ablation_page with:
@@ -73,8 +75,10 @@ rule video_page:
         mem_mb=1000,
         runtime=10,
     shell:
-        "(set -x; python -m nsf_pipeline video-page --config {input.stamp:q} --output {output.page:q} "
-        "{input.videos:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline video-page --config {input.stamp:q} --output {output.page:q} "
+            "{input.videos:q}"
+        )
 
 
 rule settings_page:
@@ -98,8 +102,10 @@ rule settings_page:
         mem_mb=500,
         runtime=10,
     shell:
-        "(set -x; python -m nsf_pipeline settings-page --config {input.stamp:q} "
-        "--output {output.page:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline settings-page --config {input.stamp:q} "
+            "--output {output.page:q}"
+        )
 
 
 def out_of_date(files):

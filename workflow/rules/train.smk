@@ -27,12 +27,13 @@ rule train:
     params:
         variant=[],
     shell:
-        # The progress bar goes to the terminal, not to the log.
-        "(set -x; python -m nsf_pipeline train --config {input.stamp:q} {params.variant} "
-        "--dataset {input.dataset:q} --output {output.model:q} --metrics {output.metrics:q} "
-        "--curves {output.curves:q} --checkpoint-seconds {resources.checkpoint_seconds} "
-        "--data-memory {resources.data_memory} --threads {threads} --bar 3) "
-        "3>&2 2>&1 | tee {log:q}"
+        logged(
+            # The progress bar goes to the terminal, not to the log.
+            "python -m nsf_pipeline train --config {input.stamp:q} {params.variant} "
+            "--dataset {input.dataset:q} --output {output.model:q} --metrics {output.metrics:q} "
+            "--curves {output.curves:q} --checkpoint-seconds {resources.checkpoint_seconds} "
+            "--data-memory {resources.data_memory} --threads {threads} --bar 3"
+        )
 
 
 # The same for a variant of the model, on the same data.

@@ -20,8 +20,10 @@ rule videos:
     params:
         trajectory=lambda wildcards: wildcards.trajectory.lstrip("0") or "0",
     shell:
-        "(set -x; python -m nsf_pipeline video --config {input.stamp:q} --source {input.source:q} "
-        "--trajectory {params.trajectory} --output {output.video:q}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline video --config {input.stamp:q} --source {input.source:q} "
+            "--trajectory {params.trajectory} --output {output.video:q}"
+        )
 
 
 rule predictions:
@@ -44,6 +46,8 @@ rule predictions:
     params:
         place=lambda wildcards: wildcards.place.lstrip("0") or "0",
     shell:
-        "(set -x; python -m nsf_pipeline predicted-video --config {input.stamp:q} "
-        "--model {input.model:q} --dataset {input.dataset:q} --place {params.place} "
-        "--output {output.video:q} --threads {threads}) 2>&1 | tee {log:q}"
+        logged(
+            "python -m nsf_pipeline predicted-video --config {input.stamp:q} "
+            "--model {input.model:q} --dataset {input.dataset:q} --place {params.place} "
+            "--output {output.video:q} --threads {threads}"
+        )
