@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.files import replacing
 from nsf_pipeline.printing import make_streams_safe, say
 from nsf_pipeline.signals import ENDING, end_with
 
