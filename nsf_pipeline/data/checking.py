@@ -338,12 +338,13 @@ def _pieces(array: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
     """
     if not array.size:
         return
-    if array.chunks is None:
+    chunks = array.chunks
+    if chunks is None:
         step = max(1, PIECE // max(1, array.nbytes // len(array)))
         for first in range(0, len(array), step):
             yield array[first : first + step]
         return
-    size = math.prod(array.chunks) * dtype.itemsize
+    size = math.prod(chunks) * dtype.itemsize
     packed = array.compression == "gzip"
     for where in array.iter_chunks():
         skipped, content = array.id.read_direct_chunk(tuple(part.start for part in where))
@@ -352,7 +353,7 @@ def _pieces(array: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
             content = unpacking.decompress(content, size + 1)
         if len(content) != size:
             raise UnsoundError(f"a chunk of '{array.name[1:]}' does not unpack to {size} bytes")
-        chunk = np.frombuffer(content, dtype).reshape(array.chunks)
+        chunk = np.frombuffer(content, dtype).reshape(chunks)
         held = chunk[tuple(slice(0, part.stop - part.start) for part in where)]
         yield np.ascontiguousarray(held)
 
