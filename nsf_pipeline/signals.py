@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from typing import final
 
 PATIENCE = 8.0
 """s that the main thread has to end by itself, before the process is ended."""
+SENDINGS = 8
+"""Times that a signal is sent again meanwhile."""
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Sent by clusters, and when a terminal is closed. SIGINT (Ctrl-C) is Python's own."""
 
@@ -30,9 +33,7 @@ class Ended(SystemExit):
 
 
 def raise_ended(number: int) -> None:
-    """Raise `Ended`; later signals are ignored, so that none disturbs the tidying."""
-    for each in ENDING:
-        signal.signal(each, signal.SIG_IGN)
+    """Raise `Ended`."""
     raise Ended(number)
 
 
@@ -41,7 +42,8 @@ class Handling:
 
     Python handles signals only between its own instructions, and compiling a model may keep it from
     doing so for a minute. So a thread watches for signals too, and ends the process if the context
-    is not left within `PATIENCE`.
+    is not left within `PATIENCE`. Python also drops exceptions that are raised in callbacks, such
+    as those of weak references; so the thread can send a signal again.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Handling:
         handle: Callable[[int], None] = raise_ended,
         numbers: Sequence[signal.Signals] = ENDING,
         last_words: str = "stopped",
+        again: bool = True,
     ):
         """Name the signals.
 
@@ -56,8 +59,10 @@ class Handling:
             handle: called in the main thread with a signal's number.
             numbers: the signals.
             last_words: printed if the thread ends the process.
+            again: send a signal every second until the context is left.
         """
-        self._handle, self._numbers, self._last_words = handle, numbers, last_words
+        self._handle, self._numbers = handle, numbers
+        self._last_words, self._again = last_words, again
 
     def __enter__(self) -> "Handling":
         self._left = threading.Event()
@@ -69,6 +74,7 @@ class Handling:
             if signal.getsignal(number) is not signal.SIG_IGN
         }
         self._wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -80,6 +86,7 @@ class Handling:
         traceback: TracebackType | None,
     ) -> None:
         self._left.set()
+        sys.unraisablehook = self._hook
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -90,12 +97,22 @@ class Handling:
     def _called(self, number: int, frame: FrameType | None) -> None:
         self._handle(number)
 
+    def _dropped(self, found: "sys.UnraisableHookArgs") -> None:
+        """Print an exception that Python drops, except those raised here."""
+        if not issubclass(found.exc_type, Ended):
+            self._hook(found)
+
     def _watch(self) -> None:
         while data := os.read(self._read_end, 1):
             number = data[0]
             if number not in self._before:
                 continue
-            if not self._left.wait(PATIENCE):
+            for _ in range(SENDINGS):
+                if self._left.wait(PATIENCE / SENDINGS):
+                    return
+                if self._again:
+                    signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if not self._left.is_set():
                 with contextlib.suppress(OSError):
                     os.write(2, f"nsf_pipeline: {self._last_words}\n".encode())
                 os._exit(128 + number)
@@ -108,10 +125,9 @@ def in_worker(parent: int) -> None:
     Args:
         parent: the parent's number. It handles Ctrl-C, and ends the others by SIGTERM.
     """
-    signal.set_wakeup_fd(-1)  # a forked process would wake its parent
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: raise_ended(number))
+    Handling(numbers=[signal.SIGTERM]).__enter__()  # until the process ends
     end_with(parent)
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from conftest import ROOT, remade, run_snakemake
+from conftest import ROOT, merged, remade, run_snakemake
 from test_survival import SETTINGS
 
 HOURS = 3600
@@ -25,9 +25,8 @@ def snakemake(folder, *arguments):
 def made(tmp_path_factory):
     """A run up to a model; tests must not change it."""
     folder = tmp_path_factory.mktemp("clocks")
-    changes = {"num_trajectories": 60, "shard_size": 30}
-    changes["training"] = SETTINGS["training"] | {"steps": 100, "validate_every": 50}
-    (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
+    changes = {"shard_size": 30, "training": {"steps": 100, "validate_every": 50}}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(merged(SETTINGS, changes)))
     done = snakemake(folder, *TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

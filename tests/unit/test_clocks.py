@@ -77,7 +77,7 @@ def test_a_file_of_another_user_is_dated_now(results, monkeypatch):
 @pytest.mark.parametrize("utime", [read_only, ignored])
 def test_a_time_that_cannot_be_changed_is_refused(utime, results, monkeypatch):
     monkeypatch.setattr(os, "utime", utime)
-    with pytest.raises(FileError, match="dataset.h5: its modification time lies in the future"):
+    with pytest.raises(FileError, match=r"dataset\.h5: its modification time lies in the future"):
         clocks.date_now([results / "dataset.h5"], results)
 
 
