@@ -1,5 +1,7 @@
 # The variants beside the default model: the same tables and figures, and the time that predictions take.
 MODELS = {name: paths.of_variant(paths.MODEL, name) for name in VARIANTS}
+# By path: where another workflow uses single rules, there is no `rules.compare`.
+COMPARED = {name: f"{paths.ABLATIONS}/{file}" for name, file in paths.SCORES.items()}
 # Only models of another kind are timed: all flows take about as long as the default one.
 SOLVED = {name: MODELS[name] for name in VARIANTS if SETTINGS.variant(name).model.kind != "flow"}
 
@@ -33,8 +35,8 @@ rule speed:
         model=paths.MODEL,
         variants=[*SOLVED.values()],
         dataset=paths.DATASET,
-        table=rules.compare.output.table,
-        provenance=rules.compare.output.provenance,
+        table=COMPARED["table"],
+        provenance=COMPARED["provenance"],
     output:
         table=report(
             f"{paths.ABLATIONS}/{paths.SPEED['table']}",
@@ -75,6 +77,6 @@ rule speed:
 
 rule ablations:
     input:
-        rules.compare.output,
+        *COMPARED.values(),
         rules.speed.output,
         paths.PAGE.format(page="ablations"),

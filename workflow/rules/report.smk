@@ -35,8 +35,8 @@ rule table_page:
 use rule table_page as ablation_page with:
     input:
         stamp=stamp_of("ablation_page"),
-        tables=[rules.compare.output.text, rules.speed.output.text],
-        provenance=[rules.compare.output.provenance, rules.speed.output.provenance],
+        tables=[COMPARED["text"], rules.speed.output.text],
+        provenance=[COMPARED["provenance"], rules.speed.output.provenance],
     output:
         page=report(
             paths.PAGE.format(page="ablations"),
