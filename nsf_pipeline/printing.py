@@ -64,7 +64,7 @@ def report_lost_output() -> None:
     """Say on standard error if standard output could not take all, as on a full disk."""
     lost = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(lost, _Unfailing) and lost.reason:
-        complain(f"nsf_pipeline: standard output: {lost.reason}; some of the text is missing there")
+        complain(f"nsf_pipeline: standard output: {lost.reason}; the text there is incomplete")
 
 
 class _Unfailing(io.RawIOBase):
@@ -115,7 +115,7 @@ def _safe(stream: TextIO | None, descriptor: int) -> TextIO:
     )
 
 
-def _print(stream: TextIO | None, text: str) -> None:
+def _print(stream: Any, text: str) -> None:
     if stream is None:  # its descriptor was closed when Python started
         return
     try:
@@ -129,7 +129,7 @@ def _print(stream: TextIO | None, text: str) -> None:
             _forget(stream)
 
 
-def _forget(stream: TextIO) -> None:
+def _forget(stream: Any) -> None:
     """Empty the buffer of a stream that cannot be written.
 
     Python would try again at its end, fail again, and change the exit code.
