@@ -336,7 +336,6 @@ def zero_linear(in_dim: int, out_dim: int, *, key: PRNGKeyArray) -> eqx.nn.Linea
 
 
 def safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Square root whose derivative at 0 is 0 instead of infinite; NaN stays NaN."""
+    """Square root whose derivative at 0 is 0 instead of infinite."""
     positive = x > 0
-    rest = jnp.where(jnp.isnan(x), jnp.nan, 0.0)
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), rest)
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -109,17 +109,38 @@ class ConditionalAuxiliaryFlow(eqx.Module):
             ValueError: a shape is not what the bridge was built for, times are not in this order,
                 or a number is not finite.
         """
-        condition = check_condition(condition, self.condition_dim)
         x_init = finite("x_init", x_init, (self.state_dim,))
         x_final = finite("x_final", x_final, (self.state_dim,))
+        known = check_condition(condition, self.condition_dim)
         require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
+        if not checks.is_traced([t_init, t_final]):
+            checks.number("t_final - t_init", t_final - t_init, above=0.0)
+        gap = jnp.asarray(t_final - t_init)
+        is_meant = (gap > 0.0) & all_finite(x_init, x_final, known, gap)
+        is_meant &= jnp.asarray(t_init <= t_mid) & jnp.asarray(t_mid <= t_final)
+        start = nan_unless(is_meant, x_init)
+        return self.unguarded(start, x_final, t_init, t_mid, t_final, condition)
+
+    def unguarded(
+        self,
+        x_init: Float[Given, " dim"],
+        x_final: Float[Given, " dim"],
+        t_init: Float[Array, ""] | float,
+        t_mid: Float[Array, ""] | float,
+        t_final: Float[Array, ""] | float,
+        condition: Float[Given, " condition"] | None = None,
+    ) -> ContinuousNormalizingFlow:
+        """The same law, for code that has checked its arguments.
+
+        What is added for `nan_unless` can change how a compiler rounds, for example in training.
+
+        Raises:
+            ValueError: the condition does not have the shape that the bridge was built for.
+        """
+        condition = check_condition(condition, self.condition_dim)
+        x_init, x_final = (jnp.asarray(x, jnp.result_type(float)) for x in (x_init, x_final))
         gap = jnp.asarray(t_final - t_init, x_init.dtype)
-        to_mid = jnp.asarray(t_mid - t_init, x_init.dtype)
-        if not checks.is_traced(gap):
-            checks.number("t_final - t_init", gap, above=0.0)
-        in_order = (gap > 0.0) & (to_mid >= 0.0) & (to_mid <= gap)
-        gap = nan_unless(in_order & all_finite(x_init, x_final, condition, gap), gap)
-        r = to_mid / gap
+        r = jnp.asarray(t_mid - t_init, x_init.dtype) / gap
         strength = r * (1.0 - r)
         times = [r, gap]
         if not self.autonomous:

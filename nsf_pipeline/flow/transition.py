@@ -163,12 +163,30 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             ValueError: a shape is not what the flow was built for, times run backwards, or a number
                 is not finite.
         """
-        condition = check_condition(condition, self.condition_dim)
         x_init = finite("x_init", x_init, (self.state_dim,))
+        known = check_condition(condition, self.condition_dim)
         require_times(t_init=t_init, t_final=t_final)
+        in_order = jnp.asarray(t_init <= t_final)
+        is_meant = in_order & all_finite(x_init, known, jnp.asarray(t_final - t_init))
+        return self.unguarded(nan_unless(is_meant, x_init), t_init, t_final, condition)
+
+    def unguarded(
+        self,
+        x_init: Float[Given, " dim"],
+        t_init: Float[Array, ""] | float,
+        t_final: Float[Array, ""] | float,
+        condition: Float[Given, " condition"] | None = None,
+    ) -> ContinuousNormalizingFlow:
+        """The same law, for code that has checked its arguments.
+
+        What is added for `nan_unless` can change how a compiler rounds, for example in training.
+
+        Raises:
+            ValueError: the condition does not have the shape that the flow was built for.
+        """
+        condition = check_condition(condition, self.condition_dim)
+        x_init = jnp.asarray(x_init, jnp.result_type(float))
         delta = jnp.asarray(t_final - t_init, x_init.dtype)
-        is_meant = (delta >= 0.0) & all_finite(x_init, condition, delta)
-        delta = nan_unless(is_meant, delta)
         times = [delta, safe_sqrt(delta)]
         if not self.autonomous:
             times.append(jnp.asarray(t_init, x_init.dtype))

@@ -29,8 +29,8 @@ MOST_STATES = 10_000_000
 """States that one call may draw; more do not fit into memory."""
 
 
-def vector(name: str, values: Numbers, size: int | None) -> Array:
-    """So many finite numbers; any number of them if the size is None.
+def vector(name: str, values: Any, size: int) -> Array:
+    """So many finite numbers.
 
     Raises:
         UserError: they are no such numbers, or the shape is another.
@@ -38,7 +38,7 @@ def vector(name: str, values: Numbers, size: int | None) -> Array:
     return finite(name, values, (size,), jnp.float32)
 
 
-def condition_vector(values: Numbers, size: int | None) -> Array:
+def condition_vector(values: Any, size: int) -> Array:
     """A packed DMP vector.
 
     Raises:
@@ -46,7 +46,7 @@ def condition_vector(values: Numbers, size: int | None) -> Array:
             its damping negative.
     """
     condition = vector("condition", values, size)
-    if not checks.istraced(condition):
+    if not checks.is_traced(condition):
         DMPParams.from_vector(np.asarray(condition)).require_meaning()
     return condition
 
@@ -59,7 +59,7 @@ def start_and_end(t_init: ArrayLike, t_final: ArrayLike) -> tuple[Array, Array]:
     """
     known = []
     for name, time in (("t_init", t_init), ("t_final", t_final)):
-        if checks.istraced(time):
+        if checks.is_traced(time):
             _require_one_number(name, traced(name, time))
         else:
             array = checks.numbers(name, time, finite=False)
@@ -75,8 +75,8 @@ def times_in_order(values: Numbers) -> Array:
     Raises:
         UserError: the shape is another, or they are not finite, in order and in range.
     """
-    traced = checks.istraced(values)
-    times = traced("times", values) if traced else checks.numbers("times", values, finite=False)
+    is_known = not checks.is_traced(values)
+    times = checks.numbers("times", values, finite=False) if is_known else traced("times", values)
     if times.ndim != 1 or not len(times):
         raise UserError(f"expected times of shape (n,), n at least 1, got {times.shape}")
     if is_known:
@@ -91,17 +91,6 @@ def sample_count(num_samples: Any, states: int = 1) -> int:
         UserError: no whole number from 0 on, or too many.
     """
     return checks.whole("num_samples", num_samples, most=MOST_STATES // states)
-
-
-def require_meaning(state: Any, t_init: Any, t_final: Any, condition: Any) -> None:
-    """Check what is known of a transition's arguments; what is traced passes, see `is_meant`.
-
-    Raises:
-        UserError: a number is not finite, times run backwards, or the policy means nothing.
-    """
-    finite("state", state, (None,))
-    start_and_end(t_init, t_final)
-    condition_vector(condition, None)
 
 
 def is_meant(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams, condition_dim
-from nsf_pipeline.model.arguments import require_meaning
+from nsf_pipeline.model.arguments import condition_vector, start_and_end, vector
 from nsf_pipeline.model.contact import clearance, in_frame_of, rotate
 from nsf_pipeline.model.nominal import Condition, NominalMotion, Scalar, State, nominal_motion
 from nsf_pipeline.model.normaliser import Normaliser
@@ -75,7 +75,7 @@ class Encoder(eqx.Module):
         Raises:
             ValueError: an argument that is known means nothing.
         """
-        require_meaning(state, t_init, t_final, condition)
+        self.require_meaning(state, t_init, t_final, condition)
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
         if self.config.conditional:
             time = DMPParams.from_vector(condition).duration
@@ -83,6 +83,18 @@ class Encoder(eqx.Module):
             time = jnp.zeros(()) if self.config.autonomous else t_init
         features = self._features(motion, time)
         return Encoding(state, t_init, t_final, condition, motion.displacements, features)
+
+    def require_meaning(
+        self, state: State, t_init: Scalar, t_final: Scalar, condition: Condition
+    ) -> None:
+        """Check the arguments that are known; traced ones pass, see `arguments.is_meant`.
+
+        Raises:
+            ValueError: a number is not finite, times run backwards, or the policy means nothing.
+        """
+        vector("state", state, self.config.state_dim)
+        start_and_end(t_init, t_final)
+        condition_vector(condition, self.condition_dim)
 
     def _features(self, motion: NominalMotion, time: Scalar) -> Float[Array, " features"]:
         """Numbers of order one.

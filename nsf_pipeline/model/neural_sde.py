@@ -25,6 +25,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.distributions import MultivariateNormalTri
+from nsf_pipeline.flow.guard import nan_unless
+from nsf_pipeline.model.arguments import EARLIEST, LATEST, is_meant
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
 from nsf_pipeline.model.nominal import Condition, Scalar, State
@@ -80,7 +82,12 @@ class SDETransition(PushTTransition):
         return ahead._replace(t_final=t_final)
 
     def law(self, encoding: Encoding) -> "SDELaw":
-        """The law of the state at t_final."""
+        """The law of the state at t_final.
+
+        Raises:
+            ValueError: an argument that is known means nothing.
+        """
+        self.encoder.require_meaning(*encoding[:4])
         return SDELaw(self, encoding)
 
     def coefficients(
@@ -113,8 +120,9 @@ class SDELaw(eqx.Module):
         """One state, by steps of the solver; not differentiable backwards."""
         start, known = self.encoding.state, self.encoding.condition
         t_init, t_final = self.encoding.t_init, self.encoding.t_final
-        # Without an end after the start, the solver would go on for ever.
-        has_end = (t_final >= t_init) & jnp.isfinite(t_final)
+        # Without an end after the start, the solver would go on for ever; nearly so for one that is
+        # far away.
+        has_end = (t_final >= t_init) & (t_final <= LATEST) & (t_init >= EARLIEST)
         solution = diffrax.diffeqsolve(
             _Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
             diffrax.Euler(),
@@ -126,7 +134,7 @@ class SDELaw(eqx.Module):
             max_steps=None,
             throw=False,
         )
-        return solution.ys[-1]
+        return nan_unless(is_meant(*self.encoding[:4]), solution.ys[-1])
 
     def log_prob(self, x: State) -> Scalar:
         """Log-density in nats, per px, px/s and rad; NaN beyond one step, where it is not known."""

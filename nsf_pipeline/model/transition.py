@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.distributions import Distribution
-from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_times
+from nsf_pipeline.flow.guard import finite, require_times
 from nsf_pipeline.model.agent_motion import end_of_at_least_a_step
 from nsf_pipeline.model.agent_noise import noise_factor, noise_share
-from nsf_pipeline.model.arguments import is_meant, require_meaning
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
 from nsf_pipeline.model.nominal import Condition, Scalar, State
@@ -25,7 +24,11 @@ SHORTEST = 1e-3
 
 
 class PushTTransition(eqx.Module):
-    """p(x_t | x_s, s, t, c) in physical units: an encoding, then the law that follows from it."""
+    """p(x_t | x_s, s, t, c) in physical units: an encoding, then the law that follows from it.
+
+    Arguments that are known are checked. Traced ones are not: this is what training compiles, and a
+    guard would change how it rounds. `PushTModel` guards the results for its users.
+    """
 
     encoder: eqx.AbstractVar[Encoder]
 
@@ -67,19 +70,18 @@ class FlowTransition(PushTTransition):
         return self.encoder(x_init, t_init, t_final, condition)
 
     def law(self, encoding: Encoding) -> BlockFrameLaw:
-        """The law of the state at t_final; NaN for traced arguments that mean nothing.
+        """The law of the state at t_final.
 
         Raises:
             ValueError: an argument that is known means nothing.
         """
-        require_meaning(*encoding[:4])
+        self.encoder.require_meaning(*encoding[:4])
         state, t_init, t_final = encoding.state, encoding.t_init, encoding.t_final
         gap, step = t_final - t_init, end_of_at_least_a_step(t_init, t_final) - t_init
         delta = step / TIME_UNIT
         # The flow moves the residual, which starts at 0; the state enters by the features alone.
-        whole = self.flow(jnp.zeros_like(state), 0.0, delta, encoding.features)
-        normaliser = self.encoder.normaliser
-        share = nan_unless(is_meant(*encoding[:4]), gap / step)
+        whole = self.flow.unguarded(jnp.zeros_like(state), 0.0, delta, encoding.features)
+        normaliser, share = self.encoder.normaliser, gap / step
         noise, scale, factor = share, normaliser.scale, None
         moved = share * encoding.displacements[-1]
         if self.encoder.knows_noise:
@@ -96,30 +98,32 @@ class FlowTransition(PushTTransition):
 
 @final
 class PushTBridge(eqx.Module):
-    """b(x_m | x_s, x_t, s, m, t, c) in physical units, from the transition's encoding of s to t."""
+    """b(x_m | x_s, x_t, s, m, t, c) in physical units, from the transition's encoding of s to t.
+
+    Traced arguments are not checked, as in `PushTTransition`.
+    """
 
     flow: ConditionalAuxiliaryFlow
     encoder: Encoder
 
     def law(self, encoding: Encoding, x_final: State, t_mid: Scalar) -> BlockFrameLaw:
-        """The law of the state at t_mid (s); NaN for traced arguments that mean nothing.
+        """The law of the state at t_mid (s).
 
         Raises:
             ValueError: an argument that is known means nothing, or t_mid is not between the times.
         """
-        require_meaning(*encoding[:4])
+        self.encoder.require_meaning(*encoding[:4])
         state, t_init, t_final = encoding.state, encoding.t_init, encoding.t_final
         require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
         x_final = finite("x_final", x_final, state.shape, jnp.float32)
         step = end_of_at_least_a_step(t_init, t_final) - t_init
-        is_between = (t_init <= t_mid) & (t_mid <= t_final) & all_finite(x_final)
-        share = nan_unless(is_meant(*encoding[:4]) & is_between, (t_mid - t_init) / step)
-        to_mid = encoding.displacement(share)
+        to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
         scale, angle = self.encoder.normaliser.scale, self.encoder.layout.angle
         end = rotate_planes(x_final - state - to_final, -state[angle]) / jnp.array(scale)
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
-        residual = self.flow(jnp.zeros_like(state), end, 0.0, mid, final, encoding.features)
+        start = jnp.zeros_like(state)
+        residual = self.flow.unguarded(start, end, 0.0, mid, final, encoding.features)
         return BlockFrameLaw(residual, state + to_mid, state[angle], scale)
 
     def __call__(
