@@ -21,8 +21,11 @@ from nsf_pipeline.files import FileError, again, read_file, replacing
 from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES
 
-MAX_TEXT, MAX_VIDEO = 1 << 20, 1 << 28
+MAX_TEXT, MAX_VIDEO = 1 << 18, 1 << 28
 """Bytes of a file of tables, and of a video, at most."""
+BESIDE_TEXT = ("html", "link", "reference", "short_reference", "autolink", "automail")
+BESIDE_TEXT += ("image_link", "image_reference", "short_image_ref")
+"""Parts of Markdown that no table of ours has."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 1.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
@@ -57,9 +60,9 @@ def tables(
     beside = list(zip(provenance, sources, strict=bool(provenance)))
     made = [require_reports(path, [table], config) for path, table in beside]
     reader = markdown.Markdown(extensions=["tables"])
-    # HTML in a table is shown as it stands there, and nothing is fetched.
+    # Links and HTML are shown as they stand there, so that a page fetches and obeys nothing.
     reader.preprocessors.deregister("html_block")
-    for name in ("html", "image_link", "image_reference", "short_image_ref"):
+    for name in BESIDE_TEXT:
         reader.inlinePatterns.deregister(name)
     try:
         body = reader.convert("\n\n".join(texts))
