@@ -142,11 +142,19 @@ def _refuse_to_overwrite_inputs(options: Mapping[str, object]) -> None:
         if name in WRITTEN:
             written += [(name, path) for path in named]
         else:
-            read += [path.resolve() for path in named]
+            read += [_resolved(path) for path in named]
     for name, path in written:
-        place = path.resolve()
+        place = _resolved(path)
         if place.is_file() and not {place, place.parent}.isdisjoint(read):
             raise UserError(f"--{name} {path}: that file is an input; name another")
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links, also where a link leads to itself or the path is none."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a NUL in it; opening it says so
+        return path
 
 
 @_verb("generate-data", "--config my.yaml --jobs 4")
@@ -332,7 +340,7 @@ def _evaluate(
     stage, usual = ("compare", paths.COMPARISON) if variant else ("evaluate", paths.EVALUATION)
     folder = output or Path(usual)
     for taken in {paths.EVALUATION, paths.ABLATIONS} - {usual}:
-        if folder.resolve() == Path(taken).resolve():
+        if _resolved(folder) == _resolved(Path(taken)):
             raise UserError(
                 f"--output {folder}: the workflow keeps other reports there; name another"
             )

@@ -236,7 +236,7 @@ def digests_in(fields: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict) or len(found) > MAX_FILES:
         raise label.LabelError("its list of files cannot be read")
     for name, digest in found.items():
-        if Path(name).name != name or name == ".." or not isinstance(digest, str):
+        if Path(name).name != name or name in ("", "..") or not isinstance(digest, str):
             raise label.LabelError(f"its list of files cannot be read at {name!r}")
     return found
 

@@ -65,7 +65,7 @@ class _Header(Section):
     model_config = ConfigDict(extra="allow")
 
     format: Literal["nsf_pipeline model"]
-    format_version: Literal[2]
+    format_version: int
     config: _Parts
     normaliser: _Normaliser
     settings: _Settings = _Settings()
