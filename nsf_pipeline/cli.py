@@ -176,11 +176,19 @@ def _paths_in(options: Mapping[str, object]) -> tuple[list[tuple[str, Path]], li
 
 def _refuse_to_overwrite_inputs(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
     """Refuse an output that is an input, or a file in a folder that is an input."""
-    resolved = [path.resolve() for path in read]
+    resolved = [_resolved(path) for path in read]
     for name, path in written:
-        place = path.resolve()
+        place = _resolved(path)
         if os.path.isfile(place) and not {place, place.parent}.isdisjoint(resolved):
             raise UserError(f"--{name} {path}: that file is an input; name another")
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links, also where a link leads to itself or the path is none."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a NUL in it; opening it says so
+        return path
 
 
 def _date_now(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
@@ -389,7 +397,7 @@ def _evaluate(
     stage, usual = ("compare", paths.COMPARISON) if variant else ("evaluate", paths.EVALUATION)
     folder = output or Path(usual)
     for taken in {paths.EVALUATION, paths.ABLATIONS} - {usual}:
-        if folder.resolve() == Path(taken).resolve():
+        if _resolved(folder) == _resolved(Path(taken)):
             raise UserError(
                 f"--output {folder}: the workflow keeps other reports there; name another"
             )

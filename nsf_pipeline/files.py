@@ -1,13 +1,14 @@
 """Opening files that users name, and writing files so that none is ever left half written."""
 
+import csv
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import BinaryIO
 
 from nsf_pipeline import temporary
 from nsf_pipeline.errors import UserError
@@ -25,6 +26,8 @@ def again(path: Path | str) -> str:
     )
 
 
+MAX_TABLE, MAX_COLUMNS = 1 << 24, 1000
+"""Bytes and columns of a CSV that is read, at most."""
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -33,7 +36,7 @@ _SPECIAL = {
 }
 
 
-def open_file(path: Path | str) -> BinaryIO:
+def open_file(path: Path | str) -> io.BufferedReader:
     """Open an ordinary file to read its bytes. All files that users name are opened here.
 
     A FIFO or a device could block for ever or never end, so it is refused at once.
@@ -74,6 +77,48 @@ def read_file(path: Path | str, most: int) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"{size} bytes, expected at most {most}", str(path))
         return file.read(most)
+
+
+def require_file(path: Path | str) -> None:
+    """Check that a file that is handed on can be opened.
+
+    Raises:
+        FileError: it cannot, or is no ordinary file.
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read it: {error.strerror}") from None
+
+
+def read_table(path: Path | str, what: str = "a table") -> tuple[list[str], list[list[str]]]:
+    """The columns' names and the rows of a CSV.
+
+    Args:
+        path: the file.
+        what: is expected there, in words.
+
+    Raises:
+        FileError: it cannot be read, or is no table: UTF-8 with a line of names, all different,
+            and rows as long as that.
+    """
+    fault = f"{path}: not {what}: "
+    try:
+        text = read_file(path, MAX_TABLE).decode("utf-8")
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        names = next(rows, [])
+        found = [row for row in rows if row]
+    except OSError as error:
+        raise FileError(f"{fault}cannot read it: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise FileError(f"{fault}expected a CSV in UTF-8") from None
+    printable = all(name and name.isprintable() for name in names)
+    if not 0 < len(names) <= MAX_COLUMNS or len({*names}) < len(names) or not printable:
+        raise FileError(f"{fault}expected a first line with the names of its columns")
+    for number, row in enumerate(found, 1):
+        if len(row) != len(names):
+            raise FileError(f"{fault}row {number} has {len(row)} cells under {len(names)} names")
+    return names, found
 
 
 @contextmanager

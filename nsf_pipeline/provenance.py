@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
-from nsf_pipeline.files import FileError, again
+from nsf_pipeline.files import FileError, again, open_file, read_file
 
 PACKAGE = Path(__file__).parent
 # These modules shape no result: they check settings (which are compared by value) or files, hash,
@@ -82,6 +82,8 @@ ONLY_FOR_KIND = {"diffrax": "neural_sde"}
 """Packages that count only for one kind of model; modules of all kinds import each other."""
 MAX_NAMED = 3
 """Changes that a message names, at most."""
+MAX_FILES = 1000
+"""Files that a provenance file covers, at most."""
 
 
 class Stage(NamedTuple):
@@ -174,12 +176,12 @@ class Record:
             stated = _plain(fields.get("versions", {}))
             counting = packages_of(modules, settings)
             return cls(
-                stage=str(fields.get("stage", "")),
+                stage=_word(fields.get("stage", "")),
                 settings=settings,
-                modules=modules,
-                fingerprint=str(fields.get("fingerprint")),
-                variant=str(fields.get("variant", "")),
-                versions={name: str(stated[name]) for name in counting if name in stated},
+                modules={name: _word(digest) for name, digest in modules.items()},
+                fingerprint=_word(fields.get("fingerprint") or str(None)),
+                variant=_word(fields.get("variant", "")),
+                versions={name: _word(stated[name]) for name in counting if name in stated},
             )
         except (AttributeError, TypeError, ValueError):
             raise label.LabelError("the record of what made it cannot be read") from None
@@ -255,23 +257,49 @@ def require_reports(provenance: Path, reports: Iterable[Path], config: Config | 
         FileError: a file cannot be read, was altered, or is stale.
     """
     try:
-        fields = json.loads(provenance.read_bytes())
-        made, digests = Record.read(fields), dict(fields["files"])
+        fields = label.mapping(read_file(provenance, label.MAX_BYTES))
+        made, digests = Record.read(fields), digests_in(fields)
     except OSError as error:
         raise FileError(f"{provenance}: cannot read it: {error.strerror}") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except label.LabelError as error:
         raise FileError(
-            f"{provenance}: expected JSON that says what made the reports; {again(provenance)}"
+            f"{provenance}: expected JSON that says what made the reports, but {error}; "
+            f"{again(provenance)}"
         ) from None
     require_current(provenance, made, config)
     for path in reports:
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = digest_of(path)
         except OSError as error:
             raise FileError(f"{path}: cannot read it: {error.strerror}") from None
         if digest != digests.get(path.name):
             raise FileError(f"{path}: not what {provenance} says was written; {again(path)}")
     return made
+
+
+def digests_in(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The checksums that a provenance file gives of the files beside it, by their names.
+
+    Raises:
+        LabelError: they are none, too many, or of files elsewhere.
+    """
+    found = fields.get("files", {})
+    if not isinstance(found, dict) or len(found) > MAX_FILES:
+        raise label.LabelError("its list of files cannot be read")
+    for name, digest in found.items():
+        if Path(name).name != name or name in ("", "..") or not isinstance(digest, str):
+            raise label.LabelError(f"its list of files cannot be read at {name!r}")
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+    """
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint_of(
@@ -348,7 +376,17 @@ def _digest(value: Any) -> str:
 
 def _plain(value: Any) -> dict[str, Any]:
     """A mapping; HDF5 attributes hold it as JSON text."""
-    return dict(json.loads(value) if isinstance(value, str) else value)
+    found = label.mapping(value.encode()) if isinstance(value, str) else value
+    if not isinstance(found, Mapping):
+        raise label.LabelError("expected a mapping")
+    return dict(found)
+
+
+def _word(value: Any) -> str:
+    """A short text that a message can hold."""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > label.MAX_NAME:
+        raise label.LabelError("expected a word")
+    return value
 
 
 def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -364,8 +402,8 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
 def _tree(name: str) -> ast.Module | None:
     """The syntax tree of a module of this package; None if there is none of that name."""
     package, *parts = name.split(".")
-    if package != PACKAGE.name or not parts:
-        return None
+    if package != PACKAGE.name or not parts or not all(part.isidentifier() for part in parts):
+        return None  # names come from files, too, and must not lead elsewhere
     base = PACKAGE.joinpath(*parts)
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nsf_pipeline.config import STAMP, Config
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline.files import FileError, read_file, replacing
 from nsf_pipeline.provenance import Stage
 
 
@@ -39,12 +39,12 @@ class Stamps:
             config = self.config.variant(variant) if variant else self.config
             name = f"{stage.digest(config, **more)}{STAMP}"
             path = self._used[key] = self._folder(stage, part or variant) / name
-            text = json.dumps(stage.settings(config), indent=2) + "\n"
+            text = json.dumps(stage.settings(config), indent=2).encode() + b"\n"
             # If the stamp cannot be written, Snakemake reports it as a missing input.
-            with suppress(FileError, OSError, ValueError):
-                if not path.exists() or path.read_text(encoding="utf-8") != text:
+            with suppress(FileError):
+                if not _holds(path, text):
                     with replacing(path) as beside:
-                        beside.write_text(text, encoding="utf-8")
+                        beside.write_bytes(text)
         return str(self._used[key])
 
     def has(self, stage: Stage, part: str) -> bool:
@@ -61,3 +61,9 @@ class Stamps:
 
     def _folder(self, stage: Stage, part: str) -> Path:
         return self.folder / "-".join(filter(None, [stage.name, part]))
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    with suppress(OSError):
+        return read_file(path, len(content)) == content
+    return False

@@ -5,10 +5,10 @@ that is to be logged, through a pipe that is never waited for: a logger that han
 """
 
 import contextlib
-import csv
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -20,13 +20,15 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
-from nsf_pipeline.files import replacing
+from nsf_pipeline.files import FileError, open_file, read_file, read_table, replacing
 from nsf_pipeline.printing import make_streams_safe, say
 from nsf_pipeline.signals import ENDING, end_with
 
 Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"
 """File that holds the id of a run, beside its checkpoints."""
+MAX_ID = 64
+"""Bytes of an id, at most."""
 PATIENCE = 60.0
 """s that the logger gets to finish, once everything has been sent."""
 PIPE_BYTES = 1 << 20
@@ -172,14 +174,41 @@ class WandbRun:
         self._logger = None
 
 
+def history_in(table: Path | str) -> list[dict[str, float]]:
+    """The rows of a CSV of numbers with a column `step`.
+
+    Raises:
+        FileError: it cannot be read or is something else.
+    """
+    what = "a history of training"
+    names, rows = read_table(table, what)
+    try:
+        found = [dict(zip(names, map(float, row), strict=True)) for row in rows]
+        steps = [int(row["step"]) for row in found]
+    except (KeyError, OverflowError, ValueError):
+        steps = [-1]
+    if "step" not in names or min(steps, default=0) < 0:
+        raise FileError(f"{table}: not {what}: expected numbers and among them the step")
+    return found
+
+
 def _run_id(folder: Path) -> str:
+    """The id in a run's folder; one that is none is replaced."""
     path = folder / RUN_ID
-    with contextlib.suppress(OSError, ValueError):
-        if found := path.read_text(encoding="utf-8").strip():
-            return found
+    if found := _known_id(path):
+        return found
     with replacing(path) as beside:
-        beside.write_text(secrets.token_hex(4), encoding="utf-8")
-    return path.read_text(encoding="utf-8")  # of two runs at once, both take the last one's
+        beside.write_text(fresh := secrets.token_hex(4), encoding="utf-8")
+    return _known_id(path) or fresh  # of two runs at once, both take the last one's
+
+
+def _known_id(path: Path) -> str:
+    """The id in a file; empty if there is none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        found = read_file(path, MAX_ID).decode("ascii").strip()
+        if re.fullmatch(r"[\w-]+", found):
+            return found
+    return ""
 
 
 def _print_lines(lines: Any) -> None:
@@ -241,25 +270,34 @@ def _serve(about: dict[str, Any]) -> Any:
         message = json.loads(line)
         if "row" in message:
             _log(run, message["row"])
-        elif "history" in message and os.path.exists(message["history"]):
-            with open(message["history"], newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    _log(run, {name: float(value) for name, value in row.items()})
-        elif "table" in message:
-            with open(message["path"], newline="", encoding="utf-8") as file:
-                names, *rows = csv.reader(file)
-            cells: list[Any] = [[_number(text) for text in row] for row in rows]
-            run.log({message["table"]: wandb.Table(columns=list(names), data=cells)})
-        elif "video" in message:
-            run.log({message["video"]: wandb.Video(message["path"], format="mp4")})
         elif "summary" in message:
             run.summary.update(message["summary"])
         elif "failed" in message:
             exit_code = 1
+        else:
+            try:
+                _log_file(run, wandb, message)
+            except (FileError, OSError) as error:
+                yield f"left out: {error}"
     folder = os.path.dirname(run.dir)  # the run's own folder, which the sync command takes
     run.finish(exit_code=exit_code)
     if mode == "offline":
         yield f"offline; upload with: wandb sync {os.path.relpath(folder)}"
+
+
+def _log_file(run: Any, wandb: Any, message: Mapping[str, str]) -> None:
+    """Log what a file holds: a history, a table or a video."""
+    if "history" in message:
+        if os.path.exists(message["history"]):
+            for row in history_in(message["history"]):
+                _log(run, row)
+    elif "table" in message:
+        names, rows = read_table(message["path"])
+        cells = [[_number(cell) for cell in row] for row in rows]
+        run.log({message["table"]: wandb.Table(columns=names, data=cells)})
+    elif "video" in message:
+        open_file(message["path"]).close()
+        run.log({message["video"]: wandb.Video(message["path"], format="mp4")})
 
 
 def _log(run: Any, row: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ Files hold a record of what made them, so this reads only the files, neither the
 Snakemake's records. `snakemake -n` lists missing files.
 """
 
-import hashlib
-import json
+import operator
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +16,8 @@ from typing import Any
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.drawing import NOT_DRAWN, not_drawn
-from nsf_pipeline.files import FileError, again
-from nsf_pipeline.provenance import Record
+from nsf_pipeline.files import FileError, again, open_file, read_file
+from nsf_pipeline.provenance import Record, digest_of, digests_in
 
 
 def made_in(results: Path) -> list[Path]:
@@ -152,7 +152,8 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
     """The record in a file: its label and attributes, its comment, or its JSON.
 
     Args:
-        path: an HDF5 file, a model, JSON, a page, a picture or a video.
+        path: an HDF5 file, a model, JSON, a page, a picture or a video; no more of it is read
+            than its record takes.
         whole: also compare the content with its checksum.
 
     Raises:
@@ -164,17 +165,19 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
 
         return store.fields_of(path, whole=whole)
     try:
-        with path.open("rb") as file:
-            if path.suffix == ".json":
-                fields = dict(json.load(file))
-                _check_files(path.parent, fields.get("files", {}), whole=whole)
-                return fields
+        if path.suffix == ".json":
+            fields = label.mapping(read_file(path, label.MAX_BYTES))
+            _check_files(path.parent, digests_in(fields), whole=whole)
+            return fields
+        with open_file(path) as file:
             if path.suffix in (".html", ".mp4", ".png"):
-                return label.find(file.read())
-            fields = label.read(file) or {}
-            if fields and whole:
-                label.check(fields, file)
-        return fields
+                return label.find(file)
+            found = label.read(file)
+            if found is None:
+                raise label.LabelError("truncated or damaged: it has no label")
+            if whole:
+                label.check(found, file)
+        return found
     except (FileNotFoundError, label.LabelError):
         raise
     except (OSError, TypeError, ValueError) as error:
@@ -184,14 +187,18 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
 
 def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:
     """Check that the files in a provenance file exist and, if `whole`, match their checksums."""
-    if not isinstance(digests, Mapping):
-        raise label.LabelError("its list of files cannot be read")
     for name, digest in digests.items():
         path = folder / name
-        if not path.exists():
-            raise label.LabelError(f"{path} is missing")
-        if whole and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise label.LabelError(f"{path} is damaged: it does not match its checksum")
+        try:
+            if os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+                raise label.LabelError(f"{path} is a link to another folder")
+            open_file(path).close()
+            if whole and digest_of(path) != digest:
+                raise label.LabelError(f"{path} is damaged: it does not match its checksum")
+        except FileNotFoundError:
+            raise label.LabelError(f"{path} is missing") from None
+        except OSError as error:
+            raise label.LabelError(f"{path} cannot be read: {error.strerror}") from None
 
 
 SHARDED = ("policies", "rollouts", "ensembles")
@@ -215,6 +222,11 @@ def _unlike_its_path(
     if number >= sharded.num_shards:
         yield f"shard {number} is left out: the settings make {sharded.num_shards}"
         return
-    held, own = (int(fields["first"]), int(fields["stop"])), sharded.shard_range(number)
+    try:
+        held = operator.index(fields["first"]), operator.index(fields["stop"])
+    except (KeyError, TypeError):
+        yield f"does not say which {what} it holds"
+        return
+    own = sharded.shard_range(number)
     if held != own:
         yield f"holds {what} {held[0]} to {held[1] - 1}, expected {own[0]} to {own[1] - 1}"

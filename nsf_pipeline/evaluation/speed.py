@@ -21,6 +21,7 @@ from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
+from nsf_pipeline.files import FileError, read_table
 from nsf_pipeline.printing import say
 from nsf_pipeline.processes import Processes, processes
 from nsf_pipeline.provenance import versions
@@ -41,6 +42,12 @@ COLUMNS = (
     "times_flow",
     "measured_at_once",
 )
+
+
+SCORED = ("model", "group", "contact", "horizon_s", "crps", "crps_lower", "crps_upper")
+"""Columns of `horizons.csv` that the figure needs; the last four are numbers."""
+GREATEST = 1e6
+"""px; no CRPS is greater."""
 
 
 class Starts(NamedTuple):
@@ -231,12 +238,52 @@ def time_all(sides: Mapping[str, Side], starts: Starts, config: Config) -> pd.Da
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def read_crps(path: Path, horizon: float) -> dict[str, Estimate]:
+    """CRPS (px) of the block's position at a horizon over all states, by model.
+
+    Args:
+        path: `horizons.csv`; only the columns `SCORED` are read.
+        horizon: s.
+
+    Raises:
+        FileError: it is no table of scores, or has none at this horizon.
+    """
+    what = "a table of scores"
+    names, rows = read_table(path, what)
+    if missing := [name for name in SCORED if name not in names]:
+        raise FileError(f"{path}: not {what}: it has no column {missing[0]}")
+    table = pd.DataFrame(rows, columns=names, dtype=str)[list(SCORED)]
+    try:
+        for name in SCORED[-4:]:
+            table[name] = [float(cell) if cell else np.nan for cell in table[name]]
+    except ValueError:
+        raise FileError(f"{path}: not {what}: expected numbers in the column {name}") from None
+    if table.duplicated(list(SCORED[:4])).any():
+        raise FileError(f"{path}: not {what}: it has two rows for the same scores")
+    found = crps_of(table, horizon)
+    if not found:
+        raise FileError(
+            f"{path}: no CRPS of the block's position {horizon:g} s ahead; give the table of an "
+            "evaluation with the same ensembles.horizons"
+        )
+    for model, score in found.items():
+        if not all(0.0 <= value <= GREATEST for value in score) or not model.isprintable():
+            raise FileError(f"{path}: not {what}: the CRPS of {model!r} is {score.value:g} px")
+    return found
+
+
 def crps_of(scores: pd.DataFrame, horizon: float) -> dict[str, Estimate]:
-    """CRPS (px) of the block's position at a horizon over all states, by model."""
+    """CRPS (px) of the block's position at a horizon over all states, by model; some are undefined.
+
+    Args:
+        scores: with the columns `SCORED`.
+        horizon: s.
+    """
     chosen = scores[
         np.isclose(scores["horizon_s"], horizon)
         & (scores["group"] == "block_position")
         & (scores["contact"] == "all")
+        & scores["crps"].notna()
     ]
     found = chosen[["crps", "crps_lower", "crps_upper"]].itertuples(index=False)
     return {name: Estimate(*row) for name, row in zip(chosen["model"], found, strict=True)}

@@ -1,32 +1,77 @@
 """The model's file: one line of JSON that says what it is, then the arrays.
 
-Reading it runs no code from it: the line is data, and arrays are read without pickle into a model
-that this package builds.
+Reading it runs no code from it: the line is data, held against a schema, and arrays are read
+without pickle into a model that this package builds.
 """
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from nsf_pipeline import label
+from nsf_pipeline import arrays, label
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.model.build import build_model
 from nsf_pipeline.model.model import PushTModel
-from nsf_pipeline.model.normaliser import Normaliser
+from nsf_pipeline.model.normaliser import LEAST, Normaliser
+from nsf_pipeline.provenance import Record
 
 FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 2
+START = json.dumps({"format": FORMAT})[:-1].encode()
+"""How each file starts."""
+GREATEST = 1e5
+"""px, px/s, rad; no size in a normaliser is greater."""
 
 
 class ModelFileError(FileError):
     """A model's file is missing, damaged, foreign, or of a newer version."""
+
+
+Size = Annotated[float, Field(ge=LEAST, le=GREATEST)]
+Place = Annotated[float, Field(ge=-GREATEST, le=GREATEST)]
+
+
+class _Normaliser(Section):
+    block_bounds: tuple[tuple[Place, Place], tuple[Place, Place]]
+    scale: tuple[Size, ...]
+    noise: Size
+
+
+class _Parts(Section):
+    model: ModelConfig
+    dmp: DMPConfig
+
+
+class _Settings(Section):
+    """What is read of the settings that the training had; an older version may have had others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class _Header(Section):
+    """The first line. What users add, under other names, is kept and means nothing here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Literal["nsf_pipeline model"]
+    format_version: int
+    config: _Parts
+    normaliser: _Normaliser
+    settings: _Settings = _Settings()
+    dataset_fingerprint: str | None = None
+    step: Annotated[int, Field(ge=0)] | None = None
+    validation_nll: float | None = None
 
 
 def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) -> None:
@@ -34,13 +79,15 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
 
     Args:
         path: where.
-        model: what to save.
-        attributes: kept in the header: fingerprint and versions, say.
+        model: what to save; its numbers are finite.
+        attributes: plain values that are kept in the header: fingerprint and versions, say.
 
     Raises:
-        FileError: the file cannot be written.
+        FileError: the file cannot be written, or `load_model` would refuse it.
     """
     encoder = model.encoder
+    if not arrays.are_finite(model):
+        raise ModelFileError(f"{path}: cannot write it: the model's weights are not finite")
     leaves = io.BytesIO()
     eqx.tree_serialise_leaves(leaves, model)
     header = {
@@ -51,12 +98,19 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
             "dmp": encoder.dmp.model_dump(mode="json"),
         },
         "normaliser": encoder.normaliser._asdict(),
-        **attributes,
     }
+    if taken := header.keys() & attributes.keys():
+        raise ModelFileError(f"{path}: cannot write it: the attribute {min(taken)} is taken")
     leaves.seek(0)
-    header = label.seal(header, leaves)
+    line = label.line(label.seal({**header, **attributes}, leaves))
+    try:
+        if len(line) > label.MAX_BYTES:
+            raise label.LabelError(f"its header would be longer than {label.MAX_BYTES} bytes")
+        _parsed(label.mapping(line))
+    except ValueError as error:
+        raise ModelFileError(f"{path}: cannot write it: {error}") from None
     with replacing(Path(path)) as beside:
-        beside.write_bytes(label.line(header) + leaves.getvalue())
+        beside.write_bytes(line + leaves.getvalue())
 
 
 def load_model(path: Path | str) -> PushTModel:
@@ -65,50 +119,40 @@ def load_model(path: Path | str) -> PushTModel:
     Raises:
         ModelFileError: one line: what is wrong with the file.
     """
-    header, leaves = _read(Path(path))
-    try:
-        label.check(header, io.BytesIO(leaves))
-    except label.LabelError:
-        raise ModelFileError(
-            f"{path}: damaged: its content is not what was saved (truncated or edited); "
-            f"{again(path)}"
-        ) from None
-    try:
-        config = ModelConfig.model_validate_json(json.dumps(header["config"]["model"]))
-        dmp = DMPConfig.model_validate_json(json.dumps(header["config"]["dmp"]))
-        low, high = header["normaliser"]["block_bounds"]
-        normaliser = Normaliser(
-            block_bounds=((float(low[0]), float(low[1])), (float(high[0]), float(high[1]))),
-            scale=tuple(float(size) for size in header["normaliser"]["scale"]),
-            noise=float(header["normaliser"]["noise"]),
-        )
-        if len(normaliser.scale) != config.state_dim:
-            raise ValueError(f"expected {config.state_dim} scales, got {len(normaliser.scale)}")
+    with _opened(path) as (file, fields, header):
+        config, dmp = header.config.model, header.config.dmp
+        normaliser = Normaliser(**dict(header.normaliser))
         skeleton = eqx.filter_eval_shape(
             build_model, config, dmp, normaliser, key=jax.random.key(0)
         )
-        return eqx.tree_deserialise_leaves(io.BytesIO(leaves), skeleton)
-    except (
-        ValidationError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-    ) as error:
-        raise ModelFileError(
-            f"{path}: its header does not describe its arrays: {' '.join(str(error).split())}"
-        ) from None
+        try:
+            arrays.require_size(skeleton, fields["size"])
+            leaves = io.BytesIO(file.read(fields["size"]))
+            label.check(fields, leaves)
+            leaves.seek(0)
+            model = arrays.read(leaves, skeleton)
+        except label.LabelError:
+            raise ModelFileError(
+                f"{path}: damaged: its content is not what was saved (truncated or edited); "
+                f"{again(path)}"
+            ) from None
+        except arrays.ArraysError as error:
+            raise ModelFileError(
+                f"{path}: its header does not describe its arrays: {error}; {again(path)}"
+            ) from None
+    if not arrays.are_finite(model):
+        raise ModelFileError(f"{path}: its weights are not finite; train again")
+    return model
 
 
 def model_header(path: Path | str) -> dict[str, Any]:
-    """What the first line of a model's file says.
+    """What the first line of a model's file says; the arrays are not read.
 
     Raises:
         ModelFileError: as `load_model`.
     """
-    return _read(Path(path))[0]
+    with _opened(path) as (_, fields, _):
+        return fields
 
 
 def require_trained_on(
@@ -134,22 +178,50 @@ def require_trained_on(
         )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[io.BufferedReader, dict[str, Any], _Header]]:
+    """A model's file at its arrays; its header, as it stands there and as checked."""
     try:
-        with path.open("rb") as file:
-            line = file.readline(label.MAX_BYTES)
-            leaves = file.read()
+        with open_file(path) as file:
+            if file.read(len(START)) != START:
+                raise ModelFileError(
+                    f"{path}: not a model of nsf_pipeline; expected results/model.eqx"
+                )
+            file.seek(0)
+            fields = label.read(file) or {}
+            version = fields.get("format_version")
+            if type(version) is int and version != FORMAT_VERSION:
+                raise ModelFileError(
+                    f"{path}: format version {version}, but this nsf_pipeline reads version "
+                    f"{FORMAT_VERSION}; update nsf_pipeline or train the model again"
+                )
+            yield file, fields, _parsed(fields)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot read it: {error.strerror}") from None
-    try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: not a model of nsf_pipeline; expected results/model.eqx")
-    if header.get("format_version") != FORMAT_VERSION:
+    except label.LabelError as error:
         raise ModelFileError(
-            f"{path}: format version {header.get('format_version')}, but this nsf_pipeline reads "
-            f"version {FORMAT_VERSION}; update nsf_pipeline or train the model again"
+            f"{path}: not a model of nsf_pipeline: {error}; {again(path)}"
+        ) from None
+
+
+def _parsed(fields: Mapping[str, Any]) -> _Header:
+    """A header held against its schema; a LabelError if it contradicts that or itself."""
+    try:
+        header = _Header.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise label.LabelError(f"its header is not a model's: {label.explained(error)}") from None
+    scales, expected = len(header.normaliser.scale), header.config.model.state_dim
+    low, high = header.normaliser.block_bounds
+    if scales != expected:
+        raise label.LabelError(
+            f"its header is not a model's: expected {expected} scales, got {scales}"
         )
-    return header, leaves
+    if not all(least + LEAST <= most for least, most in zip(low, high, strict=True)):
+        raise label.LabelError(f"its header is not a model's: block_bounds from {low} to {high}")
+    for name, part in fields["config"].items():
+        if fields.get("settings", {}).get(name, part) != part:
+            raise label.LabelError(
+                f"its header is not a model's: settings.{name} is not config.{name}"
+            )
+    Record.read(fields)
+    return header

@@ -17,11 +17,18 @@ from pydantic import BaseModel
 
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
-from nsf_pipeline.files import FileError, again, replacing
+from nsf_pipeline.files import FileError, again, read_file, replacing
 from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES
 
+MAX_TEXT, MAX_VIDEO = 1 << 20, 1 << 28
+"""Bytes of a file of tables, and of a video, at most."""
+BESIDE_TEXT = (
+    *("html", "link", "reference", "short_reference", "autolink", "automail"),
+    *("image_link", "image_reference", "short_image_ref"),
+)
+"""Parts of Markdown that no table of ours has."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 1.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
@@ -52,10 +59,19 @@ def tables(
     Raises:
         FileError: a file cannot be read, was altered or is stale, or the page cannot be written.
     """
-    texts = [_read(table).decode("utf-8", "replace") for table in sources]
+    texts = [_text(table) for table in sources]
     beside = list(zip(provenance, sources, strict=bool(provenance)))
     made = [require_reports(path, [table], config) for path, table in beside]
-    body = markdown.markdown("\n\n".join(texts), extensions=["tables"])
+    reader = markdown.Markdown(extensions=["tables"])
+    # Links and HTML are shown as they stand there, so that a page fetches and obeys nothing.
+    reader.preprocessors.deregister("html_block")
+    for name in BESIDE_TEXT:
+        reader.inlinePatterns.deregister(name)
+    try:
+        body = reader.convert("\n\n".join(texts))
+    except RecursionError:
+        names = ", ".join(map(str, sources))
+        raise FileError(f"{names}: not tables: nested too deeply; name others") from None
     _write(output, "Tables", body, Record.new(STAGES["table_page"], None, *made))
 
 
@@ -73,7 +89,7 @@ def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None
     """
     figures, made = [], []
     for path in sources:
-        content = _read(path)
+        content = _read(path, MAX_VIDEO)
         try:
             made.append(Record.read(label.find(content)))
         except label.LabelError as error:
@@ -125,9 +141,19 @@ def _shown_name(path: Path) -> str:
     return below if found else path.name
 
 
-def _read(path: Path) -> bytes:
+def _text(path: Path) -> str:
     try:
-        return path.read_bytes()
+        text = _read(path, MAX_TEXT).decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FileError(f"{path}: not a text file; expected Markdown")
+    return text
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        return read_file(path, most)
     except OSError as error:
         raise FileError(f"{path}: cannot read it: {error.strerror}") from None
 

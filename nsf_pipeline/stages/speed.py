@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nsf_pipeline.config import Config
 from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
-from nsf_pipeline.files import FileError
 from nsf_pipeline.paths import SPEED
 from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_reports
@@ -51,10 +48,7 @@ def run(
     """
     started = time.monotonic()
     horizon = max(config.ensembles.horizons)
-    try:
-        crps = speed.crps_of(pd.read_csv(scores), horizon)
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{scores}: not a table of scores: {error}") from None
+    crps = speed.read_crps(scores, horizon)
     if provenance:
         require_reports(provenance, [scores], config)
     models, sources = load_models({FLOW: model_path, **variants}, dataset, config)

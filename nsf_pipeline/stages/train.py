@@ -1,6 +1,6 @@
 """Training the model on the data set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.pusht import NORMALISER_SIZE, sources, summary
-from nsf_pipeline.training.state import Row
+from nsf_pipeline.training.state import Row, TrainingState
 from nsf_pipeline.training.stopping import StopSignals
-from nsf_pipeline.training.table import growing_table, write_table
+from nsf_pipeline.training.table import best_of, growing_table, write_table
 
 STAGE = STAGES["train"]
 
@@ -68,10 +68,11 @@ def run(
         model = build_model(config.model, config.dmp, normaliser, key=build_key)
         display.say(summary(training, model))
         folder = metrics.parent / paths.CHECKPOINTS / made.fingerprint
-        checkpoints = Checkpoints(folder, config.runtime.checkpoint_seconds, display.say)
+        checkpoints = Checkpoints(
+            folder, config.runtime.checkpoint_seconds, display.say, config.training
+        )
         growing = folder / "metrics.csv"
         with WandbRun(config.wandb, metrics.parent, folder, made.settings) as run:
-            run.log_history(growing)
             transition, bridge, history = fit(
                 model.transition,
                 model.bridge,
@@ -81,15 +82,16 @@ def run(
                 time_step=CONTROL_DT,
                 validation=held_out,
                 callbacks=(
+                    checkpoints.callback(),
                     growing_table(growing),
+                    _logged_from(growing, run),
                     each_row(run.log),
                     each_row(display.row),
                     Callback(on_block=lambda state: display.bar(state.step)),
-                    checkpoints.callback(),
                     Callback(stop=lambda: signals.code),
                 ),
             )
-            best = min(history, key=lambda row: row["validation_nll"])
+            best = best_of(history)
             save_model(output, PushTModel(transition, bridge), _header(made, source, best))
             write_table(history, metrics)
             write_figure_or_placeholder(lambda: _picture(history), curves, made.fields())
@@ -106,7 +108,17 @@ def _picture(history: Sequence[Row]) -> Any:
     return picture(history)
 
 
-def _header(made: Record, source: Record, best: Row) -> dict[str, Any]:
+def _logged_from(table: Path, run: WandbRun) -> Callback:
+    """Log the rows of an interrupted run, which have just been written to a table."""
+
+    def begin(state: TrainingState) -> TrainingState:
+        run.log_history(table)
+        return state
+
+    return Callback(on_start=begin)
+
+
+def _header(made: Record, source: Record, best: Mapping[str, float]) -> dict[str, Any]:
     """The record in the model's header, in which `config` means what the model is built from."""
     fields = made.fields()
     settings = fields.pop("config")

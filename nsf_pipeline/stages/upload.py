@@ -7,11 +7,11 @@ from pathlib import Path
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
-from nsf_pipeline.files import replacing
+from nsf_pipeline.files import read_table, replacing, require_file
 from nsf_pipeline.model.file import model_header
 from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES, say
-from nsf_pipeline.tracking import WandbRun
+from nsf_pipeline.tracking import WandbRun, history_in
 
 STAGE = STAGES["upload"]
 
@@ -32,7 +32,7 @@ def run(
     Args:
         config: the settings; `wandb` says whether and where to log.
         model: its header holds the run's settings.
-        metrics: the history of training, in the folder that holds the checkpoints.
+        metrics: the history of training as CSV, in the folder that holds the checkpoints.
         table: scores, as CSV.
         provenance: JSON that says what made the scores; None accepts any.
         videos: logged under the names of their files.
@@ -45,6 +45,11 @@ def run(
     made = require_current(model, Record.read(model_header(model)), config)
     if provenance:
         require_reports(provenance, [table], config)
+    read_table(table)
+    if metrics.exists():
+        history_in(metrics)
+    for video in videos:
+        require_file(video)
     folder = metrics.parent
     checkpoints = folder / paths.CHECKPOINTS / made.fingerprint
     with WandbRun(config.wandb, folder, checkpoints, made.settings) as tracked:

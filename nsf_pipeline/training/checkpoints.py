@@ -2,22 +2,49 @@
 
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, TypeVar, final
 
 import equinox as eqx
+from pydantic import ConfigDict, Field, ValidationError
 
-from nsf_pipeline import label
-from nsf_pipeline.files import FileError, replacing
+from nsf_pipeline import arrays, label
+from nsf_pipeline.config import TrainingConfig
+from nsf_pipeline.config.section import Section
+from nsf_pipeline.files import FileError, open_file, replacing
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.temporary import remove_leftovers
 from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import TrainingLog, TrainingState
+from nsf_pipeline.training.table import METRICS
 
 FORMAT = "nsf_pipeline checkpoint 2"
 SUFFIX = ".checkpoint"
+MAX_LOG = 1 << 26
+"""Bytes of a state's log, at most: those of some 200,000 rows."""
+
+
+class _Label(Section):
+    """What a checkpoint's label must say."""
+
+    format: str
+    step: int = Field(ge=0)
+    versions: dict[str, str]
+    size: int = Field(ge=0)
+    sha256: str
+
+
+class _Log(Section):
+    """A state's log. A row's losses, and the best so far, may be infinite or NaN."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    history: list[dict[str, int | float]]
+    seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    best_nll: float
 
 
 @final
@@ -33,8 +60,22 @@ class Checkpoints:
         newest: the last checkpoint written or read; None while there is none.
     """
 
-    def __init__(self, folder: Path, every: int | float, say: Callable[[str], None]):
-        self.folder, self.every, self._say = folder, every, say
+    def __init__(
+        self,
+        folder: Path,
+        every: int | float,
+        say: Callable[[str], None],
+        config: TrainingConfig | None = None,
+    ):
+        """Write nothing yet.
+
+        Args:
+            folder: where; made with the first checkpoint.
+            every: s between checkpoints.
+            say: prints a line.
+            config: the run's, which says at which steps a history has rows; None accepts any.
+        """
+        self.folder, self.every, self._say, self._config = folder, every, say, config
         self.newest: Path | None = None
         self._saved_at, self._saved_step = time.monotonic(), 0
 
@@ -91,16 +132,16 @@ class Checkpoints:
         while path := next((path for path in self._files() if path not in passed), None):
             passed.add(path)
             try:
-                fields, state = self._read(path, start)
+                made_with, state = self._read(path, start)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, TypeError, EOFError, RuntimeError) as error:
+            except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 self._say(f"{path}: not a sound checkpoint: {reason}; trying the one before")
                 continue
             self.newest, self._saved_step = path, state.step
             self._say(f"going on from step {state.step}: {path}")
-            for line in _differences(fields["versions"]):
+            for line in _differences(made_with):
                 self._say(line)
             return state
         others = self.folder.parent.glob(f"*/*{SUFFIX}")
@@ -114,19 +155,63 @@ class Checkpoints:
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{SUFFIX}"), reverse=True)
 
-    def _read(self, path: Path, like: TrainingState) -> tuple[dict[str, Any], TrainingState]:
-        with path.open("rb") as file:
+    def _read(self, path: Path, like: TrainingState) -> tuple[dict[str, str], TrainingState]:
+        """The versions that a checkpoint was made with, and its state."""
+        trees = like.current, like.best
+        with open_file(path) as file:
             fields = label.read(file)
             found = fields and fields.get("format")
             if not fields or found != FORMAT:
                 raise label.LabelError(f"expected the format {FORMAT!r}, found {found!r}")
+            about = _held_against(_Label, fields)
+            text = file.readline(MAX_LOG)
+            arrays.require_size(trees, about.size - len(text))
             content = file.read()
-        label.check(fields, io.BytesIO(content))
-        stream = io.BytesIO(content)
-        log = json.loads(stream.readline())
-        log["history"] = tuple(log["history"])
-        current, best = eqx.tree_deserialise_leaves(stream, (like.current, like.best))
-        return fields, TrainingState(current, best, TrainingLog(**log))
+        label.check(fields, io.BytesIO(text + content))
+        log = _held_against(_Log, label.mapping(text, finite=False))
+        current, best = arrays.read(io.BytesIO(content), trees)
+        state = TrainingState(
+            current, best, TrainingLog(tuple(log.history), log.seconds, log.best_nll)
+        )
+        for fault in self._faults(state):
+            raise label.LabelError(fault)
+        if not path.stem.isdecimal() or not int(path.stem) == about.step == state.step:
+            raise label.LabelError(f"its label says step {about.step}, its state {state.step}")
+        return about.versions, state
+
+    def _faults(self, state: TrainingState) -> Iterator[str]:
+        """What cannot be so in a state that training left."""
+        current, rows = state.current, state.history
+        trained = current.parameters, current.optimiser, state.best, current.first_nll
+        if not arrays.are_finite(trained) or current.fault:
+            yield "its numbers are not finite"
+        steps = [row.get("step", 0) for row in rows]
+        if self._config:
+            every, last = self._config.validate_every, min(state.step, self._config.steps)
+            expected = [*range(every, last + 1, every)]
+            if last == self._config.steps and last % every:
+                expected.append(last)
+            if steps != expected or state.step != last:
+                yield f"its history has {len(rows)} rows where step {state.step} has others"
+        elif steps != sorted({*steps}) or not all(0 < step <= state.step for step in steps):
+            yield "the steps of its history are in disorder"
+        names = set(METRICS) if self._config else {name for row in rows[:1] for name in row}
+        if not names <= {*METRICS} or any(row.keys() != names for row in rows):
+            yield "the rows of its history have other columns"
+        scores = [row["validation_nll"] for row in rows if "validation_nll" in row]
+        best = min((score for score in scores if not math.isnan(score)), default=math.inf)
+        if (scores or not rows) and best != state.log.best_nll:
+            yield f"its best validation is {state.log.best_nll}, that of its history {best}"
+
+
+Schema = TypeVar("Schema", bound=Section)
+
+
+def _held_against(schema: type[Schema], fields: object) -> Schema:
+    try:
+        return schema.model_validate(fields)
+    except ValidationError as error:
+        raise label.LabelError(label.explained(error)) from None
 
 
 def _differences(before: dict[str, str]) -> Iterator[str]:

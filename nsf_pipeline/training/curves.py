@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from nsf_pipeline.plotting import Axes, Figure
+from nsf_pipeline.training.table import best_of
 
 TRAINING, VALIDATION, OTHER, LINE = "#3b6fb6", "#d1495b", "#cbab78", "#9aa0a6"
 Rows = Sequence[Mapping[str, int | float]]
@@ -23,7 +24,7 @@ def picture(rows: Rows) -> Figure:
 
     line(likelihood, "nll", "train", TRAINING)
     line(likelihood, "validation_nll", "validation", VALIDATION)
-    best = min(rows, key=lambda row: row["validation_nll"])
+    best = best_of(rows)
     likelihood.plot(
         best["step"], best["validation_nll"], "o", color=VALIDATION, fillstyle="none", markersize=9
     )

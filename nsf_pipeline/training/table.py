@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from nsf_pipeline.training.state import SUMMED, Row, TrainingState
 
 METRICS = ("step", "seconds", *SUMMED, "validation_nll")
 """Columns of metrics.csv: means since the row before, losses in nats; clipped: share of steps."""
+
+
+def best_of(rows: Sequence[Mapping[str, int | float]]) -> Mapping[str, int | float]:
+    """The row with the lowest validation loss; NaN counts as the highest."""
+    return min(rows, key=lambda row: (math.isnan(row["validation_nll"]), row["validation_nll"]))
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
@@ -29,10 +35,17 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def growing_table(path: Path) -> Callback:
-    """Write the whole table again with each row; if that fails, training goes on."""
+    """Write the whole table again at the start and with each row; if that fails, training goes on.
+
+    What stood there before is never read: an interrupted run's rows come from its checkpoint.
+    """
 
     def write(state: TrainingState) -> None:
         with suppress(FileError):
             write_table(state.history, path)
 
-    return Callback(on_row=write)
+    def begin(state: TrainingState) -> TrainingState:
+        write(state)
+        return state
+
+    return Callback(on_start=begin, on_row=write)
