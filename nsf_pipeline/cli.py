@@ -13,7 +13,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from nsf_pipeline import paths
+from nsf_pipeline import paths, surroundings
 from nsf_pipeline.config import (
     MAX_SHARD_SIZE,
     MAX_SHARDS,
@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
+    surroundings.settle()
     code = main()
     if code == INTERRUPTED:
         # Without cleanup: after an interrupt, JAX's threads may crash at exit and change the code.
@@ -573,3 +574,5 @@ def _before_jax(threads: int | None) -> None:
         os.environ["NPROC"] = str(threads)
     # By default JAX takes most of a GPU's memory at once, which other programs may need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    surroundings.require_usual_compiler()
+    surroundings.require_device()

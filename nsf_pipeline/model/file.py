@@ -20,6 +20,7 @@ from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.model.build import build_model
 from nsf_pipeline.model.model import PushTModel
 from nsf_pipeline.model.normaliser import Normaliser
+from nsf_pipeline.numerics import with_defaults
 
 FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 2
@@ -29,6 +30,7 @@ class ModelFileError(FileError):
     """A model's file is missing, damaged, foreign, or of a newer version."""
 
 
+@with_defaults
 def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) -> None:
     """Write a model; what stood there before is replaced only by a whole file.
 
@@ -59,6 +61,7 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
         beside.write_bytes(label.line(header) + leaves.getvalue())
 
 
+@with_defaults
 def load_model(path: Path | str) -> PushTModel:
     """Read a model, bit for bit the one that was saved.
 

@@ -19,6 +19,7 @@ from nsf_pipeline.model.arguments import (
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.nominal import Condition, Scalar, State
 from nsf_pipeline.model.transition import PushTBridge, PushTTransition
+from nsf_pipeline.numerics import with_defaults
 
 
 @final
@@ -34,11 +35,13 @@ class Law(eqx.Module):
     state_dim: int = eqx.field(static=True)
 
     @jittable
+    @with_defaults
     def sample(self, key: PRNGKeyArray) -> State:
         """One state (state_dim)."""
         return _call(self.distribution, "sample", key)
 
     @jittable
+    @with_defaults
     def log_prob(self, x: Numbers) -> Scalar:
         """Log-density of a state (state_dim) in nats, per px, px/s and rad.
 
@@ -48,6 +51,7 @@ class Law(eqx.Module):
         return _call(self.distribution, "log_prob", vector("x", x, self.state_dim))
 
     @jittable
+    @with_defaults
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
         """One state and its log-density."""
         return _call(self.distribution, "sample_and_log_prob", key)
@@ -88,6 +92,7 @@ class PushTModel(eqx.Module):
         return self.encoder.condition_dim
 
     @jittable
+    @with_defaults
     def encode(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> Encoding:
@@ -105,6 +110,7 @@ class PushTModel(eqx.Module):
         return _encode(self, *self._checked(state, t_init, t_final, condition))
 
     @jittable
+    @with_defaults
     def law(self, encoding: Encoding) -> Law:
         """The law of the state at t_final, with `sample`, `log_prob` and `sample_and_log_prob`.
 
@@ -114,6 +120,7 @@ class PushTModel(eqx.Module):
         return Law(_law(self, encoding), len(self.state_names))
 
     @jittable
+    @with_defaults
     def sample(
         self,
         key: PRNGKeyArray,
@@ -145,6 +152,7 @@ class PushTModel(eqx.Module):
         return _sample(self, key, *given, sample_count(num_samples))
 
     @jittable
+    @with_defaults
     def log_prob(
         self,
         next_state: Numbers,
@@ -172,6 +180,7 @@ class PushTModel(eqx.Module):
         return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
 
     @jittable
+    @with_defaults
     def rollout(
         self,
         key: PRNGKeyArray,

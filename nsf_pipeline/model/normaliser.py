@@ -9,6 +9,7 @@ from jaxtyping import Array
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.model.agent_noise import noise_factor
 from nsf_pipeline.model.nominal import Condition, Scalar, State, nominal_motion
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.state import layout_of
 
 LEAST = 1e-3
@@ -29,6 +30,7 @@ class Normaliser(NamedTuple):
     noise: float
 
 
+@with_defaults
 def fit_normaliser(
     config: ModelConfig, dmp: DMPConfig, transitions: tuple[Array | None, ...]
 ) -> Normaliser:
