@@ -15,7 +15,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from nsf_pipeline import clocks, paths
+from nsf_pipeline import clocks, paths, surroundings
 from nsf_pipeline.config import (
     MAX_CHECKPOINT_SECONDS,
     MAX_DATA_MEMORY,
@@ -113,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
+    surroundings.settle()
     make_streams_safe()
     with Handling():
         code = main()
@@ -651,3 +652,5 @@ def _before_jax(threads: int | None) -> None:
         os.environ["NPROC"] = str(threads)
     # By default JAX takes most of a GPU's memory at once, which other programs may need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    surroundings.require_usual_compiler()
+    surroundings.require_device()

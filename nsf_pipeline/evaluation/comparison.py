@@ -22,6 +22,7 @@ from nsf_pipeline.evaluation.predictors import (
 from nsf_pipeline.evaluation.states import Ensembles
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht.state import STATE
@@ -41,6 +42,7 @@ class Comparison(NamedTuple):
     drawn: dict[float, np.ndarray]
 
 
+@with_defaults
 def compare(
     config: Config,
     models: Mapping[str, PushTModel],

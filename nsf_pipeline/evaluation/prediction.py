@@ -19,6 +19,7 @@ from nsf_pipeline.data.recording import NEEDED, replayed
 from nsf_pipeline.data.transitions import rows_of
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model import PushTModel
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, layout_of
 from nsf_pipeline.pusht.video import annotated, with_outlines
@@ -59,6 +60,7 @@ def side_by_side(
     return map(np.hstack, zip(left, predicted(trajectory, path, draws), strict=True))
 
 
+@with_defaults
 def predict(
     model: PushTModel, trajectory: dict[str, np.ndarray], *, key: PRNGKeyArray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from nsf_pipeline.model.encoder import Encoder
 from nsf_pipeline.model.model import PushTModel
 from nsf_pipeline.model.normaliser import Normaliser
 from nsf_pipeline.model.transition import FlowTransition, PushTBridge
+from nsf_pipeline.numerics import with_defaults
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -25,6 +26,7 @@ AGENT_MIN_STD = 0.3
 """The same of the agent where its noise is known, in units of that noise."""
 
 
+@with_defaults
 def build_model(
     config: ModelConfig, dmp: DMPConfig, normaliser: Normaliser, *, key: PRNGKeyArray
 ) -> PushTModel:

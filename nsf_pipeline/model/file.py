@@ -22,6 +22,7 @@ from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.model.build import build_model
 from nsf_pipeline.model.model import PushTModel
 from nsf_pipeline.model.normaliser import LEAST, Normaliser
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record
 
 FORMAT = "nsf_pipeline model"
@@ -74,6 +75,7 @@ class _Header(Section):
     validation_nll: float | None = None
 
 
+@with_defaults
 def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) -> None:
     """Write a model; what stood there before is replaced only by a whole file.
 
@@ -113,6 +115,7 @@ def save_model(path: Path | str, model: PushTModel, attributes: dict[str, Any]) 
         beside.write_bytes(line + leaves.getvalue())
 
 
+@with_defaults
 def load_model(path: Path | str) -> PushTModel:
     """Read a model, bit for bit the one that was saved.
 

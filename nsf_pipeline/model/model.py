@@ -24,6 +24,7 @@ from nsf_pipeline.model.arguments import (
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.nominal import Condition, Scalar, State
 from nsf_pipeline.model.transition import PushTBridge, PushTTransition
+from nsf_pipeline.numerics import with_defaults
 
 
 @final
@@ -41,6 +42,7 @@ class Law(eqx.Module):
     is_meant: Bool[Array, ""]
 
     @jittable
+    @with_defaults
     def sample(self, key: PRNGKeyArray) -> State:
         """One state (state_dim).
 
@@ -51,6 +53,7 @@ class Law(eqx.Module):
         return _call(self.distribution, self.is_meant, "sample", key)
 
     @jittable
+    @with_defaults
     def log_prob(self, x: Numbers) -> Scalar:
         """Log-density of a state (state_dim) in nats, per px, px/s and rad.
 
@@ -62,6 +65,7 @@ class Law(eqx.Module):
         return _call(self.distribution, self.is_meant, "log_prob", state)
 
     @jittable
+    @with_defaults
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
         """One state and its log-density.
 
@@ -111,6 +115,7 @@ class PushTModel(eqx.Module):
         return self.encoder.condition_dim
 
     @jittable
+    @with_defaults
     def encode(
         self, state: Numbers, t_init: ArrayLike, t_final: ArrayLike, condition: Numbers
     ) -> Encoding:
@@ -128,6 +133,7 @@ class PushTModel(eqx.Module):
         return _encode(self, *self._checked(state, t_init, t_final, condition))
 
     @jittable
+    @with_defaults
     def law(self, encoding: Encoding) -> Law:
         """The law of the state at t_final, with `sample`, `log_prob` and `sample_and_log_prob`.
 
@@ -148,6 +154,7 @@ class PushTModel(eqx.Module):
         return Law(distribution, len(self.state_names), known)
 
     @jittable
+    @with_defaults
     def sample(
         self,
         key: PRNGKeyArray,
@@ -180,6 +187,7 @@ class PushTModel(eqx.Module):
         return _sample(self, key, *given, sample_count(num_samples))
 
     @jittable
+    @with_defaults
     def log_prob(
         self,
         next_state: Numbers,
@@ -207,6 +215,7 @@ class PushTModel(eqx.Module):
         return _log_prob(self, end, *self._checked(state, t_init, t_final, condition))
 
     @jittable
+    @with_defaults
     def rollout(
         self,
         key: PRNGKeyArray,

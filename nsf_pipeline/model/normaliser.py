@@ -12,6 +12,7 @@ from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.model.agent_noise import noise_factor
 from nsf_pipeline.model.nominal import Condition, Scalar, State, nominal_motion
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.state import layout_of
 
 LEAST = 1e-3
@@ -43,6 +44,7 @@ class Normaliser(NamedTuple):
         checks.number("noise", self.noise, above=0.0, dtype=np.float32)
 
 
+@with_defaults
 def fit_normaliser(
     config: ModelConfig, dmp: DMPConfig, transitions: tuple[Array | None, ...]
 ) -> Normaliser:

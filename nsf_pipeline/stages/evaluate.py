@@ -10,6 +10,7 @@ from nsf_pipeline.evaluation import consistency, tables
 from nsf_pipeline.evaluation.comparison import compare, notes
 from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SCORES
 from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, Stage
@@ -17,6 +18,7 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
 
 
+@with_defaults
 def run(
     config: Config,
     stage: Stage,

@@ -14,6 +14,7 @@ from nsf_pipeline.evaluation.prediction import held_out_trajectory, predict, sid
 from nsf_pipeline.files import FileError
 from nsf_pipeline.model import load_model
 from nsf_pipeline.model.file import model_header, require_trained_on
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.pusht.video import write_mp4
 from nsf_pipeline.stages import STAGES, say
@@ -22,6 +23,7 @@ from nsf_pipeline.timing import CONTROL_DT
 STAGE = STAGES["prediction"]
 
 
+@with_defaults
 def run(config: Config | None, model_path: Path, dataset: Path, place: int, output: Path) -> int:
     """Write a trajectory of the test split and the model's prediction of it, side by side, as MP4.
 

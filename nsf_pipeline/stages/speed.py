@@ -9,6 +9,7 @@ from typing import Any
 from nsf_pipeline.config import Config
 from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SPEED
 from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_reports
@@ -18,6 +19,7 @@ from nsf_pipeline.stages.reports import load_models, write_reports
 STAGE = STAGES["speed"]
 
 
+@with_defaults
 def run(
     config: Config,
     model_path: Path,

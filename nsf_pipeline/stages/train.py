@@ -11,6 +11,7 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.timing import CONTROL_DT
@@ -26,6 +27,7 @@ from nsf_pipeline.training.table import best_of, growing_table, write_table
 STAGE = STAGES["train"]
 
 
+@with_defaults
 def run(
     config: Config,
     dataset: Path,

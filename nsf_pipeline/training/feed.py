@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.keys import batch_key
 
@@ -63,6 +64,7 @@ class Feed:
                 self._next = chunk + 1, self._pool.submit(self._chunk, chunk + 1)
         return self._current[1], chunk * self._size, (chunk + 1) * self._size
 
+    @with_defaults  # in a thread of its own, which contexts around `fit` do not reach
     def _chunk(self, chunk: int) -> TransitionBatch:
         steps = jnp.arange(chunk * self._size, (chunk + 1) * self._size)
         keys = _batch_keys(self._key, steps)

@@ -15,6 +15,7 @@ from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.flow.losses import Bridge, Transition
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.training.blocks import Blocks
 from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.devices import Devices
@@ -29,6 +30,7 @@ FlowT = TypeVar("FlowT", bound=Transition)
 BridgeT = TypeVar("BridgeT", bound=Bridge | None)
 
 
+@with_defaults
 def fit(
     flow: FlowT,
     bridge: BridgeT,
@@ -68,7 +70,8 @@ def fit(
             nll f.
         Stopped: a callback asked for it.
         UserError: the devices cannot share a batch evenly, a bridge is missing, there is nothing to
-            draw from, the key is no single key, or the time step is not positive.
+            draw from, the key is no single key, the time step is not positive, or parameters are
+            not of single precision.
     """
     if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):
         raise UserError(
@@ -85,6 +88,12 @@ def fit(
     devices = Devices.all(config.batch_size)
     step_key, validation_key = jax.random.split(key)
     parameters, fixed = eqx.partition((flow, bridge), eqx.is_inexact_array)
+    for parameter in jax.tree.leaves(parameters):
+        if parameter.dtype != jnp.float32:
+            raise UserError(
+                f"expected parameters of float32, got {parameter.dtype}: make the flow and the "
+                "bridge while jax_enable_x64 is off"
+            )
     step = Step(fixed, config, devices, step_key, time_step)
     validate = None if validation is None else Validation(step, validation, validation_key)
     state = TrainingState(step.init(parameters), parameters, TrainingLog())

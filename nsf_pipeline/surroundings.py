@@ -1,0 +1,123 @@
+"""Variables of the environment that change what JAX and NumPy compute.
+
+A run with the same settings gives the same bytes whatever the environment: `settle` takes away
+what would change them, before JAX and NumPy are imported, and `require_usual_compiler` refuses
+flags of the compiler. `docs/running.md` says which are which.
+"""
+
+import os
+import sys
+import warnings
+from functools import cache
+
+from nsf_pipeline.errors import UserError
+
+# All variables with these starts are taken away, so that new ones of later versions are too.
+CHANGING = (
+    # JAX and Equinox; the last three are options of JAX's with names of their own.
+    *("JAX_", "JAX2TF_", "EQX_", "CHECK_VMA", "EAGER_CONSTANT_FOLDING", "MOCK_NUM_GPU_PROCESSES"),
+    # NumPy's choice of processor features, and that of the libraries for matrices.
+    *("NPY_", "NUMPY_", "OPENBLAS_CORETYPE", "BLIS_ARCH", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    # Kernels and precision of XLA's libraries.
+    *("TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL", "TF_CUDNN_", "TF_XLA_FLAGS", "DNNL_", "ONEDNN_"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_", "CUBLASLT_", "CUDNN_", "MIOPEN_"),
+    "PYTHONWARNINGS",
+)
+HARMLESS = (
+    "JAX_PLATFORMS",
+    "JAX_PLATFORM_NAME",
+    "JAX_CUDA_VISIBLE_DEVICES",
+    "JAX_ROCM_VISIBLE_DEVICES",
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_COMPILATION_CACHE_MAX_SIZE",
+    "JAX_ENABLE_COMPILATION_CACHE",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
+    "JAX_DEBUG_LOG_MODULES",
+    "JAX_EXPLAIN_CACHE_MISSES",
+    "JAX_LOG_COMPILES",
+    "JAX_LOGGING_LEVEL",
+    "JAX_TRACEBACK_FILTERING",
+)
+"""Variables that `CHANGING` names and that change no number: devices, compiled code kept, logs."""
+COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+HARMLESS_FLAGS = (
+    "--xla_dump_",
+    "--xla_gpu_cuda_data_dir=",
+    # Training refuses several CPU devices itself.
+    "--xla_force_host_platform_device_count=",
+)
+"""Starts of the compiler's flags that change no number."""
+
+
+def settle() -> None:
+    """Take away the variables that would change numbers, or turn warnings into failures.
+
+    Call it before NumPy and JAX are imported. The processes that this one starts inherit it.
+    """
+    for name in [*os.environ]:
+        if name.startswith(CHANGING) and name not in HARMLESS:
+            del os.environ[name]
+    if sys.warnoptions:  # PYTHONWARNINGS, or `python -W`
+        sys.warnoptions.clear()
+        warnings.resetwarnings()
+        for unseen in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", unseen)
+        warnings.simplefilter("ignore", ResourceWarning)
+
+
+def require_usual_compiler() -> None:
+    """Require that no flag of the compiler's is set that could change numbers.
+
+    Raises:
+        UserError: one is; the line names it.
+    """
+    for variable in COMPILER_FLAGS:
+        for flag in os.environ.get(variable, "").split():
+            if not flag.startswith(HARMLESS_FLAGS):
+                raise UserError(
+                    f"{variable} has {flag}, which can change numbers; run `unset {variable}` "
+                    "and start again"
+                )
+
+
+@cache
+def require_device() -> None:
+    """Start JAX, and require that it finds a device to compute on.
+
+    Raises:
+        UserError: it does not start, or finds none; the line names the variable and the devices
+            that there are.
+    """
+    try:
+        import jax
+    except ValueError as error:  # a variable's value is none that JAX knows
+        given = ", ".join(name for name in os.environ if name.startswith("JAX_"))
+        raise UserError(f"JAX does not start: {error}; correct or unset {given}") from None
+    try:
+        jax.devices()
+        return
+    except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
+        reason = " ".join(str(error).split()) or "no such device"
+    options = jax.config.values
+    option = "jax_platforms" if options["jax_platforms"] else "jax_platform_name"
+    raise UserError(
+        f"JAX does not start with {option.upper()}={options[option]}: {reason}; here it finds: "
+        f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
+    )
+
+
+def _devices_without(option: str) -> str:
+    """The kinds of devices that JAX finds without an option; then it is as if none was sought."""
+    import jax
+    from jax.extend import backend
+
+    choice = jax.config.values[option]
+    jax.config.update(option, "")
+    try:
+        return ", ".join(sorted({device.platform for device in jax.devices()}))
+    except (AssertionError, RuntimeError):
+        return "nothing"
+    finally:
+        backend.clear_backends()
+        jax.config.update(option, choice)
