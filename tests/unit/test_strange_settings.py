@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from nsf_pipeline.config import (
 )
 from nsf_pipeline.config.loading import STAMP
 from nsf_pipeline.config.reading import MAX_BYTES, read_yaml
+from nsf_pipeline.stages import generate
 from nsf_pipeline.tracking import project_of
 
 LONG = 300_000
@@ -577,3 +579,18 @@ def test_a_strange_option_is_one_short_line_that_names_it(case, tmp_path, monkey
     assert not usage or (usage[0].startswith("Usage: nsf ") and re.match("Error: ", line))
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("jobs", "calls", "processes"), [(4096, 3, 3), (2, 3, 2)])
+def test_no_more_processes_start_than_there_are_calls(jobs, calls, processes, monkeypatch):
+    started = []
+
+    def pool(count, **options):
+        started.append(count)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate, "ProcessPoolExecutor", pool)
+    config = Config(num_trajectories=calls, shard_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        generate.data(config, Path(), jobs)
+    assert started == [processes]
