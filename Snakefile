@@ -28,12 +28,12 @@ for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 
 
-from nsf_pipeline.config import ConfigError, check_file
+from nsf_pipeline.config import ConfigError, check_file, files_given
 from nsf_pipeline.printing import complain
 
 # Snakemake drops all but the last of what stands twice in a file of settings, without a word.
 try:
-    for file in filter(os.path.exists, [ROOT / "config.yaml", *workflow.configfiles]):
+    for file in filter(os.path.exists, [ROOT / "config.yaml", *files_given(sys.argv[1:])]):
         # As a module of another workflow, its files hold more than settings.
         check_file(file, plain=ROOT == Path(workflow.basedir))
 except ConfigError as error:

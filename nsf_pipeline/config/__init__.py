@@ -9,7 +9,7 @@ from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
-from nsf_pipeline.config.loading import STAMP, check_file, load_config, parse_config
+from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.root import Config
@@ -52,6 +52,7 @@ __all__ = [
     "VideoConfig",
     "WandbConfig",
     "check_file",
+    "files_given",
     "json_schema",
     "load_config",
     "parse_config",

@@ -1,7 +1,9 @@
 """Settings read from YAML or JSON, and checked."""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,24 @@ def load_config(source: str | Path) -> Config:
         return parse_config(settings, name)
     # A stamp never holds these two, which shape no stage; any stage may read them.
     return parse_settings(settings, name).only(*settings, "runtime", "wandb")
+
+
+def files_given(arguments: Sequence[str]) -> list[Path]:
+    """The existing files that a command line of Snakemake's names with `--configfile`.
+
+    Snakemake does not tell a workflow which files its settings come from. Files that only a
+    profile names, or a program that calls Snakemake as a library, are not found.
+
+    Args:
+        arguments: those of the command line.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="*", action="extend", default=[])
+    names: list[str] = parser.parse_known_args(list(arguments))[0].configfile
+    # The option --directory has changed the folder meanwhile, but not what the shell says.
+    folders = [Path(os.environ.get("PWD", "")), Path()]
+    places = ([folder / name for folder in folders] for name in names)
+    return [found for each in places for found in list(filter(os.path.exists, each))[:1]]
 
 
 def check_file(path: str | Path, *, plain: bool = True) -> None:

@@ -30,6 +30,8 @@ MAX_DIGITS = 400
 """Digits of a whole number in JSON, at most; a longer one counts as infinite."""
 MAX_PATH = 500
 """Characters of a file's name that a message shows, at most."""
+Place = tuple[Any, ...]
+"""Where a setting stands: the names of its sections and its own, and numbers in lists."""
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 LIST, NAMES, MERGE = (f"tag:yaml.org,2002:{name}" for name in ("seq", "map", "merge"))
 # YAML 1.1 also reads 010 as 8 and 12:30:45 as 45045, which hardly anyone means.
@@ -136,64 +138,67 @@ def check_plain(settings: Mapping[Any, Any]) -> None:
     """
     left = MAX_VALUES
 
-    def check(value: Any, path: str, depth: int) -> None:
+    def check(value: Any, place: Place) -> None:
         nonlocal left
         left -= 1
         if left < 0:
-            raise ConfigError(f"{path}: more than {MAX_VALUES} values, counting repeated ones")
-        if depth > MAX_DEPTH:
-            raise ConfigError(f"{path}: more than {MAX_DEPTH} levels deep")
+            raise _wrong(place, f"more than {MAX_VALUES} values, counting repeated ones")
+        if len(place) > MAX_DEPTH:
+            raise _wrong(place, f"more than {MAX_DEPTH} levels deep")
         match value:
             case None | bool() | float():
                 pass
             case int() if abs(value).bit_length() > MAX_BITS:
                 digits = round(value.bit_length() * 0.30103) + 1
-                raise ConfigError(
-                    f"{path}: expected a smaller number, got one of about {digits} digits"
-                )
+                raise _wrong(place, f"expected a smaller number, got one of about {digits} digits")
             case int():
                 pass
             case str() if not value.isprintable():
-                raise ConfigError(
-                    f'{path}: expected text that can be printed, got "{shown(value)}"'
-                )
+                raise _wrong(place, f'expected text that can be printed, got "{shown(value)}"')
             case str():
                 pass
             case Mapping():
                 for name, each in value.items():
-                    where = joined(path, name)
+                    below = (*place, name)
                     if not isinstance(name, str):
-                        raise ConfigError(f"{where}: expected a name as text; put it in quotes")
+                        raise _wrong(below, "expected a name as text; put it in quotes")
                     if not name.isprintable():
-                        raise ConfigError(f"{where}: expected a name that can be printed")
-                    check(each, where, depth + 1)
+                        raise _wrong(below, "expected a name that can be printed")
+                    check(each, below)
             case list() | tuple():
-                for place, each in enumerate(value):
-                    check(each, joined(path, place), depth + 1)
+                for number, each in enumerate(value):
+                    check(each, (*place, number))
             case _:
                 text = value.text if isinstance(value, Other) else str(value)
-                raise ConfigError(
-                    f"{path}: not plain settings: expected a number, text, true or false, got "
-                    f"{shown(text)}"
+                raise _wrong(
+                    place,
+                    "not plain settings: expected a number, text, true or false, got "
+                    f"{shown(text)}",
                 )
 
-    check(settings, "", 0)
+    check(settings, ())
 
 
-def joined(path: str, name: Any) -> str:
-    """The path of a setting in a section or list, with its name as YAML has it."""
+def path_of(place: Place) -> str:
+    """Where a setting stands, in words: names as YAML has them, and numbers in lists."""
+    return ".".join(map(_name, place))
+
+
+def _name(name: Any) -> str:
     match name:
         case str():
-            text = name
+            return shown(name)
         case None | bool():
-            text = json.dumps(name)
+            return json.dumps(name)
         case Other():
-            text = name.text
+            return shown(name.text)
         case int() if name.bit_length() > MAX_BITS:
-            text = "a large number"
-        case _:
-            text = str(name)
-    return f"{path}.{shown(text)}" if path else shown(text)
+            return "a large number"
+    return shown(str(name))
+
+
+def _wrong(place: Place, message: str) -> ConfigError:
+    return ConfigError(f"{path_of(place)}: {message}")
 
 
 def _by_name(settings: Any, name: str) -> dict[Any, Any]:
@@ -208,7 +213,7 @@ def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
-def _of_json(value: Any, path: str = "") -> Any:
+def _of_json(value: Any, place: Place = ()) -> Any:
     """A value with its objects as dictionaries.
 
     Raises:
@@ -217,13 +222,13 @@ def _of_json(value: Any, path: str = "") -> Any:
     if isinstance(value, _Pairs):
         found: dict[str, Any] = {}
         for name, each in value:
-            where = joined(path, name)
+            below = (*place, name)
             if name in found:
-                raise Repeated(f"{where}: given twice; keep one")
-            found[name] = _of_json(each, where)
+                raise Repeated(f"{path_of(below)}: given twice; keep one")
+            found[name] = _of_json(each, below)
         return found
     if isinstance(value, list):
-        return [_of_json(each, joined(path, place)) for place, each in enumerate(value)]
+        return [_of_json(each, (*place, number)) for number, each in enumerate(value)]
     return value
 
 
@@ -243,7 +248,7 @@ class _Values:
         self._made: dict[int, Any] = {}
         self._open: set[int] = set()
 
-    def of(self, node: Any, path: str = "") -> Any:
+    def of(self, node: Any, place: Place = ()) -> Any:
         """The value of a node: plain, or `Other`.
 
         Raises:
@@ -251,15 +256,15 @@ class _Values:
         """
         key = id(node)
         if key in self._open:
-            raise Repeated(f"{path}: contains itself")
+            raise Repeated(f"{path_of(place)}: contains itself")
         if key not in self._made:
             self._open.add(key)
             match node:
                 case yaml.MappingNode(tag=tag) if tag == NAMES:
-                    self._made[key] = self._names(node.value, path)
+                    self._made[key] = self._names(node.value, place)
                 case yaml.SequenceNode(tag=tag) if tag == LIST:
                     self._made[key] = [
-                        self.of(each, joined(path, place)) for place, each in enumerate(node.value)
+                        self.of(each, (*place, number)) for number, each in enumerate(node.value)
                     ]
                 case yaml.ScalarNode(tag=tag) if tag in PLAIN_TAGS:
                     self._made[key] = self._scalar(node)
@@ -278,7 +283,7 @@ class _Values:
         except (ValueError, KeyError):  # 0x_, or not what its tag says
             return Other(node.value)
 
-    def _names(self, pairs: Sequence[tuple[Any, Any]], path: str) -> dict[Any, Any]:
+    def _names(self, pairs: Sequence[tuple[Any, Any]], place: Place) -> dict[Any, Any]:
         own: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         lines: dict[Any, int] = {}
@@ -288,11 +293,13 @@ class _Values:
                 name = Other(f"a name that is a {type(name).__name__}")
             if key.tag == MERGE:
                 name = "<<"
-            where, line = joined(path, name), key.start_mark.line + 1
+            below, line = (*place, name), key.start_mark.line + 1
             if name in lines:
-                raise Repeated(f"{where}: given twice, in lines {lines[name]} and {line}; keep one")
+                raise Repeated(
+                    f"{path_of(below)}: given twice, in lines {lines[name]} and {line}; keep one"
+                )
             lines[name] = line
-            value = self.of(node, where)
+            value = self.of(node, below)
             several = value if isinstance(value, list) else [value]
             if key.tag == MERGE and all(isinstance(each, dict) for each in several):
                 for each in reversed(several):

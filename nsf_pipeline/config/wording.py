@@ -6,7 +6,7 @@ from typing import Any, get_origin
 
 from pydantic import ValidationError
 
-from nsf_pipeline.config.reading import joined
+from nsf_pipeline.config.reading import path_of
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.variants import Variant
 from nsf_pipeline.errors import shown
@@ -37,10 +37,7 @@ def describe_all(error: ValidationError) -> str:
 
 def _describe(error: Any) -> str:
     """The setting's path, what was expected and what was given."""
-    where = ""
-    for part in error["loc"]:
-        if part != "[key]":
-            where = joined(where, part)
+    where = path_of(tuple(part for part in error["loc"] if part != "[key]"))
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         return f"{where}: {message}" if where else message

@@ -5,6 +5,8 @@ import datetime
 import json
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from nsf_pipeline.config import (
     ConfigError,
     WandbConfig,
     check_file,
+    files_given,
     json_schema,
     load_config,
     parse_config,
@@ -25,6 +28,7 @@ from nsf_pipeline.config import (
 )
 from nsf_pipeline.config.loading import STAMP
 from nsf_pipeline.config.reading import MAX_BYTES, read_yaml
+from nsf_pipeline.stages import generate
 from nsf_pipeline.tracking import project_of
 
 LONG = 300_000
@@ -240,12 +244,12 @@ JSON = {
     ),
     "two texts": ("{} {}", "not valid JSON: Extra data"),
 }
-loop = []
+loop: list[Any] = []
 loop.append(loop)
-grown = ["x"] * 10
+grown: list[Any] = ["x"] * 10
 for _ in range(12):
     grown = [grown] * 10
-VALUES = {
+VALUES: dict[str, tuple[dict[Any, Any], str]] = {
     "date": ({"seed": datetime.date(2020, 1, 1)}, f"seed: {NOT_PLAIN}2020-01-01"),
     "time": ({"seed": datetime.datetime(2020, 1, 1)}, f"seed: {NOT_PLAIN}2020-01-01 00:00:00"),
     "bytes": ({"seed": b"\0"}, f"seed: {NOT_PLAIN}"),
@@ -382,6 +386,33 @@ def test_a_file_that_snakemake_reads_is_checked_for_what_gets_lost(tmp_path):
     assert f"other.when: {NOT_PLAIN}2020-01-01" in one_line(lambda: check_file(path))
     path.write_text("other: {a: 1, a: 2}\n")
     assert "other.a: given twice" in one_line(lambda: check_file(path, plain=False))
+
+
+COMMANDS = {
+    "one": ["-n", "--configfile", "a.yaml"],
+    "with an equals sign": ["--configfile=a.yaml", "-n"],
+    "several": ["all", "--configfiles", "a.yaml", "b.yaml", "none.yaml", "--cores", "1"],
+    "twice": ["--configfile", "a.yaml", "--config", "b.yaml=1", "--configfile", "b.yaml"],
+    "none": ["-n", "--config", "a.yaml", "--", "b.yaml"],
+    "an option without a file": ["--configfile"],
+    "options of another program": ["--conf", "a.yaml", "-c", "b.yaml"],
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_files_that_a_command_line_names_are_found(case, tmp_path, monkeypatch):
+    arguments = COMMANDS[case]
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")  # as after the option --directory
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).touch()
+    named = {"one": "a", "with an equals sign": "a", "several": "ab", "twice": "ab"}.get(case, "")
+    expected = [tmp_path / f"{name}.yaml" for name in named]
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert files_given(arguments) == expected
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PWD")
+    assert [path.absolute() for path in files_given(arguments)] == expected
 
 
 # Bounds: found in the JSON schema, so that no setting is forgotten.
@@ -548,3 +579,18 @@ def test_a_strange_option_is_one_short_line_that_names_it(case, tmp_path, monkey
     assert not usage or (usage[0].startswith("Usage: nsf ") and re.match("Error: ", line))
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("jobs", "calls", "processes"), [(4096, 3, 3), (2, 3, 2)])
+def test_no_more_processes_start_than_there_are_calls(jobs, calls, processes, monkeypatch):
+    started = []
+
+    def pool(count, **options):
+        started.append(count)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate, "ProcessPoolExecutor", pool)
+    config = Config(num_trajectories=calls, shard_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        generate.data(config, Path(), jobs)
+    assert started == [processes]

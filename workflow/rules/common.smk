@@ -1,6 +1,6 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
 from nsf_pipeline import paths
-from nsf_pipeline.config import parse_config
+from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.printing import complain
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
