@@ -72,6 +72,7 @@ ENVIRONMENTS = {
     "the backend of a window": ({"MPLBACKEND": "TkAgg"}, {}),
     "a backend that is none": ({"MPLBACKEND": "nonsense"}, {}),
     "an empty backend": ({"MPLBACKEND": ""}, {}),
+    "another way to draw letters": ({"FREETYPE_PROPERTIES": "truetype:interpreter-version=35"}, {}),
     "settings in the folder": ({}, FILE),
     "settings in a named file": (
         {"MATPLOTLIBRC": "its/matplotlibrc"},
