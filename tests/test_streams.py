@@ -113,8 +113,9 @@ BROKEN = """
 import os
 from pathlib import Path
 here = Path(os.environ["HERE"])
-names = sorted(path.name for path in here.rglob("*") if "checkpoints" not in path.parts)
-(here.parent / "seen").write_text(" ".join(names))
+paths = [path for path in here.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
+if not (here.parent / "seen").exists():  # it is imported for each figure
+    (here.parent / "seen").write_text(" ".join(sorted(path.name for path in paths)))
 raise MemoryError("no figures")
 """
 
