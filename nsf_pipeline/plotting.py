@@ -17,6 +17,8 @@ from typing import Any
 from nsf_pipeline.errors import UserError
 
 BACKEND = "MPLBACKEND"
+VARIABLES = BACKEND, "FREETYPE_PROPERTIES"
+"""What matplotlib, and the library that draws its letters, read when they are imported."""
 READ_SETTINGS = "matplotlib", "matplotlib.figure"
 """Modules that read a user's settings and look for fonts when they are imported."""
 
@@ -29,7 +31,7 @@ def _load() -> None:
     """
     if "matplotlib.figure" in sys.modules:
         return
-    backend = os.environ.pop(BACKEND, None)  # matplotlib fails on one that it does not know
+    before = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     try:
         try:
             _import_all()
@@ -42,10 +44,9 @@ def _load() -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"matplotlib cannot be imported ({reason}); install it again") from None
     finally:
-        if backend is not None:
-            os.environ[BACKEND] = backend
-    if backend:  # for figures that the user draws in this process
-        with suppress(Exception):
+        os.environ.update(before)
+    if backend := before.get(BACKEND):  # for figures that the user draws in this process
+        with suppress(Exception):  # fails on one that matplotlib does not know
             sys.modules["matplotlib"].rcParams["backend"] = backend
 
 

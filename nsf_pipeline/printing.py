@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
-GONE = BrokenPipeError
-"""The reader has gone, as `head` does: nobody misses what could not be written."""
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -62,9 +60,9 @@ def make_streams_safe() -> None:
 
 def report_lost_output() -> None:
     """Say on standard error if standard output could not take all, as on a full disk."""
-    lost = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(lost, _Unfailing) and lost.reason:
-        complain(f"nsf_pipeline: standard output: {lost.reason}; the text there is incomplete")
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Unfailing) and raw.reason:
+        complain(f"nsf_pipeline: standard output: {raw.reason}; the text there is incomplete")
 
 
 class _Unfailing(io.RawIOBase):
@@ -97,7 +95,7 @@ class _Unfailing(io.RawIOBase):
                     waiting.register(self._descriptor, select.POLLOUT)
                     waiting.poll()
         except OSError as error:
-            if not isinstance(error, GONE):
+            if not isinstance(error, BrokenPipeError):  # nobody misses what follows, as with `head`
                 self.reason = error.strerror or str(error)
             return len(data)
 

@@ -138,6 +138,9 @@ class WandbRun:
             logger.kill()
             logger.wait()
             _say(f"switched off: not finished after {PATIENCE:.0f} s")
+        else:
+            if logger.returncode:  # it ends with 0 after an error of its own, which it reports
+                _say(f"switched off: the logger's process ended with {logger.returncode}")
         if lines:
             lines.join(1.0)
 
@@ -217,11 +220,11 @@ def _print_lines(lines: Any) -> None:
 
 
 def _say(line: str) -> None:
-    say(f"wandb: {line}")
+    say(f"wandb: {_in_one_line(line)}")
 
 
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _in_one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:

@@ -185,6 +185,8 @@ class Run:
 """
 FAULTS = {
     "import": {"top": "raise ImportError('no such\\nthing')"},
+    "an exit": {"top": "raise SystemExit('Error: no such thing')"},
+    "what it prints": {"top": "print('noise', flush=True); raise OSError('no such thing')"},
     "init": {"init": "raise RuntimeError('no such\\nthing')"},
     "log": {"log": "raise OSError('no such\\nthing')"},
     "finish": {"finish": "raise ValueError('no such\\nthing')"},
@@ -213,6 +215,42 @@ def test_a_logger_that_hangs_is_not_waited_for(where, tmp_path):
     environment = broken(tmp_path, **{where: "time.sleep(1000)"})
     done = script(tmp_path, "online", patience=1, rows=50_000, **environment)
     assert printed(done) == ["wandb: switched off: not finished after 1 s"]
+
+
+def test_a_logger_that_is_killed_does_not_fail_the_run(tmp_path):
+    done = script(tmp_path, "offline", **broken(tmp_path, top="import os; os.kill(os.getpid(), 9)"))
+    assert printed(done) == ["wandb: switched off: the logger's process ended with -9"]
+
+
+DISTURBED = {
+    "an unknown mode of several lines": {"WANDB_MODE": "x\ny"},
+    "disabled by another variable": {"WANDB_DISABLED": "true"},
+    "a silence that is none": {"WANDB_SILENT": "nonsense"},
+    "another folder": {"WANDB_DIR": "/proc/none"},
+    "an address that is none": {"WANDB_BASE_URL": "nonsense", "WANDB_RESUME": "must"},
+    "no home": {"HOME": "/none"},
+    "ascii": {"PYTHONIOENCODING": "ascii:strict"},
+}
+
+
+@pytest.mark.parametrize("name", DISTURBED)
+def test_no_variable_of_wandbs_fails_the_run(name, tmp_path):
+    assert all(
+        line.startswith("wandb: ")
+        for line in printed(script(tmp_path, "offline", **DISTURBED[name]))
+    )
+
+
+DAMAGED = {"no text": b"\xff\xfe", "empty": b""}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_id_is_replaced(name, tmp_path):
+    path = tmp_path / "training/run/wandb-run"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DAMAGED[name])
+    printed(script(tmp_path, "disabled", WANDB_MODE="offline"))
+    assert len(path.read_text()) == 8
 
 
 def test_a_key_is_never_printed(tmp_path):

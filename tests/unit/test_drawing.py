@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -71,6 +72,7 @@ ENVIRONMENTS = {
     "the backend of a window": ({"MPLBACKEND": "TkAgg"}, {}),
     "a backend that is none": ({"MPLBACKEND": "nonsense"}, {}),
     "an empty backend": ({"MPLBACKEND": ""}, {}),
+    "another way to draw letters": ({"FREETYPE_PROPERTIES": "truetype:interpreter-version=35"}, {}),
     "settings in the folder": ({}, FILE),
     "settings in a named file": (
         {"MATPLOTLIBRC": "its/matplotlibrc"},
@@ -251,3 +253,14 @@ def test_a_broken_matplotlib_is_one_line(tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("nsf_pipeline: matplotlib cannot be imported (")
+
+
+def test_one_module_imports_matplotlib():
+    """The others take from it what they draw with, so that it is imported without settings."""
+    package = ROOT / "nsf_pipeline"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) matplotlib", path.read_text(), re.MULTILINE)
+    }
+    assert found == {"plotting.py"}
