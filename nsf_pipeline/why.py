@@ -112,10 +112,6 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         LabelError: it is damaged, unreadable or none of these.
     """
-    if path.suffix == ".h5":
-        from nsf_pipeline.data import store
-
-        return store.fields_of(path, whole=whole)
     try:
         with path.open("rb") as file:
             if path.suffix == ".json":
@@ -127,12 +123,18 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
             fields = label.read(file) or {}
             if fields and whole:
                 label.check(fields, file)
-        return fields
+        return fields | _attributes(path) if path.suffix == ".h5" else fields
     except (FileNotFoundError, label.LabelError):
         raise
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise label.LabelError(f"cannot be read: {reason}") from None
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    from nsf_pipeline.data import store
+
+    return store.attributes_of(path)
 
 
 def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:

@@ -179,7 +179,7 @@ def _is_plain(value: Any, depth: int = 1) -> bool:
 def shown(value: Any) -> str:
     """A short form of any value, on one line."""
     text = str(value)
-    return text if text.isprintable() and len(text) < 60 else ascii(text)[1:60]
+    return text if text.isprintable() and len(text) < 60 else ascii(text)[1:-1][:60]
 
 
 def on_one_line(text: str) -> str:
