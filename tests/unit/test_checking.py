@@ -498,6 +498,11 @@ VALUES = {
     "half a step": ("ensembles", set_to("horizon_s", 0, 0.04), "in steps of 0.1 s"),
     "a negative step": ("ensembles", set_to("step", 0, -1), "'step' of 0 or more"),
     "a step beyond all trajectories": ("ensembles", set_to("step", 0, 600), "to end by step 600"),
+    "a step beyond its own trajectories": (
+        "ensembles",
+        with_json("config", policies={"duration": [0.1, 0.4]}),
+        "to end by step 4",
+    ),
     "a negative trajectory of an ensemble": (
         "ensembles",
         set_to("trajectory", 0, -1),
