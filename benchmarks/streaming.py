@@ -75,11 +75,14 @@ def make(folder: Path, copies: int) -> Path:
         size = small["condition"].shape[1]
         sizes = {"n": copies * count, "T": times - 1, "T+1": times, "C": size}
         attributes = {name: value for name, value in small.attrs.items() if "schema" not in name}
+        settings = json.loads(attributes["config"]) | {"num_trajectories": copies * count}
+        attributes["config"] = json.dumps(settings)
         with store.create(path, "dataset", sizes, attributes) as large:
             for name, values in small.items():
                 once = values[...]
                 for first in range(0, copies * count, count):
                     large[name][first : first + count] = once
+            large["trajectory"][...] = range(copies * count)
     return path
 
 

@@ -160,10 +160,6 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         LabelError: it is damaged, unreadable or none of these.
     """
-    if path.suffix == ".h5":
-        from nsf_pipeline.data import store
-
-        return store.fields_of(path, whole=whole)
     try:
         if path.suffix == ".json":
             fields = label.mapping(read_file(path, label.MAX_BYTES))
@@ -177,12 +173,18 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
                 raise label.LabelError("truncated or damaged: it has no label")
             if whole:
                 label.check(found, file)
-        return found
+        return found | _attributes(path) if path.suffix == ".h5" else found
     except (FileNotFoundError, label.LabelError):
         raise
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise label.LabelError(f"cannot be read: {reason}") from None
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    from nsf_pipeline.data import store
+
+    return store.attributes_of(path)
 
 
 def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> None:

@@ -1,6 +1,7 @@
 """Small HDF5 files of every kind: sound ones, and copies of them that someone changed."""
 
 import json
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,14 +21,14 @@ def some_arrays(kind, seed=0, first=0):
     count, arrays = SIZES["n"], {}
     for name, field in SCHEMAS[kind].items():
         shape = (count, *(SIZES[axis] if isinstance(axis, str) else axis for axis in field.axes))
-        high = SIZES[field.high] if isinstance(field.high, str) else min(field.high, 99.0)
-        low = 0 if field.dtype == "bool" else max(field.low, -99.0)
-        high = 1 if field.dtype == "bool" else high
-        whole = field.dtype == "bool" or "int" in field.dtype
-        values = rng.integers(low, high, shape, endpoint=True) if whole else None
-        arrays[name] = (rng.uniform(low, high, shape) if values is None else values).astype(
-            field.dtype
-        )
+        low, high = max(field.low, -99.0), field.high
+        high = SIZES[high] if isinstance(high, str) else min(high, 99.0)
+        if "float" in field.dtype:
+            arrays[name] = rng.uniform(low, high, shape).astype(field.dtype)
+        elif field.dtype == "bool":
+            arrays[name] = rng.integers(0, 2, shape).astype(bool)
+        else:
+            arrays[name] = rng.integers(int(low), int(high) + 1, shape).astype(field.dtype)
     if kind != "ensembles":
         arrays["trajectory"] = np.arange(first, first + count)
     else:
@@ -54,8 +55,7 @@ def some_attributes(kind):
     """Attributes that go with `some_arrays` of seed 0."""
     if kind != "dataset":
         return dict(ATTRIBUTES)
-    condition = some_arrays("rollouts")["condition"]
-    bounds = {}
+    bounds: dict[str, Any] = {}
     for end, bound in (("min", -2.0), ("max", 7.0)):
         bounds[end] = {
             name: [bound] * field.axes[-1] if isinstance(field.axes[-1], int) else bound
@@ -64,7 +64,6 @@ def some_attributes(kind):
         }
     bounds["min"]["condition"] = [0.1, *[0.0] * 4, *[-1.0] * 6, 1.0, 0.0]
     bounds["max"]["condition"] = [0.4, *[512.0] * 4, *[1.0] * 6, 50.0, 50.0]
-    assert len(bounds["min"]["condition"]) == condition.shape[1]
     return ATTRIBUTES | {"metadata": bounds}
 
 
@@ -87,6 +86,10 @@ def changed(source, target, change, *, labelled):
             file.copy(name, copy)
         copy.attrs.update(dict(file.attrs))
         change(copy)
+        fingerprint = copy.attrs.get("fingerprint")
+    assert fields
+    if isinstance(fingerprint, str):
+        fields["fingerprint"] = fingerprint
     if labelled:
         seal(target, fields)
 

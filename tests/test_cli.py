@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tomllib
 
-import h5py
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, merged, run, run_verb
+from hdf5_files import changed, with_attribute
 
 from nsf_pipeline import label
 from nsf_pipeline.cli import main
@@ -343,11 +343,8 @@ def folder(smoke, tmp_path, monkeypatch):
 
 
 def refingerprint(source, target):
-    """A copy whose record names other settings, without the label, which would not match."""
-    with h5py.File(source, locking=False) as file, h5py.File(target, "w") as copy:
-        for name in file:
-            file.copy(name, copy)
-        copy.attrs.update(dict(file.attrs) | {"fingerprint": "0" * 16})
+    """A sound copy whose record names other settings."""
+    changed(source, target, with_attribute("fingerprint", "0" * 16), labelled=True)
 
 
 def retrained(source, target):

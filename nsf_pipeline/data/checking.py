@@ -179,7 +179,7 @@ def _is_plain(value: Any, depth: int = 1) -> bool:
 def shown(value: Any) -> str:
     """A short form of any value, on one line."""
     text = str(value)
-    return text if text.isprintable() and len(text) < 60 else ascii(text)[1:60]
+    return text if text.isprintable() and len(text) < 60 else ascii(text)[1:-1][:60]
 
 
 def on_one_line(text: str) -> str:
@@ -245,7 +245,8 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
     for axis, size in sizes.items():
         if size > AXES[axis] or (not size and (axis, kind) != ("n", "ensembles")):
             raise UnsoundError(f"expected {axis} from 1 to {AXES[axis]}, got {size}")
-    for axis, size in _recorded_sizes(kind, attributes.get("config", {})).items():
+    recorded = _recorded_sizes(kind, attributes.get("config", {}))
+    for axis, size in recorded.items():
         if sizes.get(axis, size) != size:
             raise UnsoundError(f"expected {axis} = {size} by its own settings, got {sizes[axis]}")
     if attributes.get("dt", CONTROL_DT) != CONTROL_DT:
@@ -260,7 +261,7 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
         _check_masks(arrays, rows)
         _check_policies(arrays["condition"][rows], bounds.get("condition"))
         if kind == "ensembles":
-            _check_horizons(arrays, rows)
+            _check_horizons(arrays, rows, recorded.get("T", MAX_STEPS))
 
 
 def _recorded_sizes(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
@@ -418,10 +419,10 @@ def _check_policies(condition: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]
                 raise UnsoundError(f"expected {name} in 'condition' of {expected}, found {value:g}")
 
 
-def _check_horizons(arrays: Mapping[str, Any], rows: slice) -> None:
+def _check_horizons(arrays: Mapping[str, Any], rows: slice, steps: int) -> None:
     horizon, step = arrays["horizon_s"][rows], arrays["step"][rows]
     gap = np.round(horizon / CONTROL_DT)
     if not (np.isclose(horizon, gap * CONTROL_DT, rtol=1e-9, atol=0) & (gap >= 1)).all():
         raise UnsoundError(f"expected 'horizon_s' in steps of {CONTROL_DT} s, found others")
-    if not (step + gap <= MAX_STEPS).all():
-        raise UnsoundError(f"expected 'step' and horizon to end by step {MAX_STEPS}")
+    if not (step + gap <= steps).all():
+        raise UnsoundError(f"expected 'step' and horizon to end by step {steps}, found others")

@@ -170,7 +170,7 @@ def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator
         ) from None
     with file:
         try:
-            attributes = _attributes(path, file)
+            attributes = _attributes(file)
             kind, version = (attributes.get(name) for name in ("schema", "schema_version"))
             if kind in SCHEMAS and kind not in kinds:
                 raise StoreError(
@@ -219,7 +219,7 @@ def _open(path: Path, raw: Any) -> Any:
     return file
 
 
-def _attributes(path: Path, file: Any) -> dict[str, Any]:
+def _attributes(file: Any) -> dict[str, Any]:
     """The attributes of an open file whose storage is sound."""
     checking.check_storage(file, os.fstat(file.id.get_vfd_handle()).st_size)
     return checking.attributes_of(file)
@@ -253,28 +253,22 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         return {name: file[name][...] for name in names or SCHEMAS[kind]}
 
 
-def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """The label and the attributes of a file; what is JSON in an attribute stays text.
-
-    Args:
-        path: the file.
-        whole: look at all of it, as `reading` does; otherwise its arrays are not read.
+def attributes_of(path: Path | str) -> dict[str, Any]:
+    """The attributes of a file; its arrays are not read and its checksum is not verified.
 
     Raises:
         FileNotFoundError: there is no such file.
         LabelError: it cannot be read, has no label, or is not sound.
     """
+    path = Path(path)
     try:
         with open_file(path) as raw:
-            fields = _label_of(raw, whole=whole)
+            fields = _label_of(raw, whole=False)
             if not fields:
                 raise label.LabelError("it has no label, so nothing says what made it")
             with _open(path, raw) as file:
-                attributes = _attributes(path, file)
-                if whole:
-                    checking.check_arrays(file, str(attributes.get("schema")), attributes)
-                checking.check_label(fields, file, attributes)
-                return fields | dict(file.attrs)
+                checking.check_label(fields, file, _attributes(file))
+                return dict(file.attrs)
     except (FileNotFoundError, label.LabelError):
         raise
     except checking.UnsoundError as error:

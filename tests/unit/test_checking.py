@@ -2,7 +2,13 @@
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
 import zlib
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,6 +17,7 @@ from hdf5_files import (
     SIZES,
     changed,
     put,
+    seal,
     set_to,
     some_arrays,
     some_attributes,
@@ -18,7 +25,10 @@ from hdf5_files import (
     with_json,
 )
 
-from nsf_pipeline.data import store
+from nsf_pipeline import label
+from nsf_pipeline.cli import main
+from nsf_pipeline.config import Config, DMPConfig, EnsembleConfig
+from nsf_pipeline.data import checking, schema, store
 from nsf_pipeline.data.schema import SCHEMAS
 from nsf_pipeline.data.store import StoreError
 
@@ -488,6 +498,11 @@ VALUES = {
     "half a step": ("ensembles", set_to("horizon_s", 0, 0.04), "in steps of 0.1 s"),
     "a negative step": ("ensembles", set_to("step", 0, -1), "'step' of 0 or more"),
     "a step beyond all trajectories": ("ensembles", set_to("step", 0, 600), "to end by step 600"),
+    "a step beyond its own trajectories": (
+        "ensembles",
+        with_json("config", policies={"duration": [0.1, 0.4]}),
+        "to end by step 4",
+    ),
     "a negative trajectory of an ensemble": (
         "ensembles",
         set_to("trajectory", 0, -1),
@@ -530,3 +545,297 @@ def test_what_no_file_of_ours_holds_is_refused_in_one_line(name, labelled, sound
         pass
     assert str(caught.value).startswith(f"{path}: ")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "without a label"])
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_sound_copy_is_read(kind, labelled, sound, tmp_path):
+    """So that the cases above are refused for what was changed in them."""
+    path = tmp_path / f"{kind}.h5"
+    changed(sound / f"{kind}.h5", path, lambda file: None, labelled=labelled)
+    with store.reading(path, kind, unlabelled=not labelled) as file:
+        for name, values in some_arrays(kind).items():
+            np.testing.assert_array_equal(file[name], values)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_file_whose_label_was_cut_off_is_read_only_where_that_is_asked_for(kind, sound, tmp_path):
+    path = tmp_path / f"{kind}.h5"
+    path.write_bytes((sound / f"{kind}.h5").read_bytes()[store.USER_BLOCK :])
+    with pytest.raises(StoreError, match="has no label"), store.reading(path, kind):
+        pass
+    with pytest.raises(label.LabelError, match="has no label"):
+        store.attributes_of(path)
+    with store.reading(path, kind, unlabelled=True) as file:
+        np.testing.assert_array_equal(file["trajectory"], some_arrays(kind)["trajectory"])
+
+
+LABELS: dict[str, tuple[dict[str, Any], str]] = {
+    "another kind": ({"format": "nsf_pipeline policies"}, "its label says format nsf_pipeline pol"),
+    "another start": ({"first": 3}, "its label says first 3, it holds 0"),
+    "another end": ({"stop": 3}, "its label says stop 3, it holds 70"),
+    "no span": ({"first": None, "stop": None}, "its label says first None, it holds 0"),
+    "a list": ({"first": [0]}, r"its label says first \[0\], it holds 0"),
+    "another fingerprint": ({"fingerprint": "f" * 16}, "its label says fingerprint ffffffffffffff"),
+    "no fingerprint": ({"fingerprint": None}, "its label says fingerprint None, it holds 01234567"),
+    "two lines": ({"fingerprint": "a\nb"}, r"its label says fingerprint a\\nb, it holds 01234567"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_label_that_says_something_else_than_the_file_is_refused(name, sound, tmp_path):
+    fields, message = LABELS[name]
+    path = tmp_path / "rollouts.h5"
+    path.write_bytes((sound / "rollouts.h5").read_bytes())
+    with path.open("rb") as file:
+        sealed = label.read(file)
+    assert sealed
+    seal(path, sealed | fields)
+    with (
+        pytest.raises(StoreError, match=message) as caught,
+        store.reading(path, "rollouts"),
+    ):
+        pass
+    assert str(caught.value).isprintable()
+    with pytest.raises(label.LabelError, match=message):
+        store.attributes_of(path)
+
+
+BEGINNINGS = {
+    "a deep label": b'{"format": "nsf_pipeline rollouts", "first": ' + b"[" * 100_000 + b"\n",
+    "a longer label": b'{"format": "nsf_pipeline rollouts"}'.ljust(1023) + b"\n",
+    "a size in words": b'{"format": "nsf_pipeline rollouts", "size": "70"}'.ljust(511) + b"\n",
+    "a program": b"#!/bin/sh\n".ljust(512),
+    "blanks": b" " * 512,
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_other_things_before_the_content_are_refused(name, sound, tmp_path):
+    path = tmp_path / "rollouts.h5"
+    content = (sound / "rollouts.h5").read_bytes()[store.USER_BLOCK :]
+    path.write_bytes(BEGINNINGS[name] + content)
+    with (
+        pytest.raises(StoreError, match="not a readable HDF5 file") as caught,
+        store.reading(path, "rollouts", unlabelled=True),
+    ):
+        pass
+    assert str(caught.value).isprintable()
+    with pytest.raises(label.LabelError):
+        store.attributes_of(path)
+
+
+FAILURES: dict[str, Any] = {
+    "OSError": (OSError, "bad sector"),
+    "RuntimeError": (RuntimeError, "no chunk\nthere"),
+    "ValueError": (ValueError, "no such"),
+    "TypeError": (TypeError, "no type"),
+    "KeyError": (KeyError, "no array"),
+    "OverflowError": (OverflowError, "too large"),
+    "MemoryError": (MemoryError,),
+    "UnicodeDecodeError": (UnicodeDecodeError, "utf-8", b"\xff", 0, 1, "invalid"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_hdf5_raises_while_a_file_is_read_is_one_line(name, sound, monkeypatch):
+    """As on a failing disk."""
+    kind, *what = FAILURES[name]
+
+    def fail(_):
+        raise kind(*what)
+
+    def read(file):
+        array = file["seed"]
+        monkeypatch.setattr(h5py.Dataset, "shape", property(fail))
+        len(array)
+
+    with (
+        pytest.raises(StoreError, match=r"rollouts\.h5: damaged: ") as caught,
+        store.reading(sound / "rollouts.h5", "rollouts") as file,
+    ):
+        read(file)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", sorted(FAILURES.keys() - {"OSError"}))
+def test_what_other_code_raises_while_a_file_is_open_is_no_fault_of_the_file(name, sound):
+    kind, *what = FAILURES[name]
+    with pytest.raises(kind) as caught, store.reading(sound / "rollouts.h5", "rollouts"):
+        raise kind(*what)
+    assert not isinstance(caught.value, StoreError)
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+SPECIAL = {
+    "a FIFO": fifo,
+    "a socket": listening,
+    "a link to an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a device without an end": lambda path: path.symlink_to("/dev/urandom"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a folder": os.mkdir,
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_what_is_no_ordinary_file_is_refused_at_once(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the names of sockets must be short
+    path = Path("it.h5")
+    SPECIAL[name](path)
+    with (
+        pytest.raises(StoreError, match=r"^it\.h5: ") as caught,
+        store.reading(path, "rollouts", unlabelled=True),
+    ):
+        pass
+    assert str(caught.value).isprintable()
+    with pytest.raises((label.LabelError, FileNotFoundError)):
+        store.attributes_of(path)
+
+
+def test_a_file_put_in_its_place_while_it_is_opened_is_not_read(sound, tmp_path, monkeypatch):
+    path, checked = tmp_path / "rollouts.h5", label.check
+    path.write_bytes((sound / "rollouts.h5").read_bytes())
+
+    def exchanged(*arguments):
+        checked(*arguments)
+        other = tmp_path / "other.h5"
+        changed(sound / "rollouts.h5", other, set_to("length", 0, -3), labelled=False)
+        other.replace(path)
+
+    monkeypatch.setattr(label, "check", exchanged)
+    with (
+        pytest.raises(StoreError, match="another file was put in its place"),
+        store.reading(path, "rollouts"),
+    ):
+        pass
+
+
+BOMBS = {
+    "terabytes": terabytes,
+    "terabytes in one array": terabytes_in_one,
+    "a chunk of a gigabyte": gigabytes_in_a_chunk,
+    "chunks of gigabytes": large_chunks,
+    "a long text": with_json("config", x="x" * (1 << 25)),
+}
+LIMITED = """
+import resource, sys
+from nsf_pipeline.cli import main
+from nsf_pipeline.data import replay
+with open("/proc/self/statm") as file:
+    held = int(file.read().split()[0]) * resource.getpagesize()
+limit = held + (400 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(["replay", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_takes_little_memory(name, sound, tmp_path):
+    path = tmp_path / "rollouts.h5"
+    kind = "rollouts" if name in ("terabytes", "a long text") else "policies"
+    changed(sound / f"{kind}.h5", path, BOMBS[name], labelled=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"nsf_pipeline: {path}: ")
+    assert "Memory" not in line
+
+
+def test_a_file_with_a_hole_of_a_terabyte_is_refused_at_once(sound, tmp_path):
+    path = tmp_path / "rollouts.h5"
+    path.write_bytes((sound / "rollouts.h5").read_bytes()[store.USER_BLOCK :])
+    os.truncate(path, 1 << 40)
+    with (
+        pytest.raises(StoreError, match=r"holds 10995115\d+ bytes beside its arrays"),
+        store.reading(path, "rollouts", unlabelled=True),
+    ):
+        pass
+
+
+def test_the_limits_are_those_of_the_settings():
+    def most(section, name):
+        limits = section.model_fields[name].metadata
+        (found,) = (limit.le for limit in limits if hasattr(limit, "le"))
+        return found
+
+    assert most(DMPConfig, "n_basis") == checking.MAX_BASIS
+    assert most(EnsembleConfig, "num_members") == checking.AXES["M"]
+    with pytest.raises(ValueError, match="60"):
+        Config.model_validate({"policies": {"duration": [0.1, schema.MAX_SECONDS + 0.1]}})
+    Config.model_validate({"policies": {"duration": (0.1, schema.MAX_SECONDS)}})
+
+
+VERBS = {
+    "policies": [["rollouts", "--output", "out", "--config", "{}", "--policies"]],
+    "rollouts": [
+        ["replay"],
+        ["video", "--trajectory", "best", "--output", "out", "--source"],
+        ["video", "--config", "{}", "--trajectory", "0", "--output", "out", "--source"],
+    ],
+    "dataset": [
+        ["replay"],
+        ["picture", "--output", "out", "--dataset"],
+        ["video", "--trajectory", "0", "--output", "out", "--source"],
+    ],
+    "ensembles": [],
+}
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "without a label"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "types: compounds",
+        "types: references",
+        "storage: bytes of another file",
+        "storage: a virtual array",
+        "storage: terabytes",
+        "attributes: an array of text",
+        "attributes: deep JSON",
+        "attributes: bounds of NaN",
+        "values: a negative length",
+        "values: a mask that denies all",
+        "values: nan in actions of dataset",
+    ],
+)
+def test_the_verbs_end_with_one_line_and_write_nothing(
+    name, labelled, sound, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    kind, change, _ = CASES[name]
+    path = tmp_path / f"{kind}.h5"
+    changed(sound / f"{kind}.h5", path, change, labelled=labelled)
+    for verb in VERBS[kind]:
+        assert main([*verb, str(path)]) == 1
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert line.startswith(f"nsf_pipeline: {path}: ")
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert main(["why", "--config", "{}", str(path)]) == 0
+    assert "up to date" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "without a label"])
+def test_verbs_that_read_any_file_say_what_made_it(labelled, sound, tmp_path, capsys):
+    path = tmp_path / "rollouts.h5"
+    change = with_attribute("versions", '{"nsf_pipeline": "0.0.7"}')
+    changed(sound / "rollouts.h5", path, change, labelled=labelled)
+    main(["replay", str(path)])
+    expected = (
+        f"{path}: made by an unknown stage, fingerprint 0123456789abcdef, "
+        "nsf_pipeline version 0.0.7"
+        if labelled
+        else f"{path}: no label: nothing says what made it"
+    )
+    assert expected in capsys.readouterr().out.splitlines()

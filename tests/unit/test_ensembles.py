@@ -1,9 +1,9 @@
 """Ensembles: which states, that members follow the trajectory's own law, and what is refused."""
 
-import h5py
 import numpy as np
 import pytest
 from conftest import simulated
+from hdf5_files import changed as changed_file
 from scipy.stats import kstest
 
 from nsf_pipeline.config import Config, DatasetConfig, EnsembleConfig, PolicyConfig
@@ -184,10 +184,9 @@ def test_a_horizon_beyond_all_trajectories_is_named(dataset):
 
 
 def test_what_does_not_replay_is_refused(dataset, tmp_path):
-    with h5py.File(dataset, locking=False) as file, h5py.File(tmp_path / "other.h5", "w") as copy:
-        for name in file:
-            file.copy(name, copy)
-        copy.attrs.update(dict(file.attrs))
-        copy["actions"][...] *= 0.9
+    def weaken(file):
+        file["actions"][...] *= 0.9
+
+    changed_file(dataset, tmp_path / "other.h5", weaken, labelled=True)
     with pytest.raises(store.StoreError, match=r"other\.h5: trajectory \d+ does not replay \(off"):
         simulate_ensembles(CONFIG, tmp_path / "other.h5", 0, STATES)

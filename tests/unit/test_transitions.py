@@ -3,12 +3,12 @@
 import os
 import shutil
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import simulated
+from hdf5_files import changed, put
 
 from nsf_pipeline.config import Config, DatasetConfig, PolicyConfig
 from nsf_pipeline.data import store
@@ -225,13 +225,28 @@ def test_batches_are_one_sample_a_key(made):
 
 def test_a_file_in_chunks_is_not_streamed(made, tmp_path):
     path = tmp_path / "chunked.h5"
-    with h5py.File(made[0]) as plain, h5py.File(path, "w") as chunked:
-        for name, values in plain.items():
-            chunked.create_dataset(name, data=values[...], chunks=True)
-        chunked.attrs.update(plain.attrs)
+
+    def in_chunks(file):
+        for name, values in list(file.items()):
+            put(name, values[...], chunks=True)(file)
+
+    changed(made[0], path, in_chunks, labelled=True)
     with pytest.raises(store.StoreError, match=r"chunked.h5: its arrays lie in chunks and cannot"):
         opened(path, 0, streamed=True)
     assert len(opened(path, 0, streamed=False)) == len(opened(made[0], 0, streamed=True))
+
+
+def test_the_file_that_was_checked_is_streamed_whatever_its_path_names_by_then(made, tmp_path):
+    path, other = tmp_path / "dataset.h5", tmp_path / "other.h5"
+    shutil.copy(made[0], path)
+    changed(made[0], other, put("block_angle", np.zeros((24, 11))), labelled=True)
+    with store.reading(path, "dataset") as file:
+        rows = rows_of(path, file, 0)
+        os.replace(other, path)
+        streamed = StreamedTransitions(path, file, rows, 7, 1.0, block_blur=1.5)
+    key = jax.random.key(0)
+    expected = opened(made[0], 0, streamed=True).sample(key, 500)
+    assert bits(streamed.sample(key, 500)) == bits(expected)
 
 
 def test_a_file_cut_short_while_it_is_streamed_is_reported(made, tmp_path):
