@@ -97,7 +97,7 @@ def mapping(text: bytes, *, finite: bool = True) -> dict[str, Any]:
             parse_float=number,
             parse_constant=constant,
         )
-        level = [[found]]
+        level: list[Any] = [[found]]
         for _ in range(MAX_DEPTH):
             inner = (each.values() if isinstance(each, dict) else each for each in level)
             level = [each for values in inner for each in values if isinstance(each, dict | list)]

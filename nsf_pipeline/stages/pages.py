@@ -23,8 +23,10 @@ from nsf_pipeline.stages import STAGES
 
 MAX_TEXT, MAX_VIDEO = 1 << 18, 1 << 28
 """Bytes of a file of tables, and of a video, at most."""
-BESIDE_TEXT = ("html", "link", "reference", "short_reference", "autolink", "automail")
-BESIDE_TEXT += ("image_link", "image_reference", "short_image_ref")
+BESIDE_TEXT = (
+    *("html", "link", "reference", "short_reference", "autolink", "automail"),
+    *("image_link", "image_reference", "short_image_ref"),
+)
 """Parts of Markdown that no table of ours has."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 1.5rem; }

@@ -3,6 +3,7 @@
 import io
 import json
 import resource
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from nsf_pipeline.files import FileError
 from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
 from nsf_pipeline.model.file import model_header
 
-NETWORK = {"hidden_size": 2, "depth": 1, "num_flow_layers": 1, "coupling": "affine"}
+NETWORK: dict[str, Any] = {"hidden_size": 2, "depth": 1, "num_flow_layers": 1, "coupling": "affine"}
 CONFIG = ModelConfig(
     state_dim=5,
     autonomous=True,
@@ -325,6 +326,7 @@ def test_a_hostile_header_alone_is_refused_too(name, saved, tmp_path):
 def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
     assert eqx.tree_equal(load_model(saved), model)
     assert model_header(saved)["note"] == {"anything": [1, None, "é"]}
+    attributes: dict[str, Any]
     for number, attributes in enumerate([{}, {"mine": [[1.5], {"deep": "er"}], "n": -3}]):
         path = tmp_path / f"{number}.eqx"
         save_model(path, model, attributes)
@@ -332,7 +334,7 @@ def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
         assert attributes.items() <= model_header(path).items()
 
 
-UNSAVABLE = {
+UNSAVABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a name that is taken": ({"normaliser": 1}, "the attribute normaliser is taken"),
     "NaN": ({"score": float("nan")}, "NaN is no number"),
     "a negative step": ({"step": -1}, "step: "),

@@ -199,6 +199,7 @@ MODULES = {
     "stages/pages.py": PAGES,
     "data/picture.py": {"picture"},
     "model/file.py": {"train", *OF_MODELS},
+    "arrays.py": {"train", *OF_MODELS},
     "paths.py": set(),
     "config/__init__.py": set(),
     "config/training.py": set(),
