@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from test_tables import refused
 
 from nsf_pipeline import label
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
@@ -316,11 +317,17 @@ def test_a_hostile_file_is_one_line_and_takes_no_memory(name, saved, tmp_path):
 @pytest.mark.parametrize(
     "name", sorted((HEADERS | FILES).keys() - {"a checksum of something else"})
 )
-def test_a_hostile_header_alone_is_refused_too(name, saved, tmp_path):
+def test_a_hostile_header_alone_is_a_line_too(name, saved, tmp_path, capsys):
     """Where only the header is read: for what made the model."""
-    (tmp_path / "model.eqx").write_bytes(HOSTILE[name](saved.read_bytes()))
+    path = tmp_path / "model.eqx"
+    path.write_bytes(HOSTILE[name](saved.read_bytes()))
     with pytest.raises(ModelFileError):
-        model_header(tmp_path / "model.eqx")
+        model_header(path)
+    line = refused(
+        capsys, "upload", "--config", "{}", "--model", path, "--output", tmp_path / "out.json"
+    )
+    assert line.startswith(f"nsf_pipeline: {path}: ")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
