@@ -263,8 +263,8 @@ def require_reports(provenance: Path, reports: Iterable[Path], config: Config | 
         raise FileError(f"{provenance}: cannot read it: {error.strerror}") from None
     except label.LabelError as error:
         raise FileError(
-            f"{provenance}: expected JSON that says what made the reports, but {error}; "
-            f"{again(provenance)}"
+            f"{provenance}: expected JSON that says what made the reports; {again(provenance)} "
+            f"({error})"
         ) from None
     require_current(provenance, made, config)
     for path in reports:

@@ -6,6 +6,7 @@ import os
 import struct
 import time
 import zlib
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,12 @@ from nsf_pipeline.cli import main
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.why import fields_of
 
-MADE = {"stage": "train", "fingerprint": "0" * 16, "config": {"seed": 0}, "modules": {}}
+MADE: dict[str, Any] = {
+    "stage": "train",
+    "fingerprint": "0" * 16,
+    "config": {"seed": 0},
+    "modules": {},
+}
 JSON = {
     "empty": b"",
     "text": b"a text",
@@ -103,7 +109,7 @@ def test_a_sound_label_is_read(tmp_path):
         label.check(fields, file)
 
 
-RECORDS = {
+RECORDS: dict[str, dict[str, Any]] = {
     "a list for the settings": {"config": [1]},
     "pairs for the settings": {"config": [["seed", 0]]},
     "text that is no JSON": {"config": "{"},
@@ -282,7 +288,7 @@ WHY = {
     ),
     "missing files.json": (plain(provenance(**{"none.csv": "0"})), "none.csv is missing"),
     "a list of files.json": (plain(json.dumps(MADE | {"files": ["a"]}).encode()), "list of files"),
-    "checksums of numbers.json": (plain(provenance(a=5)), "list of files"),  # type: ignore[arg-type]
+    "checksums of numbers.json": (plain(provenance(a=5)), "list of files"),
     "a list.json": (plain(b"[1]"), "not a JSON object"),
     "nothing.json": (plain(b""), "not JSON"),
     "deep.json": (plain(b"[" * 90_000), "nested too deeply"),

@@ -3,11 +3,13 @@
 import io
 import json
 import resource
+from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from test_tables import refused
 
 from nsf_pipeline import label
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
@@ -15,7 +17,7 @@ from nsf_pipeline.files import FileError
 from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
 from nsf_pipeline.model.file import model_header
 
-NETWORK = {"hidden_size": 2, "depth": 1, "num_flow_layers": 1, "coupling": "affine"}
+NETWORK: dict[str, Any] = {"hidden_size": 2, "depth": 1, "num_flow_layers": 1, "coupling": "affine"}
 CONFIG = ModelConfig(
     state_dim=5,
     autonomous=True,
@@ -315,16 +317,23 @@ def test_a_hostile_file_is_one_line_and_takes_no_memory(name, saved, tmp_path):
 @pytest.mark.parametrize(
     "name", sorted((HEADERS | FILES).keys() - {"a checksum of something else"})
 )
-def test_a_hostile_header_alone_is_refused_too(name, saved, tmp_path):
+def test_a_hostile_header_alone_is_a_line_too(name, saved, tmp_path, capsys):
     """Where only the header is read: for what made the model."""
-    (tmp_path / "model.eqx").write_bytes(HOSTILE[name](saved.read_bytes()))
+    path = tmp_path / "model.eqx"
+    path.write_bytes(HOSTILE[name](saved.read_bytes()))
     with pytest.raises(ModelFileError):
-        model_header(tmp_path / "model.eqx")
+        model_header(path)
+    line = refused(
+        capsys, "upload", "--config", "{}", "--model", path, "--output", tmp_path / "out.json"
+    )
+    assert line.startswith(f"nsf_pipeline: {path}: ")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
     assert eqx.tree_equal(load_model(saved), model)
     assert model_header(saved)["note"] == {"anything": [1, None, "é"]}
+    attributes: dict[str, Any]
     for number, attributes in enumerate([{}, {"mine": [[1.5], {"deep": "er"}], "n": -3}]):
         path = tmp_path / f"{number}.eqx"
         save_model(path, model, attributes)
@@ -332,7 +341,7 @@ def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
         assert attributes.items() <= model_header(path).items()
 
 
-UNSAVABLE = {
+UNSAVABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a name that is taken": ({"normaliser": 1}, "the attribute normaliser is taken"),
     "NaN": ({"score": float("nan")}, "NaN is no number"),
     "a negative step": ({"step": -1}, "step: "),

@@ -215,6 +215,7 @@ MODULES = {
     "stages/pages.py": PAGES,
     "data/picture.py": {"picture"},
     "model/file.py": {"train", *OF_MODELS},
+    "arrays.py": {"train", *OF_MODELS},
     "paths.py": set(),
     "processes.py": set(),
     "config/__init__.py": set(),

@@ -99,8 +99,8 @@ def test_scores_that_are_none_are_a_line(name, tmp_path, capsys):
 
 def test_scores_are_read_by_model(tmp_path):
     """A name that pandas would read as missing, and a score that is undefined."""
-    rows = ROW, ROW.replace("flow", "nan"), ROW.replace("flow", "null").replace("3", "")
-    rows += (ROW.replace(",2,", ",1,", 1),)
+    rows = [ROW, ROW.replace("flow", "nan"), ROW.replace("flow", "null").replace("3", "")]
+    rows.append(ROW.replace(",2,", ",1,", 1))
     (tmp_path / "it.csv").write_text(HEAD + "".join(rows))
     scores = Estimate(3.0, 2.0, 4.0)
     assert read_crps(tmp_path / "it.csv", 2.0) == {"flow": scores, "nan": scores}
