@@ -88,6 +88,7 @@ ASKED = {
     "SIGTERM to all": (signal.SIGTERM, True, 143, "nsf_pipeline: stopped by SIGTERM\n"),
     "SIGHUP": (signal.SIGHUP, False, 129, "nsf_pipeline: stopped by SIGHUP\n"),
     "SIGHUP to all": (signal.SIGHUP, True, 129, "nsf_pipeline: stopped by SIGHUP\n"),
+    "SIGINT": (signal.SIGINT, False, 130, "nsf_pipeline: interrupted\n"),
     "SIGINT to all": (signal.SIGINT, True, 130, "nsf_pipeline: interrupted\n"),
 }
 
@@ -153,7 +154,7 @@ with signals.Handling():
 """
 # By case: where the exception is dropped, and what is printed when the process ends.
 DROPPED = {
-    "by the program": ("endless", "nsf_pipeline: stopped\n"),
+    "by the program": ("endless", "nsf_pipeline: stopped by SIGTERM\n"),
     "by Python, in a callback": ("called_back", ""),
 }
 
