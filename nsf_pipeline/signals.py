@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
-from typing import final
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import Any, TypeVar, cast, final
 
 PATIENCE = 8.0
 """s that the main thread has to end by itself, before the process is ended."""
-SENDINGS = 8
-"""Times that a signal is sent again meanwhile."""
+SENDINGS = 80
+"""Times that a signal is sent again meanwhile, if need be."""
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Sent by clusters, when a terminal is closed, and by Ctrl-C."""
 
@@ -41,6 +41,19 @@ def _reason(number: int) -> str:
 def raise_ended(number: int) -> None:
     """Raise `Ended`, or `KeyboardInterrupt` for SIGINT."""
     raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
+
+
+_undisturbed: set[CodeType] = set()
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def undisturbed(function: Function) -> Function:
+    """Mark a function in which no signal raises an exception; it is raised when it has returned.
+
+    For functions that are called by libraries in C which an exception would crash.
+    """
+    _undisturbed.add(cast(FunctionType, function).__code__)
+    return function
 
 
 class Handling:
@@ -101,9 +114,15 @@ class Handling:
         os.close(self._read_end)
 
     def _called(self, number: int, frame: FrameType | None) -> None:
-        if not self._obeyed:  # otherwise files are being tidied, which nothing should disturb
-            self._obeyed = self._again
-            self._handle(number)
+        if self._again:
+            if self._obeyed:  # files are being tidied, which nothing should disturb
+                return
+            while frame:
+                if frame.f_code in _undisturbed:
+                    return  # the signal is sent again
+                frame = frame.f_back
+            self._obeyed = True
+        self._handle(number)
 
     def _dropped(self, found: "sys.UnraisableHookArgs") -> None:
         """Print an exception that Python drops; one raised here is raised again instead."""

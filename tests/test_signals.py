@@ -127,6 +127,44 @@ def test_the_processes_of_a_killed_verb_end_and_tidy_up(tmp_path):
     assert temporary_files(tmp_path) == []
 
 
+WRITING = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from nsf_pipeline.data import store
+from nsf_pipeline.signals import Handling
+
+shapes = {
+    name: (50, *(9 if isinstance(axis, str) else axis for axis in field.axes))
+    for name, field in store.POLICIES.items()
+}
+arrays = {name: np.ones(shape, store.POLICIES[name].dtype) for name, shape in shapes.items()}
+arrays["trajectory"] = np.arange(50)
+calls = 0
+
+def called(data):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return memoryview(data)
+
+store.memoryview = called  # used where HDF5 writes
+with Handling():
+    while True:
+        store.write(Path("out/it.h5"), "policies", arrays, {"fingerprint": "0" * 16})
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 5, 10, 20, 40, 80])
+def test_a_signal_in_the_middle_of_writing_hdf5_crashes_nothing(call, tmp_path):
+    """HDF5 calls functions of this package, and an exception in these would crash it."""
+    process = started(tmp_path, "-c", WRITING, str(call))
+    _, printed = process.communicate(timeout=PROMPT)
+    assert (process.returncode, printed) == (143, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"it.h5"}
+
+
 BUSY = """
 import time, weakref
 from nsf_pipeline import signals

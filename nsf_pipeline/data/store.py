@@ -20,6 +20,7 @@ from nsf_pipeline import label
 from nsf_pipeline.files import FileError, again, replacing
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
+from nsf_pipeline.signals import undisturbed
 
 SCHEMA_VERSION = 1
 # Shards are compressed, in chunks of this many trajectories. The data set is not, because training
@@ -167,10 +168,14 @@ def create(
 
 
 class _Sink(FileIO):
-    """A file that stores its first failure instead of raising it, since that may crash HDF5."""
+    """A file that stores its first failure instead of raising it, since that may crash HDF5.
+
+    For the same reason signals wait until HDF5 has returned.
+    """
 
     failure: OSError | None = None
 
+    @undisturbed
     def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
         size = len(left)
@@ -181,6 +186,7 @@ class _Sink(FileIO):
             self.failure = error
         return size
 
+    @undisturbed
     def truncate(self, size: int | None = None) -> int:
         try:
             return super().truncate(size)
