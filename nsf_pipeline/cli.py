@@ -146,7 +146,7 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
             except KeyboardInterrupt:
                 raise _Exit(INTERRUPTED, "interrupted") from None
             except Ended as ended:
-                raise _Exit(int(str(ended.code)), f"stopped by {ended.name}") from None
+                raise _Exit(int(str(ended.code)), ended.reason) from None
 
         app.command(name, epilog=f"Example: nsf {name} {example}".rstrip())(run)
         return run

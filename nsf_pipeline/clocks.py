@@ -26,8 +26,7 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
         FileError: an input's time cannot be changed.
     """
     now = _now(folder)
-    files = [file for path in inputs for file in (path.iterdir() if path.is_dir() else [path])]
-    late = [path for path in files if _time_of(path) > now]
+    late = [file for path in inputs for file in _files(path) if _time_of(file) > now]
     if late:
         for path in [*late, *folder.rglob("*")]:
             with suppress(OSError):
@@ -39,6 +38,14 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
                 "Snakemake would delete what is made from it; have its owner `touch` it, or "
                 "correct the clock"
             )
+
+
+def _files(path: Path) -> list[Path]:
+    """The files in a folder, or the path itself."""
+    with suppress(OSError):
+        if path.is_dir():
+            return [*path.iterdir()]
+    return [path]
 
 
 def _now(folder: Path) -> int:

@@ -7,15 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
-from typing import final
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import Any, TypeVar, cast, final
 
 PATIENCE = 8.0
 """s that the main thread has to end by itself, before the process is ended."""
-SENDINGS = 8
-"""Times that a signal is sent again meanwhile."""
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Sent by clusters, and when a terminal is closed. SIGINT (Ctrl-C) is Python's own."""
+SENDINGS = 80
+"""Times that a signal is sent again meanwhile, if need be."""
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Sent by clusters, when a terminal is closed, and by Ctrl-C."""
 
 
 @final
@@ -24,17 +24,36 @@ class Ended(SystemExit):
 
     Attributes:
         code: exit code, 128 + the signal's number: 143 for SIGTERM, 129 for SIGHUP.
-        name: the signal's name.
+        reason: a line's text.
     """
 
     def __init__(self, number: int):
         super().__init__(128 + number)
-        self.name = signal.Signals(number).name
+        self.reason = _reason(number)
+
+
+def _reason(number: int) -> str:
+    if number == signal.SIGINT:
+        return "interrupted"
+    return f"stopped by {signal.Signals(number).name}"
 
 
 def raise_ended(number: int) -> None:
-    """Raise `Ended`."""
-    raise Ended(number)
+    """Raise `Ended`, or `KeyboardInterrupt` for SIGINT."""
+    raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
+
+
+_undisturbed: set[CodeType] = set()
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def undisturbed(function: Function) -> Function:
+    """Mark a function in which no signal raises an exception; it is raised when it has returned.
+
+    For functions that are called by libraries in C which an exception would crash.
+    """
+    _undisturbed.add(cast(FunctionType, function).__code__)
+    return function
 
 
 class Handling:
@@ -43,14 +62,14 @@ class Handling:
     Python handles signals only between its own instructions, and compiling a model may keep it from
     doing so for a minute. So a thread watches for signals too, and ends the process if the context
     is not left within `PATIENCE`. Python also drops exceptions that are raised in callbacks, such
-    as those of weak references; so the thread can send a signal again.
+    as those of weak references; so the thread sends the signal again.
     """
 
     def __init__(
         self,
         handle: Callable[[int], None] = raise_ended,
         numbers: Sequence[signal.Signals] = ENDING,
-        last_words: str = "stopped",
+        last_words: str = "",
         again: bool = True,
     ):
         """Name the signals.
@@ -58,11 +77,11 @@ class Handling:
         Args:
             handle: called in the main thread with a signal's number.
             numbers: the signals.
-            last_words: printed if the thread ends the process.
-            again: send a signal every second until the context is left.
+            last_words: printed if the thread ends the process; the signal if empty.
+            again: the function raises an exception; call it again if that was dropped.
         """
         self._handle, self._numbers = handle, numbers
-        self._last_words, self._again = last_words, again
+        self._last_words, self._again, self._obeyed = last_words, again, False
 
     def __enter__(self) -> "Handling":
         self._left = threading.Event()
@@ -95,11 +114,21 @@ class Handling:
         os.close(self._read_end)
 
     def _called(self, number: int, frame: FrameType | None) -> None:
+        if self._again:
+            if self._obeyed:  # files are being tidied, which nothing should disturb
+                return
+            while frame:
+                if frame.f_code in _undisturbed:
+                    return  # the signal is sent again
+                frame = frame.f_back
+            self._obeyed = True
         self._handle(number)
 
     def _dropped(self, found: "sys.UnraisableHookArgs") -> None:
-        """Print an exception that Python drops, except those raised here."""
-        if not issubclass(found.exc_type, Ended):
+        """Print an exception that Python drops; one raised here is raised again instead."""
+        if issubclass(found.exc_type, (Ended, KeyboardInterrupt)):
+            self._obeyed = False
+        else:
             self._hook(found)
 
     def _watch(self) -> None:
@@ -114,7 +143,7 @@ class Handling:
                     signal.pthread_kill(threading.main_thread().ident or 0, number)
             if not self._left.is_set():
                 with contextlib.suppress(OSError):
-                    os.write(2, f"nsf_pipeline: {self._last_words}\n".encode())
+                    os.write(2, f"nsf_pipeline: {self._last_words or _reason(number)}\n".encode())
                 os._exit(128 + number)
             return
 

@@ -70,14 +70,19 @@ def _machine() -> str:
     return f"{_host()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def _fields(process: int) -> list[bytes]:
+    """What /proc says of a process, from its state on; empty if that cannot be read."""
+    try:
+        # The program's name in brackets, before these, can hold anything.
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    except (OSError, ValueError):
+        return []
+
+
 def _started(process: int) -> str:
     """When a process started, in ticks since the machine did; empty if that cannot be read."""
-    try:
-        # The second field, the program's name in brackets, can hold anything.
-        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
-        return str(int(fields[19]))
-    except (OSError, ValueError, IndexError):
-        return ""
+    fields = _fields(process)
+    return fields[19].decode() if len(fields) > 19 else ""
 
 
 def _is_dead(process: int, started: str) -> bool:
@@ -88,5 +93,11 @@ def _is_dead(process: int, started: str) -> bool:
         return True
     except OSError:  # it is another user's
         pass
-    found = _started(process)  # empty, too, if /proc hides the processes of other users
-    return found not in ("", started)
+    # Nothing can be read if /proc hides the processes of other users.
+    fields = _fields(process)
+    if len(fields) < 20:
+        return False
+    state, threads, its_start = fields[0], fields[17], fields[19].decode()
+    # One that has ended keeps its number until its parent asks for its exit code.
+    has_ended = state == b"Z" and threads in (b"0", b"1")
+    return has_ended or its_start != started

@@ -229,7 +229,7 @@ def _in_one_line(text: object) -> str:
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:
     """The logger's process: log the lines that come until there are no more."""
-    for number in (*ENDING, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)  # the parent process ends it
     end_with(parent, PATIENCE)  # even if wandb hangs
     answers = os.fdopen(os.dup(1), "wb", buffering=0)

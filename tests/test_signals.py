@@ -88,6 +88,7 @@ ASKED = {
     "SIGTERM to all": (signal.SIGTERM, True, 143, "nsf_pipeline: stopped by SIGTERM\n"),
     "SIGHUP": (signal.SIGHUP, False, 129, "nsf_pipeline: stopped by SIGHUP\n"),
     "SIGHUP to all": (signal.SIGHUP, True, 129, "nsf_pipeline: stopped by SIGHUP\n"),
+    "SIGINT": (signal.SIGINT, False, 130, "nsf_pipeline: interrupted\n"),
     "SIGINT to all": (signal.SIGINT, True, 130, "nsf_pipeline: interrupted\n"),
 }
 
@@ -126,6 +127,44 @@ def test_the_processes_of_a_killed_verb_end_and_tidy_up(tmp_path):
     assert temporary_files(tmp_path) == []
 
 
+WRITING = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from nsf_pipeline.data import store
+from nsf_pipeline.signals import Handling
+
+shapes = {
+    name: (50, *(9 if isinstance(axis, str) else axis for axis in field.axes))
+    for name, field in store.POLICIES.items()
+}
+arrays = {name: np.ones(shape, store.POLICIES[name].dtype) for name, shape in shapes.items()}
+arrays["trajectory"] = np.arange(50)
+calls = 0
+
+def called(data):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return memoryview(data)
+
+store.memoryview = called  # used where HDF5 writes
+with Handling():
+    while True:
+        store.write(Path("out/it.h5"), "policies", arrays, {"fingerprint": "0" * 16})
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 5, 10, 20, 40, 80])
+def test_a_signal_in_the_middle_of_writing_hdf5_crashes_nothing(call, tmp_path):
+    """HDF5 calls functions of this package, and an exception in these would crash it."""
+    process = started(tmp_path, "-c", WRITING, str(call))
+    _, printed = process.communicate(timeout=PROMPT)
+    assert (process.returncode, printed) == (143, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"it.h5"}
+
+
 BUSY = """
 import time, weakref
 from nsf_pipeline import signals
@@ -153,7 +192,7 @@ with signals.Handling():
 """
 # By case: where the exception is dropped, and what is printed when the process ends.
 DROPPED = {
-    "by the program": ("endless", "nsf_pipeline: stopped\n"),
+    "by the program": ("endless", "nsf_pipeline: stopped by SIGTERM\n"),
     "by Python, in a callback": ("called_back", ""),
 }
 

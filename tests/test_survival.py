@@ -206,6 +206,50 @@ def test_sigterm_while_compiling_is_obeyed_in_time(training):
     assert not other.model.exists()
 
 
+def test_two_trainings_at_once_end_with_the_same_model(undisturbed, training):
+    """As after a kill of Snakemake alone, or where each machine keeps its own locks."""
+    processes = [training.start() for _ in range(2)]
+    for process in processes:
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed
+        assert "not a sound checkpoint" not in printed
+        assert "training goes on without this checkpoint" not in printed
+    assert_same(training, undisturbed)
+    assert no_temporary_files(training)
+
+
+def test_a_training_that_stands_still_and_one_that_overtakes_it(undisturbed, training):
+    first = training.start()
+    while not training.checkpoints():
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)
+    assert "going on from step " in training.finish()
+    assert_same(training, undisturbed)
+    first.send_signal(signal.SIGCONT)
+    printed, _ = first.communicate()
+    assert first.returncode == 0, printed
+    assert_same(training, undisturbed)
+    assert training.checkpoints()[-1].stem == "0000001500"
+    assert no_temporary_files(training)
+
+
+def no_temporary_files(training):
+    return not [path for path in training.folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_hangup_leaves_a_checkpoint_too(training):
+    """As of a closed terminal."""
+    process = training.start()
+    while not training.checkpoints():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    printed, _ = process.communicate()
+    assert process.returncode == 129
+    assert printed.splitlines()[-1].startswith("nsf_pipeline: stopped at step ")
+
+
 def test_a_damaged_checkpoint_is_passed_over(undisturbed, halfway):
     before, newest = halfway.checkpoints()[-2:]
     flip(newest)

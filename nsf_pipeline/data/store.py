@@ -31,6 +31,7 @@ from nsf_pipeline.data.schema import POLICIES as POLICIES
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.provenance import Record
+from nsf_pipeline.signals import undisturbed
 
 # Shards are compressed, in chunks of this many trajectories. The data set is not, because training
 # reads its rows at random. docs/benchmarks.md has the figures.
@@ -79,10 +80,14 @@ def create(
 
 
 class _Sink(FileIO):
-    """A file that stores its first failure instead of raising it, since that may crash HDF5."""
+    """A file that stores its first failure instead of raising it, since that may crash HDF5.
+
+    For the same reason signals wait until HDF5 has returned.
+    """
 
     failure: OSError | None = None
 
+    @undisturbed
     def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
         size = len(left)
@@ -93,6 +98,7 @@ class _Sink(FileIO):
             self.failure = error
         return size
 
+    @undisturbed
     def truncate(self, size: int | None = None) -> int:
         try:
             return super().truncate(size)

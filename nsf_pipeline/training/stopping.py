@@ -28,7 +28,7 @@ class StopSignals(Handling):
 
     def __init__(self) -> None:
         last_words = "stopped; run it again to continue training"
-        super().__init__(self._record, (*ENDING, signal.SIGINT), last_words, again=False)
+        super().__init__(self._record, ENDING, last_words, again=False)
         self.code = 0
         """Exit code to stop with; 0 until a signal arrives."""
 

@@ -43,9 +43,10 @@ def test_all_files_of_the_future_are_dated_now_and_none_of_the_past(read, result
     assert abs(same - time.time()) < 60
 
 
-@pytest.mark.parametrize("read", ["old.h5", "missing.h5"])
+@pytest.mark.parametrize("read", ["old.h5", "missing.h5", "a loop", "nul\0", "n" * 300])
 def test_if_no_input_is_of_the_future_nothing_changes(read, results):
     before = times(results)
+    (results / "a loop").symlink_to(results / "a loop")
     clocks.date_now([results / read], results)
     assert times(results) == before
 

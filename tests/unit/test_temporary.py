@@ -142,8 +142,20 @@ def test_where_the_machine_cannot_be_told_nothing_is_removed(case, dead, tmp_pat
 
 
 def test_a_process_that_proc_hides_counts_as_alive(living, monkeypatch):
-    monkeypatch.setattr(temporary, "_started", lambda process: "")
+    monkeypatch.setattr(temporary, "_fields", lambda process: [])
     assert not temporary._is_dead(living, "5")
+
+
+def test_a_process_whose_parent_has_not_noticed_its_end_is_dead():
+    process = subprocess.Popen(["sleep", "600"])
+    started_at = started(process.pid)
+    assert not temporary._is_dead(process.pid, started_at)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert started(process.pid) == started_at
+    assert temporary._is_dead(process.pid, started_at)
+    process.wait()
+    assert temporary._is_dead(process.pid, started_at)
 
 
 def test_a_process_of_another_user_counts_as_alive(monkeypatch):
