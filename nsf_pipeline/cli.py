@@ -4,12 +4,16 @@ A verb imports its stage only when it runs, so that jobs start fast and simulate
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, get_args, get_type_hints
+
+if __name__ == "__main__":
+    sys.exit("nsf_pipeline: this file is a part; run `python -m nsf_pipeline` or `nsf` instead")
 
 import typer
 
@@ -23,7 +27,7 @@ from nsf_pipeline.config import (
     json_schema,
     load_config,
 )
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import UserError, line_for
 
 STANDARD_ERROR = 2
 FAILED, INTERRUPTED = 1, 130
@@ -78,21 +82,30 @@ class _Exit(Exception):  # noqa: N818
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return its exit code: 1, and one line per mistake, after a `UserError`."""
+    """Run one verb and return its exit code.
+
+    After a mistake of the user's, or a failure of the machine, it is 1, and a line says which.
+    """
     try:
         app(args=arguments, prog_name="nsf")
-    except UserError as error:
-        return _print_and_return(FAILED, str(error))
     except _Exit as exit:
         return _print_and_return(exit.code, str(exit))
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0
+    except KeyboardInterrupt:
+        return _print_and_return(INTERRUPTED, "interrupted")
+    except Exception as error:
+        line = line_for(error)
+        if line is None:
+            raise
+        return _print_and_return(FAILED, line)
     return 0
 
 
 def entry() -> None:
     """What the command `nsf` and `python -m nsf_pipeline` run."""
     code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback of Python's own end
     if code == INTERRUPTED:
         # Without cleanup: after an interrupt, JAX's threads may crash at exit and change the code.
         os._exit(code)
@@ -122,6 +135,9 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
             except KeyboardInterrupt:
                 raise _Exit(INTERRUPTED, "interrupted") from None
 
+        for hint in get_type_hints(function, include_extras=True).values():
+            for option in getattr(hint, "__metadata__", ()):
+                option.readable = False  # verbs say in a line what cannot be read
         app.command(name, epilog=f"Example: nsf {name} {example}".rstrip())(run)
         return run
 

@@ -7,7 +7,7 @@ The processes are connected by pipes alone. Python's own pools need semaphores, 
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, cast
@@ -18,6 +18,8 @@ KILLED = (
     "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, and run the "
     "same command again"
 )
+PATIENCE = 10.0
+"""s that a process has to end when it is told to."""
 
 
 class Processes:
@@ -103,12 +105,14 @@ def processes(count: int, method: Literal["fork", "spawn"] = "fork") -> Iterator
         yield several
     finally:
         # Files are written whole, so a process can be ended at any moment.
-        for process in started:
-            process.kill()
-        for process in started:
-            process.join()
         for connection in connections:
             connection.close()
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join(PATIENCE)
+            process.kill()
+            process.join()
 
 
 def _serve(connection: Connection) -> None:
@@ -116,11 +120,12 @@ def _serve(connection: Connection) -> None:
     while True:
         try:
             function, arguments = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             answer: tuple[Exception | None, Any] = None, function(*arguments)
         except Exception as error:
             error.add_note(traceback.format_exc())
             answer = error, None
-        connection.send(answer)
+        with suppress(ConnectionError):  # the caller was killed
+            connection.send(answer)
