@@ -41,7 +41,9 @@ def line_for(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError):
         where = error.filename
-        if where is None and not os.path.exists("."):
+        try:
+            os.getcwd()
+        except OSError:
             where = "the current folder"
         return f"{'' if where is None else f'{where}: '}{error.strerror or said}"
     if isinstance(error, RuntimeError) and "can't start new thread" in text:
