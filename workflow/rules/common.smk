@@ -18,7 +18,7 @@ except ConfigError as error:
 try:
     getpass.getuser()
 except (KeyError, OSError):
-    os.environ["LOGNAME"] = str(os.getuid())
+    os.environ.update(LOGNAME=str(os.getuid()))
 
 # What Snakemake and jobs would only find out later, and say in many lines.
 if not os.path.isdir(".snakemake") and not os.access(".", os.W_OK | os.X_OK):
