@@ -16,6 +16,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Keep packages from elsewhere out (ROS, for example, sets PYTHONPATH).
 unexport PYTHONPATH PYTHONHOME
 
+# Snakemake and others keep caches in the home folder, which some containers lack.
+ifneq ($(shell test -w "$$HOME" && echo usable),usable)
+export HOME := $(CURDIR)/.venv/home
+unexport XDG_CACHE_HOME XDG_CONFIG_HOME
+endif
+
 .NOTPARALLEL:
 .PHONY: model check test static docs setup lock clean help
 

@@ -5,13 +5,17 @@ A verb imports its stage only when it runs, so that jobs start fast and simulate
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, get_args, get_type_hints
+
+if __name__ == "__main__":
+    sys.exit("nsf_pipeline: this file is a part; run `python -m nsf_pipeline` or `nsf` instead")
 
 import typer
 
@@ -29,7 +33,7 @@ from nsf_pipeline.config import (
     load_config,
     require_free_name,
 )
-from nsf_pipeline.errors import UserError, shown
+from nsf_pipeline.errors import UserError, line_for, shown
 from nsf_pipeline.printing import (
     STANDARD_ERROR,
     complain,
@@ -99,15 +103,23 @@ class _Exit(Exception):  # noqa: N818
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return its exit code: 1, and one line per mistake, after a `UserError`."""
+    """Run one verb and return its exit code.
+
+    After a mistake of the user's, or a failure of the machine, it is 1, and a line says which.
+    """
     try:
         app(args=arguments, prog_name="nsf")
-    except UserError as error:
-        return _print_and_return(FAILED, str(error))
     except _Exit as exit:
         return _print_and_return(exit.code, str(exit))
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0
+    except KeyboardInterrupt:
+        return _print_and_return(INTERRUPTED, "interrupted")
+    except Exception as error:
+        line = line_for(error)
+        if line is None:
+            raise
+        return _print_and_return(FAILED, line)
     return 0
 
 
@@ -117,6 +129,7 @@ def entry() -> None:
     make_streams_safe()
     with Handling():
         code = main()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback of Python's end
         report_lost_output()
         if code > SIGNALLED:
             # Without cleanup: after a signal, JAX's threads may crash at exit and change the code.
@@ -148,6 +161,9 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
             except Ended as ended:
                 raise _Exit(int(str(ended.code)), ended.reason) from None
 
+        for hint in get_type_hints(function, include_extras=True).values():
+            for option in getattr(hint, "__metadata__", ()):
+                option.readable = False  # verbs say in a line what cannot be read
         app.command(name, epilog=f"Example: nsf {name} {example}".rstrip())(run)
         return run
 

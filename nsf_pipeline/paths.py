@@ -72,6 +72,16 @@ RECORDED = (
 )
 """Files with a record of what made them, sources first; provenance files cover their reports."""
 
+FOLDERS = sorted(
+    {
+        str(parent)
+        for path in (*RECORDED, METRICS, f"{STAMPS}/x", LOG, BENCHMARK)
+        for parent in Path(path).parents
+        if parent != Path() and "{" not in str(parent)
+    }
+)
+"""The folders of a run, each after those that it lies in."""
+
 
 def below(folder: Path, path: str) -> Path:
     """A path, with a folder in place of `RESULTS`."""

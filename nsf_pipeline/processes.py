@@ -8,7 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, cast
@@ -104,14 +104,15 @@ def processes(count: int, method: Literal["fork", "spawn"] = "fork") -> Iterator
         several.map(abs, [(0,)] * count)
         yield several
     finally:
+        # Each process removes its temporary file when it is told to end.
+        for connection in connections:
+            connection.close()
         for process in started:
-            process.terminate()  # so that it removes its temporary file
+            process.terminate()
         for process in started:
             process.join(PATIENCE)
             process.kill()
             process.join()
-        for connection in connections:
-            connection.close()
 
 
 def _serve(connection: Connection, parent: int) -> None:
@@ -120,11 +121,12 @@ def _serve(connection: Connection, parent: int) -> None:
     while True:
         try:
             function, arguments = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             answer: tuple[Exception | None, Any] = None, function(*arguments)
         except Exception as error:
             error.add_note(traceback.format_exc())
             answer = error, None
-        connection.send(answer)
+        with suppress(ConnectionError):  # the caller was killed
+            connection.send(answer)

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from nsf_pipeline.config import STAMP, Config
-from nsf_pipeline.files import FileError, read_file, replacing
+from nsf_pipeline.files import read_file, replacing
 from nsf_pipeline.provenance import Stage
+
+MOST = 2**24
+"""Bytes of a stamp, at most."""
 
 
 class Stamps:
@@ -33,18 +36,19 @@ class Stamps:
             part: names those of the stage's files that need a separate stamp.
             variant: the model's variant whose settings the stamp holds.
             more: whatever else shapes the files.
+
+        Raises:
+            FileError: it cannot be written.
         """
         key = (stage.name, part or variant, *more.items())
         if key not in self._used:
             config = self.config.variant(variant) if variant else self.config
             name = f"{stage.digest(config, **more)}{STAMP}"
             path = self._used[key] = self._folder(stage, part or variant) / name
-            text = json.dumps(stage.settings(config), indent=2).encode() + b"\n"
-            # If the stamp cannot be written, Snakemake reports it as a missing input.
-            with suppress(FileError):
-                if not _holds(path, text):
-                    with replacing(path) as beside:
-                        beside.write_bytes(text)
+            text = json.dumps(stage.settings(config), indent=2) + "\n"
+            if _content(path) != text.encode():
+                with replacing(path) as beside:
+                    beside.write_bytes(text.encode())
         return str(self._used[key])
 
     def has(self, stage: Stage, part: str) -> bool:
@@ -63,7 +67,8 @@ class Stamps:
         return self.folder / "-".join(filter(None, [stage.name, part]))
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _content(path: Path) -> bytes:
+    """The bytes of a stamp; none if it cannot be read."""
     with suppress(OSError):
-        return read_file(path, len(content)) == content
-    return False
+        return read_file(path, MOST)
+    return b""

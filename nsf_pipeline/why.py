@@ -24,8 +24,14 @@ def made_in(results: Path) -> list[Path]:
     """The files in a folder that have a record of what made them, sources first.
 
     Raises:
-        FileError: there is none.
+        FileError: there is none, or the folder cannot be read.
     """
+    try:
+        any(results.iterdir())
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise FileError(f"{results}: cannot read it: {error.strerror}") from None
     found: list[Path] = []
     for template in paths.RECORDED:
         pattern = re.sub(r"\{\w+\}", "*", str(paths.below(Path(), template)))

@@ -103,7 +103,8 @@ def messages():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    yield (ROOT / "Makefile").read_text()
+    for path in ("Makefile", "Snakefile", "workflow/rules/common.smk"):
+        yield (ROOT / path).read_text()
 
 
 def test_troubleshooting_quotes_messages_of_the_code():

@@ -1,6 +1,9 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
+import getpass
+
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
+from nsf_pipeline.files import FileError
 from nsf_pipeline.printing import complain
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
@@ -15,6 +18,19 @@ try:
 except ConfigError as error:
     complain(str(error))
     sys.exit(1)
+
+# Snakemake prints the user's name; some containers have none for theirs.
+try:
+    getpass.getuser()
+except (KeyError, OSError):
+    os.environ.update(LOGNAME=str(os.getuid()))
+
+# What Snakemake and jobs would only find out later, and say in many lines.
+if not os.path.isdir(".snakemake") and not os.access(".", os.W_OK | os.X_OK):
+    sys.exit(f"{os.getcwd()}: cannot write to the run's folder; name another with --directory")
+for folder in paths.FOLDERS:
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        sys.exit(f"{folder}: expected a folder, found something else; move it away")
 
 # Settings of W&B shape no model, so they are in no model's stamp.
 WANDB_MODE, _ = mode_of(SETTINGS.wandb)
@@ -46,7 +62,10 @@ wildcard_constraints:
 
 def stamp(stage, **more):
     """A stamp's path. It was written here, so a module's prefix or remote storage do not apply."""
-    return local(STAMPS.of(stage, **more))
+    try:
+        return local(STAMPS.of(stage, **more))
+    except FileError as error:
+        sys.exit(str(error))
 
 
 def stamp_of(stage, **more):
