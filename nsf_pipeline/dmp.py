@@ -81,6 +81,10 @@ class DMPParams(NamedTuple):
             else:
                 checks.numbers(name, values, (*axes, *own), **LIMITS.get(name, {}))
 
+    def in_range(self) -> Array:
+        """(...) whether duration and stiffness are positive, and the damping is not negative."""
+        return (self.duration > 0.0) & (self.stiffness > 0.0) & (self.damping >= 0.0)
+
     @classmethod
     def from_vector(cls, vector: Array) -> "DMPParams":
         """The inverse of `as_vector`; the number of basis functions follows from the length.

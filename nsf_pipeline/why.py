@@ -153,7 +153,10 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
                 _check_files(path.parent, fields.get("files", {}), whole=whole)
                 return fields
             if path.suffix in (".html", ".mp4", ".png"):
-                return label.find(file.read())
+                content = file.read()
+                if path.suffix == ".mp4":
+                    _check_boxes(content)
+                return label.find(content)
             fields = label.read(file) or {}
             if fields and whole:
                 label.check(fields, file)
@@ -163,6 +166,20 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise label.LabelError(f"cannot be read: {reason}") from None
+
+
+def _check_boxes(video: bytes) -> None:
+    """Check that an MP4 ends where its last box does: its label is at its start."""
+    place = 0
+    while place < len(video):
+        size = int.from_bytes(video[place : place + 4], "big")
+        if size == 1:  # the size follows, in eight bytes
+            size = int.from_bytes(video[place + 8 : place + 16], "big")
+        if size < 8:
+            break
+        place += size
+    if place != len(video):
+        raise label.LabelError(f"truncated or damaged: {len(video)} bytes are no whole video")
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def condition_vector(values: Any, size: int) -> Array:
     """
     condition = vector("condition", values, size)
     if not checks.is_traced(condition):
-        DMPParams.from_vector(np.asarray(condition)).require_meaning()
+        params = DMPParams.from_vector(np.asarray(condition))
+        if not params.in_range():
+            params.require_meaning()
     return condition
 
 
@@ -100,10 +102,8 @@ def is_meant(
     condition: Float[Array, " condition"],
 ) -> Bool[Array, ""]:
     """Whether traced arguments mean something: what `vector` and the others check of known ones."""
-    params = DMPParams.from_vector(condition)
     in_order = (t_init >= EARLIEST) & (t_init <= t_final) & (t_final <= LATEST)
-    in_range = (params.duration > 0.0) & (params.stiffness > 0.0) & (params.damping >= 0.0)
-    return all_finite(state, condition) & in_order & in_range
+    return all_finite(state, condition) & in_order & DMPParams.from_vector(condition).in_range()
 
 
 def _require_one_number(name: str, time: Array | np.ndarray) -> None:

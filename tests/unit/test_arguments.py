@@ -492,7 +492,10 @@ OTHERS = {
     "seed of 400 digits": (lambda: Simulator().reset(10**399), "seed of at most"),
     "state of text": (lambda: Simulator().enter(np.array(["1"] * 7)), "state to be numbers"),
     "state of 1e200": (lambda: Simulator().enter(STATE * 1e20), r"at most 1e\+06"),
-    "action of NaN": (lambda: Simulator().step(np.array([np.nan, 0])), "action to be finite"),
+    "action of NaN": (
+        lambda: Simulator().step(np.array([np.nan, 0])),
+        "action: expected finite numbers",
+    ),
     "actions of 1e300": (lambda: Simulator().rollout(np.full((2, 2), 1e300)), r"at most 1e\+06"),
     "coverage of NaN": (lambda: geometry.coverage(np.full(3, np.nan)), "poses to be finite"),
     "coverage of two numbers": (lambda: geometry.coverage(np.zeros(2)), "poses of shape"),
