@@ -34,11 +34,15 @@ def finite(name: str, values: Any, shape: checks.Shape, dtype: DTypeLike | None 
         UserError: they are no such numbers, or the shape is another.
     """
     dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
-    found = traced(name, values) if checks.is_traced(values) else checks.real(name, values)
+    if checks.is_traced(values):
+        array = traced(name, values)
+        checks.require_shape(name, array.shape, shape, BATCHES)
+        return jnp.asarray(array, dtype)
+    found = checks.real(name, values)
     checks.require_shape(name, found.shape, shape, BATCHES)
-    if not checks.is_traced(found):
-        found = checks.numbers(name, found, dtype=dtype)
-    return jnp.asarray(found, dtype)
+    found = checks.numbers(name, found, dtype=dtype)
+    # An array of JAX stays on its device.
+    return jnp.asarray(values if isinstance(values, jax.Array) else found, dtype)
 
 
 def traced(name: str, values: Any) -> Array:

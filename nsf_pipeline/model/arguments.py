@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -83,7 +84,7 @@ def times_in_order(values: Numbers) -> Array:
         raise UserError(f"expected times of shape (n,), n at least 1, got {times.shape}")
     if is_known:
         _require_order(times.tolist())
-    return jnp.asarray(times, jnp.float32)
+    return jnp.asarray(values if isinstance(values, jax.Array) else times, jnp.float32)
 
 
 def sample_count(num_samples: Any, states: int = 1) -> int:
