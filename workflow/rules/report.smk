@@ -116,8 +116,7 @@ def out_of_date(files):
         lines = lines_of(SETTINGS, [Path(path) for path in dict.fromkeys(map(str, wanted))])
     except Exception as error:  # what cannot be checked is no reason to have no report
         lines = [f"This could not be checked: {error}"]
-    # Escaped, so that nothing in a line is taken for markup.
-    return [re.sub(r"([^\w\s])", r"\\\1", " ".join(line.split())) for line in lines]
+    return [html.escape(" ".join(line.split())) for line in lines]
 
 
 # The report's text sees the config, and nothing else of ours.
