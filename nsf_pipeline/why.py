@@ -154,8 +154,7 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
                 return fields
             if path.suffix in (".html", ".mp4", ".png"):
                 content = file.read()
-                if path.suffix == ".mp4":
-                    _check_boxes(content)
+                _check_end(path, content)
                 return label.find(content)
             fields = label.read(file) or {}
             if fields and whole:
@@ -168,18 +167,24 @@ def fields_of(path: Path, *, whole: bool = False) -> dict[str, Any]:
         raise label.LabelError(f"cannot be read: {reason}") from None
 
 
-def _check_boxes(video: bytes) -> None:
-    """Check that an MP4 ends where its last box does: its label is at its start."""
+PNG_END = b"IEND\xaeB`\x82"
+"""The last bytes of every PNG."""
+
+
+def _check_end(path: Path, content: bytes) -> None:
+    """Check that a picture or a video has its end: its label is at its start."""
     place = 0
-    while place < len(video):
-        size = int.from_bytes(video[place : place + 4], "big")
+    while path.suffix == ".mp4" and place < len(content):  # an MP4 consists of boxes
+        size = int.from_bytes(content[place : place + 4], "big")
         if size == 1:  # the size follows, in eight bytes
-            size = int.from_bytes(video[place + 8 : place + 16], "big")
+            size = int.from_bytes(content[place + 8 : place + 16], "big")
         if size < 8:
             break
         place += size
-    if place != len(video):
-        raise label.LabelError(f"truncated or damaged: {len(video)} bytes are no whole video")
+    if (path.suffix == ".mp4" and place != len(content)) or (
+        path.suffix == ".png" and not content.endswith(PNG_END)
+    ):
+        raise label.LabelError(f"truncated or damaged: {len(content)} bytes without its end")
 
 
 def _attributes(path: Path) -> dict[str, Any]:
