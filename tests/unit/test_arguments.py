@@ -2,6 +2,7 @@
 
 import datetime
 import fractions
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,7 @@ def test_keys_of_both_styles_pass():
         jax.vmap(require_key)(jax.random.split(key, 2))
 
 
+@functools.cache
 def model_of(kind="flow"):
     """A small model with random weights."""
     network = NetworkConfig(hidden_size=8, depth=1, num_flow_layers=1)
@@ -209,7 +211,6 @@ def test_arguments_of_a_model_that_are_known_are_named_in_one_line(case):
         lambda: model.encode(**given),
         lambda: model.sample(KEY, **given),
         lambda: model.log_prob(STATE, **given),
-        lambda: model.transition.encode(*given.values()),
     ]
     if np.shape(t) == ():
         calls.append(lambda: model.rollout(KEY, state, [s, t], condition))
@@ -221,6 +222,13 @@ def test_arguments_of_a_model_that_are_known_are_named_in_one_line(case):
         assert text.startswith("expected ")
     with pytest.raises(UserError, match=message):
         model.sample(KEY, **given)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_known_arguments_of_a_transition_are_named_in_one_line(case):
+    model, given = model_of(), GOOD | BAD[case][0]
+    with pytest.raises(UserError, match=r"^expected [ -~]+$"):
+        model.transition.encode(*(jnp.asarray(value, jnp.float32) for value in given.values()))
 
 
 def test_other_arguments_of_a_model_are_named():
