@@ -98,11 +98,11 @@ def require_key(key: Any, name: str = "key") -> None:
     Raises:
         UserError: it is none, or a batch of them.
     """
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         is_one, is_batch = shape == (), True
     else:
-        is_raw = dtype == jnp.uint32 and shape is not None
+        is_raw = dtype == jnp.uint32
         is_one, is_batch = is_raw and shape == OLD_KEY, is_raw and shape[-1:] == OLD_KEY
     if not is_one:
         got = (
