@@ -3,6 +3,7 @@
 import datetime
 import fractions
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,8 +159,8 @@ def model_of(kind="flow"):
     )
 
 
-GOOD = {"state": STATE, "t_init": 0.5, "t_final": 0.6, "condition": CONDITION}
-BAD = {
+GOOD: dict[str, Any] = {"state": STATE, "t_init": 0.5, "t_final": 0.6, "condition": CONDITION}
+BAD: dict[str, Any] = {
     "times backwards": ({"t_final": 0.4}, "finite times in order, got 0.5 s and then 0.4 s"),
     "start is NaN": ({"t_init": np.nan}, "finite times in order, got nan s and then"),
     "end is NaN": ({"t_final": np.nan}, "finite times in order, got 0.5 s and then nan s"),
@@ -183,7 +184,7 @@ BAD = {
         "damping.*least 0, got -1",
     ),
 }
-KNOWN_ONLY = {
+KNOWN_ONLY: dict[str, Any] = {
     "too large for single precision": ({"state": [1e39] * 7}, "finite in single precision"),
     "too small for single precision": (
         {"condition": changed(CONDITION.astype(np.float64), DURATION, 1e-60)},
@@ -311,10 +312,11 @@ def test_a_normaliser_that_means_nothing_makes_no_model(case):
         build_model(ModelConfig(), DMP, NORMALISERS[case], key=KEY)
 
 
-TRANSITIONS = TransitionBatch(
-    *(np.repeat(np.asarray(x, np.float32)[None], 3, axis=0) for x in (STATE, STATE + 1, 0.0, 0.1)),
-    np.repeat(CONDITION[None], 3, axis=0),
-)
+ROWS: list[Any] = [
+    np.repeat(np.asarray(row, np.float32)[None], 3, axis=0)
+    for row in (STATE, STATE + 1, 0.0, 0.1, CONDITION)
+]
+TRANSITIONS: Any = TransitionBatch(*ROWS)
 UNFIT = {
     "none": TransitionBatch(*(values[:0] for values in TRANSITIONS)),
     "NaN": TRANSITIONS._replace(x_final=TRANSITIONS.x_final * np.nan),
@@ -329,7 +331,7 @@ def test_transitions_that_mean_nothing_give_no_normaliser(case):
         fit_normaliser(ModelConfig(), DMP, UNFIT[case])
 
 
-SMALL = {"hidden_size": 4, "depth": 1, "num_flow_layers": 1}
+SMALL: dict[str, Any] = {"hidden_size": 4, "depth": 1, "num_flow_layers": 1}
 X, Y, C = np.array([0.1, 0.2]), np.array([0.3, -0.1]), np.array([0.5])
 
 
@@ -398,7 +400,7 @@ def test_arguments_of_a_flow_that_are_known_are_named_in_one_line(case):
     assert "\n" not in str(caught.value)
 
 
-STEP = {"x": X, "y": Y, "s": 0.0, "m": 0.5, "t": 1.0, "c": C}
+STEP: dict[str, Any] = {"x": X, "y": Y, "s": 0.0, "m": 0.5, "t": 1.0, "c": C}
 OF_FLOW = {
     "backwards": ({"t": -1.0, "m": -0.5}, ""),
     "end is NaN": ({"t": np.nan}, ""),
@@ -453,7 +455,7 @@ def built(max_gap=1.0, dt=0.1, block_blur=0.0, **changes):
 
 
 def trained(**changes):
-    given = {"key": KEY, "time_step": 0.1} | changes
+    given: dict[str, Any] = {"key": KEY, "time_step": 0.1} | changes
     return fit(flow(), bridge(), built(), TrainingConfig(), **given)
 
 
