@@ -1,7 +1,7 @@
 # The chain: policies -> rollouts -> dataset -> train and ensembles -> evaluate; pictures, videos and a report
 # beside it; `ablations` trains and compares variants of the model.
+import html
 import os
-import re
 import sys
 from pathlib import Path
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nsf_pipeline.errors import UserError
 
-Shape = tuple["int | EllipsisType | None", ...]
+Shape = tuple[int | EllipsisType | None, ...]
 """Sizes of an array's axes: None stands for any size, `...` in front for any number of axes."""
 INT32_MAX = 2**31 - 1
 SHOWN = 60

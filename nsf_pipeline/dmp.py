@@ -29,7 +29,7 @@ Scan = Callable[..., Any]  # with the signature of `jax.lax.scan`
 FIXED_SCALE = 256.0
 """px; the forcing's scale if it is not goal - start."""
 
-LIMITS: dict[str, dict[str, float]] = {
+LIMITS: dict[str, dict[str, Any]] = {
     "duration": {"above": 0.0},
     "stiffness": {"above": 0.0},
     "damping": {"least": 0.0},
@@ -80,6 +80,10 @@ class DMPParams(NamedTuple):
                 checks.require_shape(name, values.shape, (*axes, *own))
             else:
                 checks.numbers(name, values, (*axes, *own), **LIMITS.get(name, {}))
+
+    def in_range(self) -> Array:
+        """(...) whether duration and stiffness are positive, and the damping is not negative."""
+        return (self.duration > 0.0) & (self.stiffness > 0.0) & (self.damping >= 0.0)
 
     @classmethod
     def from_vector(cls, vector: Array) -> "DMPParams":
@@ -267,7 +271,7 @@ def follow(
     return xp.concatenate([position[None], ys]), xp.concatenate([velocity[None], vs])
 
 
-def _require_known(name: str, values: Array, **limits: float) -> None:
+def _require_known(name: str, values: Array, **limits: Any) -> None:
     """Check numbers that are known; traced ones pass."""
     if not checks.is_traced(values):
         checks.numbers(name, values, **limits)

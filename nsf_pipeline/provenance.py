@@ -36,11 +36,13 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again, open_file, read_file
 
 PACKAGE = Path(__file__).parent
-# These modules shape no result: they check settings (which are compared by value) or files, hash,
-# log, keep checkpoints or show progress. Changed curves are no reason to train a model again.
+# These modules shape no result: they check settings (which are compared by value), arguments or
+# files, hash, log, keep checkpoints or show progress. Changed curves are no reason to train a model
+# again.
 NOT_HASHED = frozenset(
     f"nsf_pipeline.{name}"
     for name in (
+        "checks",
         "config",
         "data.checking",
         "drawing",

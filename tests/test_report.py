@@ -1,19 +1,25 @@
 """The report, opened in a real browser and clicked through as a person would."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import SMOKE
+from conftest import SMOKE, SmokeRun, flip
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
+
+from nsf_pipeline import why
+from nsf_pipeline.config import Config, load_config
+from nsf_pipeline.stages import pages
 
 CHANGES = yaml.safe_load(SMOKE.read_text())
 PATIENCE = 60
@@ -263,6 +269,92 @@ def test_the_report_starts_with_what_it_is_about(report):
     report.menu()
     text = report.wait(lambda: report.all(".prose"))[0].text
     assert "conditional Neural Stochastic Flow" in text
+    assert "Everything in this report is current" in text
+
+
+# What is done to a finished run, and how the front page names it.
+SPOILED = {
+    "a truncated video": (
+        lambda results: cut(results / "videos/best.mp4"),
+        "results/videos/best.mp4: truncated or damaged",
+    ),
+    "a lost ensemble": (
+        lambda results: (results / "ensembles/00001.h5").unlink(),
+        "results/ensembles/00001.h5: it is missing",
+    ),
+    "a truncated data set": (
+        lambda results: cut(results / "dataset.h5"),
+        "results/dataset.h5: truncated or damaged",
+    ),
+    "an altered table": (
+        lambda results: flip(results / "evaluation/intervals.csv"),
+        "results/evaluation/intervals.csv is damaged: it does not match its checksum",
+    ),
+    "curves without a label": (
+        lambda results: cut(results / "training/curves.png"),
+        "results/training/curves.png: truncated or damaged",
+    ),
+    "settings of another run": (
+        lambda results: pages.settings(Config(seed=7), results / "report/settings.html"),
+        "seed was 7, is 0",
+    ),
+    "a page of nothing": (
+        lambda results: (results / "report/tables.html").write_text("<p>`*|x|_ <b>"),
+        "results/report/tables.html: ",
+    ),
+}
+
+
+def cut(path):
+    """Take a file's last bytes away."""
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.fixture(scope="module")
+def spoiled(smoke, tmp_path_factory):
+    """The report of a run in which much is spoiled."""
+    run = SmokeRun(tmp_path_factory.mktemp("spoiled") / "run", smoke.settings, "")
+    shutil.copytree(smoke.folder, run.folder)
+    for spoil, _ in SPOILED.values():
+        spoil(run.results)
+    report = run.folder / "report.html"
+    done = run.snakemake("--report", report, cores=())
+    assert done.returncode == 0, done.stderr
+    return report
+
+
+def test_the_report_says_what_in_it_is_not_current(browser, spoiled):
+    report = Report(browser, spoiled)
+    report.menu()
+    (front,) = report.wait(lambda: report.all(".prose"))
+    assert "Not everything in this report is current." in front.text
+    # However long the list is, the page starts at its top.
+    assert report.ask("getBoundingClientRect().top", front) >= 0
+    lines = [report.ask("textContent", item) for item in report.all(".prose li")]
+    for name, (_, expected) in SPOILED.items():
+        assert sum(expected in line for line in lines) == 1, name
+    assert len(lines) == len(SPOILED)
+
+
+def test_old_beside_new_is_named(smoke, tmp_path):
+    """After the settings changed, all that they shaped is old, whatever else was made anew."""
+    files = [*map(Path, ("results/training/metrics.csv", "results/report/settings.html"))]
+    with contextlib.chdir(smoke.folder):
+        config = load_config(smoke.settings)
+        files += [path for path in why.made_in(Path("results")) if path not in files]
+        assert why.out_of_date(config, files) == []
+        steps = config.training.steps
+        changed = config.model_copy(
+            update={"training": config.training.model_copy(update={"steps": steps + 1})}
+        )
+        lines = "\n".join(why.out_of_date(changed, [*files, Path("results/none.h5")]))
+    reason = f"training.steps was {steps}, is {steps + 1}"
+    old = {line.partition(":")[0] for line in lines.splitlines() if reason in line}
+    for name in ("results/model.eqx", "results/evaluation/provenance.json"):
+        assert name in old
+    assert "settings.html" in lines
+    assert "policies" not in lines
+    assert "results/none.h5: it is missing" in lines
 
 
 def test_the_report_holds_each_file_and_names_none_of_this_machine(path, smoke):

@@ -34,11 +34,15 @@ def finite(name: str, values: Any, shape: checks.Shape, dtype: DTypeLike | None 
         UserError: they are no such numbers, or the shape is another.
     """
     dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
-    found = traced(name, values) if checks.is_traced(values) else checks.real(name, values)
+    if checks.is_traced(values):
+        array = traced(name, values)
+        checks.require_shape(name, array.shape, shape, BATCHES)
+        return jnp.asarray(array, dtype)
+    found = checks.real(name, values)
     checks.require_shape(name, found.shape, shape, BATCHES)
-    if not checks.is_traced(found):
-        found = checks.numbers(name, found, dtype=dtype)
-    return jnp.asarray(found, dtype)
+    found = checks.numbers(name, found, dtype=dtype)
+    # An array of JAX stays on its device.
+    return jnp.asarray(values if isinstance(values, jax.Array) else found, dtype)
 
 
 def traced(name: str, values: Any) -> Array:
@@ -94,11 +98,11 @@ def require_key(key: Any, name: str = "key") -> None:
     Raises:
         UserError: it is none, or a batch of them.
     """
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         is_one, is_batch = shape == (), True
     else:
-        is_raw = dtype == jnp.uint32 and shape is not None
+        is_raw = dtype == jnp.uint32
         is_one, is_batch = is_raw and shape == OLD_KEY, is_raw and shape[-1:] == OLD_KEY
     if not is_one:
         got = (

@@ -19,7 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.flow.distributions import Distribution
+from nsf_pipeline.flow.guard import require_key, require_times
 
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
@@ -133,7 +135,13 @@ def consistency_losses(
         condition: c.
         encoding: the result of `encode` for t_init to t_final, if already computed.
         key: for the samples.
+
+    Raises:
+        ValueError: a time that is known is not finite, or not in order, or the key is no single
+            key.
     """
+    require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
+    require_key(key)
     if encoding is None:
         encoding = encode(flow, x_init, t_init, t_final, condition)
     x_init, t_init, t_final, condition = encoding[:4]
@@ -230,7 +238,14 @@ def combined_loss(
     two_to_one_weight: float,
     key: PRNGKeyArray,
 ) -> Scalar:
-    """Negative log-likelihood plus both consistency losses, weighted."""
+    """Negative log-likelihood plus both consistency losses, weighted.
+
+    Raises:
+        ValueError: a weight is negative or not finite, or as for `consistency_losses`.
+    """
+    for weight in (one_to_two_weight, two_to_one_weight):
+        if not checks.is_traced(weight):
+            checks.number("the weight of a loss", weight, least=0.0)
     encoding = encode(flow, x_init, t_init, t_final, condition)
     one_to_two, two_to_one = consistency_losses(
         flow, bridge, x_init, t_init, t_mid, t_final, condition, encoding=encoding, key=key

@@ -242,7 +242,9 @@ def check_condition(condition: Given | None, condition_dim: int) -> Array:
             f"expected condition={'None' if not condition_dim else f'an array ({condition_dim},)'}"
             f", got {'None' if got is None else f'an array {got}'}"
         )
-    return jnp.zeros(0) if condition is None else finite("condition", condition, got)
+    if condition is None:
+        return jnp.zeros(0)
+    return finite("condition", condition, (condition_dim,))
 
 
 def drift_and_std(

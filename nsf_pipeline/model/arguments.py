@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -47,7 +48,9 @@ def condition_vector(values: Any, size: int) -> Array:
     """
     condition = vector("condition", values, size)
     if not checks.is_traced(condition):
-        DMPParams.from_vector(np.asarray(condition)).require_meaning()
+        params = DMPParams.from_vector(np.asarray(condition))
+        if not params.in_range():
+            params.require_meaning()
     return condition
 
 
@@ -81,7 +84,7 @@ def times_in_order(values: Numbers) -> Array:
         raise UserError(f"expected times of shape (n,), n at least 1, got {times.shape}")
     if is_known:
         _require_order(times.tolist())
-    return jnp.asarray(times, jnp.float32)
+    return jnp.asarray(values if isinstance(values, jax.Array) else times, jnp.float32)
 
 
 def sample_count(num_samples: Any, states: int = 1) -> int:
@@ -100,10 +103,8 @@ def is_meant(
     condition: Float[Array, " condition"],
 ) -> Bool[Array, ""]:
     """Whether traced arguments mean something: what `vector` and the others check of known ones."""
-    params = DMPParams.from_vector(condition)
     in_order = (t_init >= EARLIEST) & (t_init <= t_final) & (t_final <= LATEST)
-    in_range = (params.duration > 0.0) & (params.stiffness > 0.0) & (params.damping >= 0.0)
-    return all_finite(state, condition) & in_order & in_range
+    return all_finite(state, condition) & in_order & DMPParams.from_vector(condition).in_range()
 
 
 def _require_one_number(name: str, time: Array | np.ndarray) -> None:

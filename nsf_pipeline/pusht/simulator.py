@@ -13,6 +13,7 @@ import numpy as np
 from gym_pusht.envs import PushTEnv
 
 from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.environment import CONTROL
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
@@ -110,8 +111,16 @@ def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
 
 def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """The values as float64; a ValueError unless they are of the shape (None: any) and in reach."""
-    # Chipmunk would abort the process at numbers that are not finite, or overflow soon.
-    return checks.numbers(name, values, shape, least=-FARTHEST, most=FARTHEST)
+    array = checks.real(name, values)
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+        raise UserError(f"{name}: expected shape {expected}, got {array.shape}")
+    if not np.isfinite(array).all():  # Chipmunk would abort the process
+        raise UserError(f"{name}: expected finite numbers, got NaN or infinity; check the source")
+    return checks.numbers(name, array, least=-FARTHEST, most=FARTHEST)
 
 
 def _place(env: PushTEnv, state: np.ndarray) -> None:
