@@ -32,6 +32,7 @@ NOT_HASHED = frozenset(
         "paths",
         "provenance",
         "stages",
+        "surroundings",
         "tracking",
         "training.callbacks",
         "training.checkpoints",

@@ -86,7 +86,8 @@ def crps(
     Computed by probability-weighted moments, without a table of all pairs of draws. All angles are
     continuous, so differences need no wrapping.
     """
-    scores = scoringrules.crps_ensemble(truth, draws, m_axis=1, estimator="pwm")
+    # With Numba installed, another backend would be taken.
+    scores = scoringrules.crps_ensemble(truth, draws, m_axis=1, estimator="pwm", backend="numpy")
     return np.asarray(scores).mean(axis=-1)
 
 

@@ -67,8 +67,8 @@ def fit(
             each over `validate_every` steps, were above f + |f| + 10 nats with the first step's
             nll f.
         Stopped: a callback asked for it.
-        UserError: the devices cannot share a batch evenly, a bridge is missing, or parameters are not
-            of single precision.
+        UserError: the devices cannot share a batch evenly, a bridge is missing, or a parameter is
+            not of single precision.
     """
     if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):
         raise UserError(
