@@ -26,6 +26,7 @@ CHANGING = (
     # Kernels and precision of XLA's libraries.
     *("TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL", "TF_CUDNN_", "TF_XLA_FLAGS", "DNNL_", "ONEDNN_"),
     *("NVIDIA_TF32_OVERRIDE", "CUBLAS_", "CUBLASLT_", "CUDNN_", "MIOPEN_"),
+    "PJRT_NPROC",  # threads, for which there is --threads
     "PYTHONWARNINGS",
 )
 HARMLESS = (
