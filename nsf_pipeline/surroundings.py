@@ -16,7 +16,6 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.printing import say
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
-
 # All variables with these starts are taken away, so that new ones of later versions are too.
 CHANGING = (
     # JAX and Equinox; the last three are options of JAX's with names of their own.
@@ -26,7 +25,7 @@ CHANGING = (
     # Kernels and precision of XLA's libraries.
     *("TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL", "TF_CUDNN_", "TF_XLA_FLAGS", "DNNL_", "ONEDNN_"),
     *("NVIDIA_TF32_OVERRIDE", "CUBLAS_", "CUBLASLT_", "CUDNN_", "MIOPEN_"),
-    "PJRT_NPROC",  # threads, for which there is --threads
+    *("NPROC", "PJRT_NPROC"),  # numbers of threads, for which there is --threads
     "PYTHONWARNINGS",
 )
 HARMLESS = (
@@ -132,12 +131,13 @@ def require_device() -> None:
         return
     except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
         reason = " ".join(str(error).split()) or "no such device"
-    options = jax.config.values
-    option = "jax_platforms" if options["jax_platforms"] else "jax_platform_name"
-    raise UserError(
-        f"JAX does not start with {option.upper()}={options[option]}: {reason}; here it finds: "
-        f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
-    )
+    for option in ("jax_platforms", "jax_platform_name"):
+        if choice := jax.config.values[option]:
+            raise UserError(
+                f"JAX does not start with {option.upper()}={choice}: {reason}; here it finds: "
+                f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
+            )
+    raise UserError(f"JAX does not start: {reason}")
 
 
 def _devices_without(option: str) -> str:

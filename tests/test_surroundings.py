@@ -40,6 +40,7 @@ IGNORED = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL": "0",
     "NVIDIA_TF32_OVERRIDE": "0",
+    "NPROC": "1",
     "PYTHONWARNINGS": "error",
     # These are left as they are, and change nothing.
     "XLA_FLAGS": "--xla_dump_disable_metadata=true",
