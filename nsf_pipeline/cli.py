@@ -495,6 +495,7 @@ def _upload(
 ) -> None:
     """Log scores and videos to the Weights & Biases run of the model's training."""
     settings = load_config(config)
+    surroundings.import_jax()
     from nsf_pipeline.stages import upload
 
     upload.run(settings, model, metrics, table, provenance, video, output)
@@ -669,4 +670,5 @@ def _before_jax(threads: int | None) -> None:
     # By default JAX takes most of a GPU's memory at once, which other programs may need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     surroundings.require_usual_compiler()
+    surroundings.leave_broken_cache()
     surroundings.require_device()

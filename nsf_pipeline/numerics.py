@@ -63,21 +63,22 @@ def with_defaults(function: Callable[Arguments, Result]) -> Callable[Arguments, 
     """
 
     @functools.wraps(function)
-    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         require_usual_compiler()
         require_device()
+        options = jax.config.values
         for name, usual in FIXED.items():
-            if (found := getattr(jax.config, name, usual)) != usual:
+            if (found := options.get(name, usual)) != usual:
                 raise UserError(
                     f"{name} is {found}, which changes numbers; set it to {usual!r}, and unset "
                     f"{name.upper()}"
                 )
-        for value in (*arguments, *options.values()):
+        for value in (*arguments, *named.values()):
             _require_generator(value)
         with ExitStack() as stack:
             for context, value in DEFAULTS:
                 stack.enter_context(context(value))
-            return function(*arguments, **options)
+            return function(*arguments, **named)
 
     return run
 

@@ -53,6 +53,7 @@ NOT_HASHED = frozenset(
         "provenance",
         "signals",
         "stages",
+        "surroundings",
         "temporary",
         "tracking",
         "training.callbacks",

@@ -7,11 +7,15 @@ flags of the compiler. `docs/running.md` says which are which.
 
 import os
 import sys
+import tempfile
 import warnings
 from functools import cache
+from pathlib import Path
 
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.printing import say
 
+CACHE = "JAX_COMPILATION_CACHE_DIR"
 # All variables with these starts are taken away, so that new ones of later versions are too.
 CHANGING = (
     # JAX and Equinox; the last three are options of JAX's with names of their own.
@@ -21,6 +25,7 @@ CHANGING = (
     # Kernels and precision of XLA's libraries.
     *("TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL", "TF_CUDNN_", "TF_XLA_FLAGS", "DNNL_", "ONEDNN_"),
     *("NVIDIA_TF32_OVERRIDE", "CUBLAS_", "CUBLASLT_", "CUDNN_", "MIOPEN_"),
+    *("NPROC", "PJRT_NPROC"),  # numbers of threads, for which there is --threads
     "PYTHONWARNINGS",
 )
 HARMLESS = (
@@ -28,7 +33,7 @@ HARMLESS = (
     "JAX_PLATFORM_NAME",
     "JAX_CUDA_VISIBLE_DEVICES",
     "JAX_ROCM_VISIBLE_DEVICES",
-    "JAX_COMPILATION_CACHE_DIR",
+    CACHE,
     "JAX_COMPILATION_CACHE_MAX_SIZE",
     "JAX_ENABLE_COMPILATION_CACHE",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
@@ -49,6 +54,9 @@ HARMLESS_FLAGS = (
 )
 """Starts of the compiler's flags that change no number."""
 
+UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Warnings that Python does not show unless asked to."""
+
 
 def settle() -> None:
     """Take away the variables that would change numbers, or turn warnings into failures.
@@ -61,9 +69,8 @@ def settle() -> None:
     if sys.warnoptions:  # PYTHONWARNINGS, or `python -W`
         sys.warnoptions.clear()
         warnings.resetwarnings()
-        for unseen in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+        for unseen in UNSEEN:
             warnings.simplefilter("ignore", unseen)
-        warnings.simplefilter("ignore", ResourceWarning)
 
 
 def require_usual_compiler() -> None:
@@ -81,6 +88,33 @@ def require_usual_compiler() -> None:
                 )
 
 
+def leave_broken_cache() -> None:
+    """Do without the folder for compiled code, and say so, if it cannot be written."""
+    folder = os.environ.get(CACHE)
+    if not folder or "://" in folder:  # in a cloud
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        del os.environ[CACHE]
+        say(f"{CACHE}={folder}: cannot write there: {error.strerror}; compiled code is not kept")
+
+
+def import_jax() -> None:
+    """Import JAX, which reads its variables.
+
+    Raises:
+        UserError: the value of one is none that JAX knows.
+    """
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        given = ", ".join(name for name in os.environ if name.startswith("JAX_"))
+        raise UserError(f"JAX does not start: {error}; correct or unset {given}") from None
+
+
 @cache
 def require_device() -> None:
     """Start JAX, and require that it finds a device to compute on.
@@ -89,22 +123,21 @@ def require_device() -> None:
         UserError: it does not start, or finds none; the line names the variable and the devices
             that there are.
     """
-    try:
-        import jax
-    except ValueError as error:  # a variable's value is none that JAX knows
-        given = ", ".join(name for name in os.environ if name.startswith("JAX_"))
-        raise UserError(f"JAX does not start: {error}; correct or unset {given}") from None
+    import_jax()
+    import jax
+
     try:
         jax.devices()
         return
     except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
         reason = " ".join(str(error).split()) or "no such device"
-    options = jax.config.values
-    option = "jax_platforms" if options["jax_platforms"] else "jax_platform_name"
-    raise UserError(
-        f"JAX does not start with {option.upper()}={options[option]}: {reason}; here it finds: "
-        f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
-    )
+    for option in ("jax_platforms", "jax_platform_name"):
+        if choice := jax.config.values[option]:
+            raise UserError(
+                f"JAX does not start with {option.upper()}={choice}: {reason}; here it finds: "
+                f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
+            )
+    raise UserError(f"JAX does not start: {reason}")
 
 
 def _devices_without(option: str) -> str:

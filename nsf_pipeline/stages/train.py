@@ -10,6 +10,7 @@ from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.drawing import write_figure_or_placeholder
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record, require_current
@@ -56,7 +57,9 @@ def run(
         FileError: the data set cannot be read or is stale, or a file cannot be written.
         TrainingError: a loss is not finite, or training diverged.
         Stopped: SIGTERM or SIGINT came; a checkpoint was left.
+        UserError: the processor is divided into several devices.
     """
+    _require_one_processor()
     display = Display(config.training.steps, terminals)
     with StopSignals() as signals:
         with store.reading(dataset, "dataset") as file:
@@ -101,6 +104,16 @@ def run(
                 f"best at step {best['step']:.0f}: validation nll {best['validation_nll']:.3f}"
             )
             run.finish({"best_step": best["step"], "best_validation_nll": best["validation_nll"]})
+
+
+def _require_one_processor() -> None:
+    """Refuse a processor that is divided into several devices: this changes sums over a batch."""
+    count = len(jax.devices())
+    if count > 1 and jax.default_backend() == "cpu":
+        raise UserError(
+            f"on {count} CPU devices the model would differ in the last bits: unset XLA_FLAGS, "
+            "JAX_NUM_CPU_DEVICES and jax_num_cpu_devices"
+        )
 
 
 def _picture(history: Sequence[Row]) -> Any:

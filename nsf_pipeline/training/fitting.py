@@ -70,7 +70,7 @@ def fit(
             nll f.
         Stopped: a callback asked for it.
         UserError: the devices cannot share a batch evenly, a bridge is missing, there is nothing to
-            draw from, the key is no single key, the time step is not positive, or parameters are
+            draw from, the key is no single key, the time step is not positive, or a parameter is
             not of single precision.
     """
     if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):

@@ -206,10 +206,8 @@ def test_double_precision_is_not_trained():
 
 
 def test_options_change_no_normaliser():
-    states = np.stack([STATE, LATER])
-    times = np.array([0.5, 0.5], np.float32)
-    given = (states, states + np.float32(2.0), times, times + np.float32(0.4), CONDITIONS)
-    transitions = (*given[:4], np.stack([CONDITIONS] * 2))
+    states, times = jnp.stack([STATE, LATER]), jnp.array([0.5, 0.5])
+    transitions = (states, states + 2.0, times, times + 0.4, jnp.stack([CONDITION] * 2))
     expected = fit_normaliser(CONFIG, DMP, transitions)
     with session(**SET):
         assert fit_normaliser(CONFIG, DMP, transitions) == expected

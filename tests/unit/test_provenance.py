@@ -193,6 +193,8 @@ MODULES = {
     "training/step.py": {"train"},
     "training/table.py": {"train"},
     "stages/train.py": {"train"},
+    "numerics.py": {"train", *OF_MODELS},
+    "surroundings.py": set(),
     "training/callbacks.py": set(),
     "training/checkpoints.py": set(),
     "training/curves.py": set(),
