@@ -78,6 +78,7 @@ class Checkpoints:
         self.folder, self.every, self._say, self._config = folder, every, say, config
         self.newest: Path | None = None
         self._saved_at, self._saved_step = time.monotonic(), 0
+        self._unsound: set[Path] = set()
 
     def callback(self) -> Callback:
         """Continue from the newest checkpoint; write one every `every` seconds and at the end."""
@@ -109,11 +110,13 @@ class Checkpoints:
             with replacing(path) as temporary:
                 temporary.write_bytes(label.line(sealed) + content.getvalue())
             self.newest = path
-            # One to fall back on is kept, besides the new one. Those of later steps are another
-            # process's, which trains the same model, or damaged, and then they are made again.
+            # One to fall back on is kept, besides the new one. Sound ones of later steps are those
+            # of another process that trains the same model.
             for other in self._files():
-                if before and other.name < before.name:
+                is_older = before and other.name < before.name
+                if other != path and (is_older or other in self._unsound):
                     other.unlink(missing_ok=True)
+            self._unsound.clear()
         except (FileError, OSError) as error:
             self._say(f"{error}; training goes on without this checkpoint")
         self._saved_at, self._saved_step = time.monotonic(), step
@@ -137,6 +140,7 @@ class Checkpoints:
                 continue
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())
+                self._unsound.add(path)
                 self._say(f"{path}: not a sound checkpoint: {reason}; trying the one before")
                 continue
             self.newest, self._saved_step = path, state.step

@@ -296,6 +296,19 @@ def test_unsound_checkpoints_of_later_steps_do_not_push_out_sound_ones(tmp_path)
     ]
 
 
+def test_checkpoints_of_a_process_that_is_ahead_stay(tmp_path):
+    """Two processes train the same model; the one behind removes what is older than its own."""
+    start = first_state(TrainingConfig())
+    ahead, behind = (Checkpoints(tmp_path, 1e9, print) for _ in range(2))
+    for process, steps in ((ahead, (70, 80)), (behind, (10, 20, 30)), (ahead, (90,))):
+        for step in steps:
+            process.save(start._replace(current=start.current._replace(step=jnp.asarray(step))))
+        if process is behind:
+            found = [int(path.stem) for path in sorted(tmp_path.iterdir())]
+            assert found == [20, 30, 70, 80]
+    assert [int(path.stem) for path in sorted(tmp_path.iterdir())] == [80, 90]
+
+
 def test_a_missing_bridge_is_named():
     with pytest.raises(
         UserError, match=r"expected a bridge for training\.one_to_two_weight = 0\.03"
