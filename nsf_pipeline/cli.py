@@ -129,11 +129,11 @@ def entry() -> None:
     make_streams_safe()
     with Handling():
         code = main()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback of Python's end
         report_lost_output()
         if code > SIGNALLED:
             # Without cleanup: after a signal, JAX's threads may crash at exit and change the code.
             os._exit(code)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback of Python's end
     sys.exit(code)
 
 
