@@ -103,8 +103,8 @@ def messages():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    for path in ("Makefile", "Snakefile", "workflow/rules/common.smk"):
-        yield (ROOT / path).read_text()
+    for name in ("Makefile", "Snakefile", "workflow/rules/common.smk"):
+        yield (ROOT / name).read_text()
 
 
 def test_troubleshooting_quotes_messages_of_the_code():
