@@ -29,7 +29,7 @@ for name, path in search.items():
 
 
 from nsf_pipeline.config import ConfigError, check_file, files_given
-from nsf_pipeline.printing import complain
+from nsf_pipeline.system.printing import complain
 
 # Snakemake drops all but the last of what stands twice in a file of settings, without a word.
 try:

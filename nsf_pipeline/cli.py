@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 import typer
 
-from nsf_pipeline import clocks, paths, surroundings
+from nsf_pipeline import paths
 from nsf_pipeline.config import (
     MAX_CHECKPOINT_SECONDS,
     MAX_DATA_MEMORY,
@@ -34,14 +34,15 @@ from nsf_pipeline.config import (
     require_free_name,
 )
 from nsf_pipeline.errors import UserError, line_for, shown
-from nsf_pipeline.printing import (
+from nsf_pipeline.system import clocks, surroundings
+from nsf_pipeline.system.printing import (
     STANDARD_ERROR,
     complain,
     make_streams_safe,
     report_lost_output,
     say,
 )
-from nsf_pipeline.signals import Ended, Handling
+from nsf_pipeline.system.signals import Ended, Handling
 
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""

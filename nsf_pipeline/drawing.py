@@ -9,7 +9,7 @@ from typing import Any
 
 from nsf_pipeline import label
 from nsf_pipeline.files import FileError, again, replacing
-from nsf_pipeline.printing import say
+from nsf_pipeline.system.printing import say
 
 NOT_DRAWN = "not_drawn"
 """Field of a record: why there is a placeholder in a figure's place."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-from nsf_pipeline import temporary
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.system import temporary
 
 
 class FileError(UserError):

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.surroundings import require_device, require_usual_compiler
+from nsf_pipeline.system.surroundings import require_device, require_usual_compiler
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

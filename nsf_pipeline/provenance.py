@@ -48,13 +48,9 @@ NOT_HASHED = frozenset(
         "drawing",
         "errors",
         "paths",
-        "printing",
-        "processes",
         "provenance",
-        "signals",
         "stages",
-        "surroundings",
-        "temporary",
+        "system",
         "tracking",
         "training.callbacks",
         "training.checkpoints",
@@ -63,8 +59,8 @@ NOT_HASHED = frozenset(
         "training.stopping",
     )
 )
-CONFIG = "nsf_pipeline.config."
-"""Start of the names of modules inside `config`; none of them is hashed either."""
+ROOMS_NOT_HASHED = ("nsf_pipeline.config.", "nsf_pipeline.system.")
+"""Starts of the names of modules in rooms of which none is hashed either."""
 SHAPE_NOTHING = ("runtime", "wandb")
 """Settings that any stage may read, because they change no result."""
 DECIDING = {
@@ -319,7 +315,7 @@ def modules_from(module: str) -> dict[str, str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name in NOT_HASHED or name.startswith(CONFIG):
+        if name in found or name in NOT_HASHED or name.startswith(ROOMS_NOT_HASHED):
             continue
         digest = _module_digest(name)
         if digest is None:  # a name inside a module, or the package itself

@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
 from nsf_pipeline.files import FileError, open_file, read_file, read_table, replacing
-from nsf_pipeline.printing import make_streams_safe, say
-from nsf_pipeline.signals import ENDING, end_with
+from nsf_pipeline.system.printing import make_streams_safe, say
+from nsf_pipeline.system.signals import ENDING, end_with
 
 Mode = Literal["offline", "online", "disabled"]
 RUN_ID = "wandb-run"

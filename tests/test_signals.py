@@ -18,7 +18,7 @@ VIDEO = """
 import sys
 import numpy as np
 from nsf_pipeline.pusht.video import write_mp4
-from nsf_pipeline.signals import Handling
+from nsf_pipeline.system.signals import Handling
 
 def frames(count):
     for number in range(count):
@@ -132,7 +132,7 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from nsf_pipeline.data import store
-from nsf_pipeline.signals import Handling
+from nsf_pipeline.system.signals import Handling
 
 shapes = {
     name: (50, *(9 if isinstance(axis, str) else axis for axis in field.axes))
@@ -167,7 +167,7 @@ def test_a_signal_in_the_middle_of_writing_hdf5_crashes_nothing(call, tmp_path):
 
 BUSY = """
 import time, weakref
-from nsf_pipeline import signals
+from nsf_pipeline.system import signals
 
 class Thing:
     pass

@@ -19,10 +19,10 @@ from nsf_pipeline.evaluation.figures import STYLES
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.files import FileError
 from nsf_pipeline.model import load_model
-from nsf_pipeline.processes import processes
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import speed as stage
+from nsf_pipeline.system.processes import processes
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT, merged, run_verb
 from test_survival import SETTINGS
 
-from nsf_pipeline import surroundings
+from nsf_pipeline.system import surroundings
 
 # Taken away before anything is imported. Each alone would change the model, or end the job.
 IGNORED = {

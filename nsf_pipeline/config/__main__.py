@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.yaml_text import config_yaml
-from nsf_pipeline.printing import make_streams_safe, say
+from nsf_pipeline.system.printing import make_streams_safe, say
 
 ROOT = Path(__file__).parents[2]
 GENERATED: dict[str, Callable[[], str]] = {

@@ -12,8 +12,8 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SCALED, scaled
 from nsf_pipeline.data.rollouts import outcome_of, states_of
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import versions
+from nsf_pipeline.system.printing import say
 
 COMPARED = (
     "observations",

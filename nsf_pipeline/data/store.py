@@ -31,7 +31,7 @@ from nsf_pipeline.data.schema import POLICIES as POLICIES
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.provenance import Record
-from nsf_pipeline.signals import undisturbed
+from nsf_pipeline.system.signals import undisturbed
 
 # Shards are compressed, in chunks of this many trajectories. The data set is not, because training
 # reads its rows at random. docs/benchmarks.md has the figures.

@@ -23,9 +23,9 @@ from nsf_pipeline.evaluation.states import Ensembles
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.numerics import with_defaults
-from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.system.printing import say
 
 
 class Comparison(NamedTuple):

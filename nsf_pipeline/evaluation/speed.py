@@ -22,12 +22,12 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
 from nsf_pipeline.files import FileError, read_table
-from nsf_pipeline.printing import say
-from nsf_pipeline.processes import Processes, processes
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.system.printing import say
+from nsf_pipeline.system.processes import Processes, processes
 from nsf_pipeline.timing import CONTROL_DT
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"

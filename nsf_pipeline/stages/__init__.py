@@ -7,9 +7,9 @@ has a verb for each. The workflow's rules say which files each stage reads.
 import time
 from pathlib import Path
 
-from nsf_pipeline import printing
 from nsf_pipeline.config import Config
 from nsf_pipeline.provenance import Stage
+from nsf_pipeline.system import printing
 
 # The settings that shape a stage's files: what it reads, and what shaped its sources.
 POLICIES = ("seed", "shard_size", "dmp", "policies")

@@ -12,10 +12,10 @@ from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SCORES
-from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, Stage
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
+from nsf_pipeline.system.printing import say
 
 
 @with_defaults

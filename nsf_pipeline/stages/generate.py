@@ -6,8 +6,8 @@ from typing import Any
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
-from nsf_pipeline.processes import processes
 from nsf_pipeline.stages import dataset, ensembles, policies, rollouts
+from nsf_pipeline.system.processes import processes
 
 
 def data(config: Config, folder: Path, jobs: int) -> None:

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again, read_file, replacing
-from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_current, require_reports
 from nsf_pipeline.stages import STAGES
+from nsf_pipeline.system.printing import say
 
 MAX_TEXT, MAX_VIDEO = 1 << 20, 1 << 28
 """Bytes of a file of tables, and of a video, at most."""

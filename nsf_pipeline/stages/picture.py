@@ -7,9 +7,9 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.picture import picture, summarise
 from nsf_pipeline.drawing import write_figure
-from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.system.printing import say as print_line
 
 STAGE = STAGES["picture"]
 

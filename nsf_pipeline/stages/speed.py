@@ -11,10 +11,10 @@ from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SPEED
-from nsf_pipeline.printing import say
 from nsf_pipeline.provenance import Record, require_reports
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.reports import load_models, write_reports
+from nsf_pipeline.system.printing import say
 
 STAGE = STAGES["speed"]
 

@@ -7,10 +7,10 @@ from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.recording import one_trajectory, replayed
-from nsf_pipeline.printing import say as print_line
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.pusht.video import write_mp4
 from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.system.printing import say as print_line
 from nsf_pipeline.timing import CONTROL_DT
 
 STAGE = STAGES["video"]

@@ -16,7 +16,7 @@ from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.config.section import Section
 from nsf_pipeline.files import FileError, open_file, replacing
 from nsf_pipeline.provenance import versions
-from nsf_pipeline.temporary import remove_leftovers
+from nsf_pipeline.system.temporary import remove_leftovers
 from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import TrainingLog, TrainingState
 from nsf_pipeline.training.table import METRICS

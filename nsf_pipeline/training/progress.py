@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import final
 
-from nsf_pipeline import printing
+from nsf_pipeline.system import printing
 
 WIDTH = 24
 """Characters of the bar itself, at most."""

@@ -3,7 +3,7 @@
 import signal
 from typing import final
 
-from nsf_pipeline.signals import ENDING, Handling
+from nsf_pipeline.system.signals import ENDING, Handling
 
 
 @final

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from nsf_pipeline import clocks
 from nsf_pipeline.cli import main
 from nsf_pipeline.files import FileError
+from nsf_pipeline.system import clocks
 
 AHEAD = 7200
 

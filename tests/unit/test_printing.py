@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from nsf_pipeline import printing
+from nsf_pipeline.system import printing
 
 NAME = "×é—🙂.h5"
 """Printed by the verb; no encoding below has all of it but those of Unicode."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.processes import KILLED, processes
+from nsf_pipeline.system.processes import KILLED, processes
 
 
 def square(number):
@@ -72,7 +72,7 @@ def test_an_interrupt_ends_all_at_once():
     assert time.monotonic() - started < 30.0
 
 
-CALL = "from nsf_pipeline.processes import processes\n"
+CALL = "from nsf_pipeline.system.processes import processes\n"
 CALL += "with processes(2, {method!r}) as several: print(several.map(abs, [(-1,), (2,), (-3,)]))"
 WITHOUT = "import _multiprocessing\ndel _multiprocessing.SemLock\n"
 # By case: how the folder that holds semaphores is mounted; needs root.

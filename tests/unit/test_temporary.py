@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT
 
-from nsf_pipeline import temporary
 from nsf_pipeline.files import replacing
+from nsf_pipeline.system import temporary
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import getpass
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
-from nsf_pipeline.printing import complain
+from nsf_pipeline.system.printing import complain
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.tracking import mode_of

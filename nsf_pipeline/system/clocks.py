@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from nsf_pipeline.files import FileError
+from nsf_pipeline.errors import UserError
 
 
 def date_now(inputs: Iterable[Path], folder: Path) -> None:
@@ -23,7 +23,7 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
         folder: the run's folder of results, with whose clock times are compared.
 
     Raises:
-        FileError: an input's time cannot be changed.
+        UserError: an input's time cannot be changed.
     """
     now = _now(folder)
     late = [file for path in inputs for file in _files(path) if _time_of(file) > now]
@@ -33,7 +33,7 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
                 _date(path, now)
     for path in late:
         if _time_of(path) > _now(folder):
-            raise FileError(
+            raise UserError(
                 f"{path}: its modification time lies in the future and cannot be changed, so that "
                 "Snakemake would delete what is made from it; have its owner `touch` it, or "
                 "correct the clock"

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, cast
 
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.signals import PATIENCE, in_worker
+from nsf_pipeline.system.signals import PATIENCE, in_worker
 
 KILLED = (
     "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, and run the "

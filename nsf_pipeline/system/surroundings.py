@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.printing import say
+from nsf_pipeline.system.printing import say
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 # All variables with these starts are taken away, so that new ones of later versions are too.
