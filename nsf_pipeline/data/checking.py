@@ -28,6 +28,7 @@ from nsf_pipeline.data.schema import (
     Field,
 )
 from nsf_pipeline.dmp import DMPParams, condition_dim
+from nsf_pipeline.errors import shown
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 MAX_STEPS = num_steps(MAX_SECONDS)
@@ -176,16 +177,9 @@ def _is_plain(value: Any, depth: int = 1) -> bool:
     return depth <= MAX_DEPTH and all(_is_plain(each, depth + 1) for each in inner)
 
 
-def shown(value: Any) -> str:
-    """A short form of any value, on one line."""
-    text = str(value)
-    return text if text.isprintable() and len(text) < 60 else ascii(text)[1:-1][:60]
-
-
 def on_one_line(text: str) -> str:
     """A message of a library's on one line, without what a terminal might act on."""
-    words = " ".join(text.split())
-    return (words if words.isprintable() else ascii(words)[1:-1])[:300]
+    return shown(" ".join(text.split()), 300)
 
 
 def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
@@ -393,7 +387,9 @@ def check_label(fields: Mapping[str, Any], file: Any, attributes: Mapping[str, A
     }
     for name, value in expected.items():
         if fields.get(name) != value:
-            raise UnsoundError(f"its label says {name} {shown(fields.get(name))}, it holds {value}")
+            raise UnsoundError(
+                f"its label says {name} {shown(str(fields.get(name)))}, it holds {value}"
+            )
 
 
 def _check_masks(arrays: Mapping[str, Any], rows: slice) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nsf_pipeline.cli import main
-from nsf_pipeline.files import FileError
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.system import clocks
 
 AHEAD = 7200
@@ -78,7 +78,7 @@ def test_a_file_of_another_user_is_dated_now(results, monkeypatch):
 @pytest.mark.parametrize("utime", [read_only, ignored])
 def test_a_time_that_cannot_be_changed_is_refused(utime, results, monkeypatch):
     monkeypatch.setattr(os, "utime", utime)
-    with pytest.raises(FileError, match=r"dataset\.h5: its modification time lies in the future"):
+    with pytest.raises(UserError, match=r"dataset\.h5: its modification time lies in the future"):
         clocks.date_now([results / "dataset.h5"], results)
 
 
