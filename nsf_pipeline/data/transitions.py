@@ -184,7 +184,7 @@ class Transitions(eqx.Module):
         layout_of(state_dim)
         checks.numbers("states", states, dtype=np.float32)
         checks.numbers("condition", condition, (count, None), dtype=np.float32)
-        checks.numbers("length", length, (count,), most=times - 1)
+        checks.numbers("length", length, (count,), most=float(times - 1))
         return cls(
             picker=Picker.build(trajectories.length, state_dim, max_gap, dt, block_blur),
             states=jnp.asarray(trajectories.states, jnp.float32),
@@ -230,7 +230,7 @@ def require_lengths(length: Any) -> Int[np.ndarray, " n"]:
     Raises:
         ValueError: they are none.
     """
-    found = checks.numbers("length", length, (None,), least=1.0, most=checks.INT32_MAX)
+    found = checks.numbers("length", length, (None,), least=1.0, most=float(checks.INT32_MAX))
     if not len(found):
         raise UserError("expected at least one trajectory, got none")
     if (found % 1.0).any():
