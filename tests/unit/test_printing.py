@@ -2,7 +2,6 @@
 
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -182,19 +181,11 @@ def test_a_terminal_that_stalls_does_not_stop_a_job():
     os.close(theirs)
 
 
-def logged(command, log):
-    """The shell command that the rules make of a command."""
-    text = (ROOT / "workflow/rules/common.smk").read_text()
-    (function,) = re.findall(r"^def logged.*?(?=^\S|\Z)(?<=\n)", text, re.M | re.S)
-    names: dict = {}
-    exec(function, names)
-    return names["logged"](command).replace("{log:q}", log).replace("{{", "{").replace("}}", "}")
-
-
 def rule(folder, command, log="log"):
     """A script of a rule that runs a command, as Snakemake runs it."""
     (folder / "command.sh").write_text(command)
-    (folder / "rule.sh").write_text(f"set -euo pipefail; {logged('bash command.sh', log)}")
+    logged = ROOT / "workflow/logged.sh"
+    (folder / "rule.sh").write_text(f"set -euo pipefail; bash {logged} {log} bash command.sh")
     return ["bash", "rule.sh"]
 
 

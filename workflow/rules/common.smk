@@ -1,5 +1,6 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
 import getpass
+import shlex
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
@@ -73,23 +74,18 @@ def stamp_of(stage, **more):
     return lambda wildcards: stamp(STAGES[stage], **more)
 
 
+def file_of_ours(path):
+    """A file of this checkout. Snakemake fills in what stands in braces, so those are doubled."""
+    return str(ROOT / path).replace("{", "{{").replace("}", "}}")
+
+
 def environment(name):
-    """A file in envs/. Snakemake fills in what stands in braces, so those of the path are doubled."""
-    return str(ROOT / "envs" / f"{name}.yaml").replace("{", "{{").replace("}", "}}")
+    return file_of_ours(f"envs/{name}.yaml")
 
 
 def logged(command):
-    """A shell command whose output goes to the rule's log and on; nothing but the command can fail.
-
-    Its descriptor 3 is the terminal, past the log. Closed streams are opened on the null device.
-    `tee` outlives signals and readers that are gone; if it fails, for a full disk, the rest is read
-    and dropped.
-    """
-    return (
-        "(: 3>&1) 2> /dev/null || exec > /dev/null; (: 3>&2) || exec 2> /dev/null; "
-        f"(set -x; {command}) 3>&2 2>&1 | "
-        "(trap '' HUP INT PIPE TERM; tee {log:q} 2>&1 || cat > /dev/null)"
-    )
+    """A shell command whose output goes to the rule's log too; see `logged.sh`."""
+    return f"bash {shlex.quote(file_of_ours('workflow/logged.sh'))} {{log:q}} {command}"
 
 
 def log_of(job):
