@@ -93,14 +93,14 @@ def read_json(text: str, name: str) -> dict[Any, Any]:
         ConfigError: one line that begins with `name`.
     """
     try:
-        settings = json.loads(text, object_pairs_hook=_Pairs, parse_int=_whole_number)
-        return _by_name(_of_json(settings), name)
+        settings = _of_json(json.loads(text, object_pairs_hook=_Pairs, parse_int=_whole_number))
     except Repeated as error:
         raise ConfigError(f"{name}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{name}: not valid JSON: nested too deeply") from None
     except ValueError as error:
         raise ConfigError(f"{name}: not valid JSON: {error}") from None
+    return _by_name(settings, name)
 
 
 def read_yaml(text: str, name: str) -> dict[Any, Any]:
@@ -116,7 +116,7 @@ def read_yaml(text: str, name: str) -> dict[Any, Any]:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        return _by_name(None if node is None else _Values(loader).of(node), name)
+        settings = None if node is None else _Values(loader).of(node)
     except Repeated as error:
         raise ConfigError(f"{name}: {error}") from None
     except RecursionError:
@@ -125,6 +125,7 @@ def read_yaml(text: str, name: str) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{name}: not valid YAML: {reason}") from None
+    return _by_name(settings, name)
 
 
 def check_plain(settings: Mapping[Any, Any]) -> None:

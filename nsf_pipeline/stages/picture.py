@@ -29,10 +29,11 @@ def run(config: Config | None, dataset: Path, output: Path) -> None:
     started = time.monotonic()
     with store.reading(dataset, "dataset") as file:
         made = require_current(dataset, store.record_of(file), config)
-        if not config:
-            print_line(store.origin(dataset, file))
+        origin = store.origin(dataset, file)
         summary = summarise(file)
     fields = Record.new(STAGE, None, made).fields()
     # Not higher than a browser's window: the report cuts off the top of higher pictures.
     write_figure(lambda: picture(summary), output, fields, dpi=90)
+    if not config:
+        print_line(origin)
     say(output, f"picture of {dataset}", started)

@@ -38,12 +38,13 @@ def run(config: Config | None, source: Path, which: int | str, output: Path) -> 
     started = time.monotonic()
     with store.reading(source, "rollouts", "dataset", unlabelled=config is None) as file:
         made = require_current(source, store.record_of(file), config)
-        if not config:
-            print_line(store.origin(source, file))
+        origin = store.origin(source, file)
         trajectory = one_trajectory(source, file, which)
     comment = label.embed(Record.new(STAGE, None, made).fields())
     index = int(trajectory["trajectory"][0])
     frames = replayed(trajectory, f"trajectory {index}")
     write_mp4(output, frames, fps=round(1 / CONTROL_DT), comment=comment)
+    if not config:
+        print_line(origin)
     say(output, f"trajectory {index}", started)
     return index

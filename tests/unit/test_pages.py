@@ -12,7 +12,7 @@ from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES, pages
 from nsf_pipeline.why import fields_of
 
-NASTY = Config(wandb=WandbConfig(project="<b>--></b>&"))
+NASTY = Config(wandb=WandbConfig(project="<b>--><b>&"))
 
 
 def test_a_page_says_what_made_it_and_a_truncated_one_is_damaged(tmp_path):
@@ -30,7 +30,7 @@ def test_settings_cannot_break_out_of_their_page(tmp_path):
     assert "<b>" not in text
     assert text.count("-->") == 1
     assert text.rstrip().endswith("-->")
-    assert "&lt;b&gt;--&gt;&lt;/b&gt;&amp;" in text
+    assert "&lt;b&gt;--&gt;&lt;b&gt;&amp;" in text
 
 
 @pytest.fixture
