@@ -27,6 +27,7 @@ def _load() -> None:
     """Import matplotlib, whatever a user's settings for it are.
 
     Raises:
+        ModuleNotFoundError: it is not installed.
         UserError: it cannot be imported.
     """
     if "matplotlib.figure" in sys.modules:
@@ -35,11 +36,15 @@ def _load() -> None:
     try:
         try:
             _import_all()
+        except ModuleNotFoundError:
+            raise
         except Exception:
             for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
                 del sys.modules[name]  # half of it, which would be missing parts
             with _without_settings():
                 _import_all()
+    except ModuleNotFoundError:  # it is not installed
+        raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"matplotlib cannot be imported ({reason}); install it again") from None

@@ -284,13 +284,17 @@ def test_errors_of_the_code_are_not_hidden(error, monkeypatch):
         cli.main(["schema"])
 
 
+# Where tests run in the background, interrupts are ignored.
+INTERRUPT = "import os, signal as s; s.signal(2, s.default_int_handler); os.kill(os.getpid(), 2)"
+
+
 def test_an_interrupt_is_one_line_while_packages_are_imported(tmp_path):
-    lacking = without(tmp_path, "typer", "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    lacking = without(tmp_path, "typer", INTERRUPT)
     done = run(*VERB, "schema", **lacking)
     assert (done.returncode, done.stderr) == (130, "nsf_pipeline: interrupted\n")
 
 
 def test_an_interrupt_is_one_line_while_a_stage_is_imported(folder):
-    lacking = without(folder, "jax", "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    lacking = without(folder, "jax", INTERRUPT)
     done = run("env", "-C", folder, *VERB, "train", "--config", "{}", **lacking)
     assert (done.returncode, done.stderr) == (130, "nsf_pipeline: interrupted\n")
