@@ -187,8 +187,8 @@ def _paths_in(options: Mapping[str, object]) -> tuple[list[tuple[str, Path]], li
         else:
             read += named
             # Settings are text or a file; models are given as NAME=PATH.
-            texts = [each.rpartition("=")[2] for each in several if isinstance(each, str)]
-            read += [Path(text) for text in texts if os.path.isfile(text)]
+            for text in (each for each in several if isinstance(each, str)):
+                read += [Path(p) for p in (text, text.partition("=")[2]) if os.path.isfile(p)]
     return written, read
 
 
@@ -486,7 +486,9 @@ def _speed(
 def _upload(
     config: Settings = CONFIG,
     model: Model = Path(paths.MODEL),
-    metrics: Annotated[Path, typer.Option(help="The model's history.")] = Path(paths.METRICS),
+    history: Annotated[Path, typer.Option("--metrics", help="The model's history.")] = Path(
+        paths.METRICS
+    ),
     table: Annotated[Path, typer.Option(help="Scores.")] = Path(
         paths.EVALUATION, paths.SCORES["table"]
     ),
@@ -499,7 +501,7 @@ def _upload(
     surroundings.import_jax()
     from nsf_pipeline.stages import upload
 
-    upload.run(settings, model, metrics, table, provenance, video, output)
+    upload.run(settings, model, history, table, provenance, video, output)
 
 
 @_verb("video", "--source results/dataset.h5 --trajectory best --output best.mp4")

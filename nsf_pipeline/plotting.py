@@ -35,6 +35,7 @@ def _load() -> None:
     before = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     try:
         try:
+            _require_files()
             _import_all()
         except ModuleNotFoundError:
             raise
@@ -53,6 +54,17 @@ def _load() -> None:
     if backend := before.get(BACKEND):  # for figures that the user draws in this process
         with suppress(Exception):  # fails on one that matplotlib does not know
             sys.modules["matplotlib"].rcParams["backend"] = backend
+
+
+def _require_files() -> None:
+    """Refuse settings that are no ordinary files: reading them might never end."""
+    given = os.environ.get("MATPLOTLIBRC", "")
+    general = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    own = os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~/.matplotlib")
+    folders = (".", given, own, f"{general}/matplotlib")
+    for path in (given, *(f"{folder}/matplotlibrc" for folder in folders)):
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise OSError(f"{path}: expected an ordinary file")
 
 
 def _import_all() -> None:

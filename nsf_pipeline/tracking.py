@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
+from nsf_pipeline.errors import shown
 from nsf_pipeline.files import FileError, open_file, read_file, read_table, replacing
 from nsf_pipeline.system.printing import make_streams_safe, say
 from nsf_pipeline.system.signals import ENDING, end_with
@@ -32,6 +33,8 @@ MAX_ID = 64
 PATIENCE = 60.0
 """s that the logger gets to finish, once everything has been sent."""
 PIPE_BYTES = 1 << 20
+MAX_LINE = 2000
+"""Characters of a printed line, at most."""
 
 
 def mode_of(config: WandbConfig) -> tuple[Mode, str]:
@@ -224,7 +227,7 @@ def _say(line: str) -> None:
 
 
 def _in_one_line(text: object) -> str:
-    return " ".join(str(text).split())
+    return shown(" ".join(str(text).split()), MAX_LINE)
 
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:

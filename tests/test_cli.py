@@ -259,6 +259,10 @@ FILES = {
         ["table-page", "horizons.md", "--output", "horizons.md"],
         "--output horizons.md: that file is an input; name another",
     ),
+    "upload over the history": (
+        ["upload", "--metrics", "horizons.csv", "--output", "horizons.csv"],
+        "--output horizons.csv: that file is an input; name another",
+    ),
     "page in a folder's place": (
         ["settings-page", "--output", "policies"],
         "policies: cannot write it: it is a folder; name a file",

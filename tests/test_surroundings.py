@@ -66,6 +66,8 @@ REFUSED = {
     "no such device": ("JAX_PLATFORMS", "cuda", r"JAX_PLATFORMS=cuda: .*; here it finds: cpu;"),
     "no such kind": ("JAX_PLATFORMS", "nonsense", r"JAX_PLATFORMS=nonsense: .* finds: cpu;"),
     "the older name": ("JAX_PLATFORM_NAME", "gpu", r"JAX_PLATFORM_NAME=gpu: .* finds: cpu;"),
+    "a kind of two lines": ("JAX_PLATFORMS", "a\nb\x1b[1m", r"JAX_PLATFORMS=a\\nb\\x1b\[1m: "),
+    "a flag that no terminal shows": ("XLA_FLAGS", "--\x1b[1m", r"XLA_FLAGS has --\\x1b\[1m, "),
     "no number": (
         "JAX_COMPILATION_CACHE_MAX_SIZE",
         "much",

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from nsf_pipeline import checks
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import MOST, UserError, shown
 from nsf_pipeline.files import replacing
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
@@ -199,7 +199,11 @@ def _require_ffmpeg() -> None:
         found = ""
     if not shutil.which(found):
         name = "IMAGEIO_FFMPEG_EXE"
-        got = f"{name}={found}" if os.environ.get(name) else "none with imageio-ffmpeg or on PATH"
+        got = (
+            f"{name}={shown(found, MOST)}"
+            if os.environ.get(name)
+            else "none with imageio-ffmpeg or on PATH"
+        )
         raise UserError(
             f"expected ffmpeg to write videos, got {got}; install it (`apt install ffmpeg`), or "
             f"set {name} to where it is"

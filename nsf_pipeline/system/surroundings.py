@@ -12,7 +12,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import MOST, UserError, shown
 from nsf_pipeline.system.printing import say
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -83,8 +83,8 @@ def require_usual_compiler() -> None:
         for flag in os.environ.get(variable, "").split():
             if not flag.startswith(HARMLESS_FLAGS):
                 raise UserError(
-                    f"{variable} has {flag}, which can change numbers; run `unset {variable}` "
-                    "and start again"
+                    f"{variable} has {shown(flag, MOST)}, which can change numbers; run "
+                    f"`unset {variable}` and start again"
                 )
 
 
@@ -99,7 +99,8 @@ def leave_broken_cache() -> None:
             return
     except OSError as error:
         del os.environ[CACHE]
-        say(f"{CACHE}={folder}: cannot write there: {error.strerror}; compiled code is not kept")
+        named = f"{CACHE}={shown(folder, MOST)}"
+        say(f"{named}: cannot write there: {error.strerror}; compiled code is not kept")
 
 
 def import_jax() -> None:
@@ -112,7 +113,8 @@ def import_jax() -> None:
         import jax  # noqa: F401
     except ValueError as error:
         given = ", ".join(name for name in os.environ if name.startswith("JAX_"))
-        raise UserError(f"JAX does not start: {error}; correct or unset {given}") from None
+        reason = shown(str(error), MOST)
+        raise UserError(f"JAX does not start: {reason}; correct or unset {given}") from None
 
 
 @cache
@@ -130,12 +132,12 @@ def require_device() -> None:
         jax.devices()
         return
     except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
-        reason = " ".join(str(error).split()) or "no such device"
+        reason = shown(" ".join(str(error).split()), MOST) or "no such device"
     for option in ("jax_platforms", "jax_platform_name"):
         if choice := jax.config.values[option]:
             raise UserError(
-                f"JAX does not start with {option.upper()}={choice}: {reason}; here it finds: "
-                f"{_devices_without(option)}; unset {option.upper()}, or name one of these"
+                f"JAX does not start with {option.upper()}={shown(choice)}: {reason}; here it "
+                f"finds: {_devices_without(option)}; unset {option.upper()}, or name one of these"
             )
     raise UserError(f"JAX does not start: {reason}")
 

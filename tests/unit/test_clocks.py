@@ -82,14 +82,33 @@ def test_a_time_that_cannot_be_changed_is_refused(utime, results, monkeypatch):
         clocks.date_now([results / "dataset.h5"], results)
 
 
-def test_a_job_is_refused_before_it_starts(results, monkeypatch, capsys):
+FILE = "results/dataset.h5"
+# By case: a verb, and an input of it that is dated in the future.
+INPUTS = {
+    "training": ["train", "--dataset", FILE],
+    "scores": ["evaluate", "--model", FILE],
+    "a variant": ["evaluate", f"--variant=a={FILE}"],
+    "a variant, = in its path": ["evaluate", "--variant=a=results/a=b.eqx"],
+    "settings, = in their path": ["settings-page", "--config", "results/a=b.eqx"],
+    "the history": ["upload", "--metrics", FILE],
+    "uploaded scores": ["upload", "--table", FILE],
+    "their record": ["upload", "--provenance", FILE],
+    "a video": ["upload", "--video", FILE],
+    "a table": ["table-page", FILE],
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_a_job_is_refused_before_it_starts(case, results, monkeypatch, capsys):
     monkeypatch.chdir(results.parent)
+    (results / "model.eqx").rename(results / "a=b.eqx")
     monkeypatch.setattr(os, "utime", read_only)
     (results / "wrong.yaml").write_text("seed: no number")  # an error if the job started
-    arguments = ["--dataset", "results/dataset.h5", "--config", "results/wrong.yaml"]
-    assert main(["train", *arguments, "--output", "results/other.eqx"]) == 1
+    settings = [] if "--config" in INPUTS[case] else ["--config", "results/wrong.yaml"]
+    assert main([*INPUTS[case], *settings, "--output", "results/other"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("nsf_pipeline: results/dataset.h5: its modification time lies in the")
+    late = "results/a=b.eqx" if any("a=b" in word for word in INPUTS[case]) else FILE
+    assert line.startswith(f"nsf_pipeline: {late}: its modification time lies in the")
 
 
 def test_outside_a_run_times_stay_as_they_are(results, monkeypatch, capsys):

@@ -64,8 +64,10 @@ lines.linewidth: 9
 backend: TkAgg
 a line without a meaning
 """
-FILE = {"matplotlibrc": SETTINGS.encode()}
-ENVIRONMENTS = {
+FILE: dict[str, bytes | None] = {"matplotlibrc": SETTINGS.encode()}
+PIPE = None
+"""In place of a file's content: a pipe that nobody writes to."""
+ENVIRONMENTS: dict[str, tuple[dict[str, str], dict[str, bytes | None]]] = {
     "none": ({}, {}),
     "the backend of a notebook": ({"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, {}),
     "another notebook's": ({"MPLBACKEND": "module://ipympl.backend_nbagg"}, {}),
@@ -85,6 +87,10 @@ ENVIRONMENTS = {
     "settings of the user": ({"MPLCONFIGDIR": "its"}, {"its/matplotlibrc": SETTINGS.encode()}),
     "settings that are no text": ({}, {"matplotlibrc": b"\xff\xfe\x00"}),
     "no text, in a named file": ({"MATPLOTLIBRC": "its"}, {"its": b"\xff\xfe\x00"}),
+    "settings that are a pipe": ({}, {"matplotlibrc": PIPE}),
+    "a pipe, in a named file": ({"MATPLOTLIBRC": "its"}, {"its": PIPE}),
+    "a pipe of the user": ({"MPLCONFIGDIR": "its"}, {"its/matplotlibrc": PIPE}),
+    "settings without an end": ({"MATPLOTLIBRC": "/dev/zero"}, {}),
     "a folder that cannot be made": ({"MPLCONFIGDIR": "/proc/none"}, {}),
     "a file in the folder's place": ({"MPLCONFIGDIR": "its"}, {"its": b""}),
     "no home": ({"HOME": "/none", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}, {}),
@@ -108,13 +114,17 @@ def test_a_figure_is_the_same_under_all_settings(name, expected, tmp_path):
     environment, files = ENVIRONMENTS[name]
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / path).write_bytes(content)
+        if content is PIPE:
+            os.mkfifo(tmp_path / path)
+        else:
+            (tmp_path / path).write_bytes(content)
     done = subprocess.run(
         [sys.executable, "-c", DRAWING + SCRIPT, "drawn.png"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
+        timeout=120.0,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "drawn.png").read_bytes() == expected
