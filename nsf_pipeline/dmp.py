@@ -160,7 +160,14 @@ def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
     return shape * FIXED_SCALE
 
 
-def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | None = None) -> Path:
+def integrate(
+    params: DMPParams,
+    config: DMPConfig,
+    xp: Any = np,
+    scan: Scan | None = None,
+    *,
+    guard: bool = True,
+) -> Path:
     """Desired paths of one policy or many, as one array computation.
 
     Args:
@@ -168,6 +175,7 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | N
         config: settings that they share.
         xp: `numpy` or `jax.numpy`.
         scan: the loop over knots: `jax.lax.scan` for JAX, a plain loop if None.
+        guard: as for `follow`.
 
     Raises:
         ValueError: as for `DMPParams.require_meaning`, or the number of basis functions is not that
@@ -185,14 +193,18 @@ def integrate(params: DMPParams, config: DMPConfig, xp: Any = np, scan: Scan | N
         1.0 / config.integration_steps,
         xp,
         scan,
+        guard=guard,
     )
     return Path(params.duration, xp.moveaxis(position, 0, -2), xp.moveaxis(velocity, 0, -2))
 
 
-def evaluate(path: Path, times: Array, config: DMPConfig, xp: Any = np) -> Array:
+def evaluate(
+    path: Path, times: Array, config: DMPConfig, xp: Any = np, *, guard: bool = True
+) -> Array:
     """Desired positions (..., P, 2) px at times (..., P) s, clipped to the workspace.
 
-    Before the start it is the path's first point, after the end its last.
+    Before the start it is the path's first point, after the end its last. `guard` is as for
+    `follow`, for times that are not finite and durations that are not positive.
 
     Raises:
         ValueError: a number is not finite, or a duration not positive.
@@ -215,7 +227,11 @@ def evaluate(path: Path, times: Array, config: DMPConfig, xp: Any = np) -> Array
         + u * (1 - u) ** 2 * v0
         - u**2 * (1 - u) * v1
     )
-    return xp.clip(hermite, *config.workspace)
+    desired = xp.clip(hermite, *config.workspace)
+    if guard and checks.is_traced([path.duration, times]):
+        is_meant = xp.isfinite(times) & (path.duration > 0.0)[..., None]
+        desired = xp.where(is_meant[..., None], desired, xp.nan)
+    return desired
 
 
 def follow(
@@ -227,6 +243,8 @@ def follow(
     step: Array,
     xp: Any = np,
     scan: Scan | None = None,
+    *,
+    guard: bool = True,
 ) -> tuple[Array, Array]:
     """Solve y'' = K (r - y) - D y' for an attractor r that is linear between knots.
 
@@ -239,6 +257,8 @@ def follow(
         step: (...) time from knot to knot.
         xp: `numpy` or `jax.numpy`.
         scan: as for `integrate`.
+        guard: whether numbers that are traced by a compiler of JAX, and so cannot be refused, give
+            NaN where they are out of range. What is added for it can change how a compiler rounds.
 
     Returns:
         y and y' at every knot, each (knots, ..., 2).
@@ -254,6 +274,9 @@ def follow(
     stiffness, damping, step = (
         xp.asarray(value)[..., None] for value in (stiffness, damping, step)
     )
+    if guard and checks.is_traced([stiffness, damping, step]):
+        is_meant = (stiffness > 0.0) & (damping >= 0.0) & (step > 0.0)
+        position, velocity = (xp.where(is_meant, each, xp.nan) for each in (position, velocity))
     (yy, yv), (vy, vv) = _propagator(stiffness, damping, step, xp)
     # Where r is linear, y = r - (D / K) r', y' = r' solves the equation. The difference from it
     # decays by the propagator P, so z = (y, y') obeys z_(k+1) = P z_k + u_k. `changes` are the u_k.

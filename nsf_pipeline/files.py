@@ -91,6 +91,18 @@ def require_file(path: Path | str) -> None:
         raise FileError(f"{path}: cannot read it: {error.strerror}") from None
 
 
+def require_folder(path: Path) -> None:
+    """Make a folder for what long work will write, before that work starts.
+
+    Raises:
+        FileError: it cannot be made, or there is a file of that name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot make this folder: {error.strerror}") from None
+
+
 def read_table(path: Path | str, what: str = "a table") -> tuple[list[str], list[list[str]]]:
     """The columns' names and the rows of a CSV.
 

@@ -263,6 +263,10 @@ FILES = {
         ["upload", "--metrics", "horizons.csv", "--output", "horizons.csv"],
         "--output horizons.csv: that file is an input; name another",
     ),
+    "reports in a file's place": (
+        [*EVALUATE, "--output", "shard.h5"],
+        "shard.h5: cannot make this folder: File exists",
+    ),
     "page in a folder's place": (
         ["settings-page", "--output", "policies"],
         "policies: cannot write it: it is a folder; name a file",

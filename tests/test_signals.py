@@ -132,10 +132,12 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from nsf_pipeline.data import store
+from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.system.signals import Handling
 
+sizes = {"B": 6, "C": condition_dim(6)}
 shapes = {
-    name: (50, *(9 if isinstance(axis, str) else axis for axis in field.axes))
+    name: (50, *(sizes.get(axis, axis) for axis in field.axes))
     for name, field in store.POLICIES.items()
 }
 arrays = {name: np.ones(shape, store.POLICIES[name].dtype) for name, shape in shapes.items()}
@@ -156,7 +158,7 @@ with Handling():
 """
 
 
-@pytest.mark.parametrize("call", [1, 2, 5, 10, 20, 40, 80])
+@pytest.mark.parametrize("call", [1, 5, 20, 80])
 def test_a_signal_in_the_middle_of_writing_hdf5_crashes_nothing(call, tmp_path):
     """HDF5 calls functions of this package, and an exception in these would crash it."""
     process = started(tmp_path, "-c", WRITING, str(call))
@@ -173,9 +175,9 @@ class Thing:
     pass
 
 def endless():
-    print("busy", flush=True)
     while True:
         try:
+            print("busy", flush=True)
             time.sleep(600)
         except SystemExit:
             pass

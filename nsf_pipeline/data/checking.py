@@ -6,7 +6,6 @@ compressed bytes that unpack to a thousand times their size. What is not needed 
 is read before its size is known to be what the file can hold.
 """
 
-import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5o, h5s, h5t, h5z
 
+from nsf_pipeline import label
 from nsf_pipeline.config import MAX_SHARD_SIZE, MAX_SHARDS
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import (
@@ -52,8 +52,6 @@ MAX_TEXT = 1 << 20
 """Characters of an attribute."""
 MAX_NAME = 200
 """Characters of a name, a version and the like."""
-MAX_DEPTH = 12
-"""Mappings and lists within each other in an attribute."""
 PIECE = 1 << 22
 """Bytes that are read at once to compare them with their range."""
 ROWS = 1 << 12
@@ -153,11 +151,9 @@ def _attribute(file: Any, name: str) -> Any:
             raise UnsoundError(f"{what}: expected a name, found '{shown(value)}'")
         return value
     try:
-        read = json.loads(value)
-    except (ValueError, RecursionError):
-        raise UnsoundError(f"{what}: expected JSON, found something else") from None
-    if not isinstance(read, dict) or not _is_plain(read):
-        raise UnsoundError(f"{what}: expected a mapping in JSON, found something else")
+        read = label.mapping(value.encode(errors="surrogateescape"))
+    except label.LabelError as error:
+        raise UnsoundError(f"{what}: expected a mapping in JSON: {error}") from None
     if name in ("modules", "versions") and not all(map(_is_name, read.values())):
         raise UnsoundError(f"{what}: expected names and their text, found something else")
     return read
@@ -165,16 +161,6 @@ def _attribute(file: Any, name: str) -> Any:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()
-
-
-def _is_plain(value: Any, depth: int = 1) -> bool:
-    """Whether the names in a value read from JSON can be printed, and it is not too deep."""
-    if isinstance(value, dict):
-        if not all(map(_is_name, value)):
-            return False
-        value = list(value.values())
-    inner = value if isinstance(value, list) else []
-    return depth <= MAX_DEPTH and all(_is_plain(each, depth + 1) for each in inner)
 
 
 def on_one_line(text: str) -> str:

@@ -188,6 +188,7 @@ def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator
                     f"of version {version}; {again(path)}"
                 )
             checking.check_arrays(file, kind, attributes)
+            Record.read(attributes)
             if fields:
                 checking.check_label(fields, file, attributes)
         except StoreError:
@@ -236,6 +237,8 @@ def _damaged(path: Path, error: Exception) -> StoreError:
 
 
 def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__} "
     return kind + checking.on_one_line(str(error))
 

@@ -260,7 +260,7 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
 
     Raises:
         StoreError: the file cannot be read, or the split is empty.
-        ValueError: the state has neither 5 nor 7 numbers.
+        ValueError: there is no such split, or the state has neither 5 nor 7 numbers.
     """
     with store.reading(path, "dataset") as file:
         return trajectories_of(file, rows_of(path, file, split), state_dim)
@@ -271,7 +271,9 @@ def rows_of(path: Path | str, file: Any, split: int) -> Int[np.ndarray, " n"]:
 
     Raises:
         StoreError: the split is empty.
+        UserError: there is no such split.
     """
+    checks.whole("split", split, most=len(SPLITS) - 1)
     rows = np.flatnonzero(file["split"][...] == split)
     if not len(rows):
         raise store.StoreError(

@@ -57,10 +57,13 @@ def propagator(time: Float[Array, "*times"]) -> Float[Array, "*times 2 2"]:
 def desired_path(
     condition: Float[Array, " condition"], times: Float[Array, " points"], config: DMPConfig
 ) -> Float[Array, "points 2"]:
-    """px: where the DMP wants the agent to be at some times."""
+    """px: where the DMP wants the agent to be at some times.
+
+    The model's methods guard their own results.
+    """
     params = dmp.DMPParams.from_vector(condition)
-    path = dmp.integrate(params, config, jnp, jax.lax.scan)
-    return dmp.evaluate(path, times, config, jnp)
+    path = dmp.integrate(params, config, jnp, jax.lax.scan, guard=False)
+    return dmp.evaluate(path, times, config, jnp, guard=False)
 
 
 def nominal_path(

@@ -10,6 +10,7 @@ from nsf_pipeline.evaluation import consistency, tables
 from nsf_pipeline.evaluation.comparison import compare, notes
 from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW
+from nsf_pipeline.files import require_folder
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SCORES
 from nsf_pipeline.provenance import Record, Stage
@@ -49,6 +50,7 @@ def run(
     found = load_ensembles(ensembles, config)
     sources.append(Record.new(STAGES["ensembles"], config, *sources))
     view = stage.view(config)
+    require_folder(folder)
     compared = compare(view, models, found, typical_changes(dataset, found))
     seconds = time.monotonic() - started
     horizons, intervals = tables.horizons(compared.cells), tables.intervals(compared.cells)

@@ -9,6 +9,7 @@ from typing import Any
 from nsf_pipeline.config import Config
 from nsf_pipeline.evaluation import speed
 from nsf_pipeline.evaluation.tables import FLOW, as_csv
+from nsf_pipeline.files import require_folder
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SPEED
 from nsf_pipeline.provenance import Record, require_reports
@@ -56,6 +57,7 @@ def run(
     models, sources = load_models({FLOW: model_path, **variants}, dataset, config)
     view, cores = STAGE.view(config), threads or len(os.sched_getaffinity(0))
     starts = speed.choose_starts(view, dataset, horizon, max(config.speed.sizes))
+    require_folder(folder)
     table = speed.measure(view, models, starts, horizon, cores)
     text = speed.as_markdown(table, horizon, view, cores, time.monotonic() - started)
     reports = {"table": as_csv(table), "text": text}

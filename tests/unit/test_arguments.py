@@ -13,7 +13,7 @@ import pytest
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig, TrainingConfig
 from nsf_pipeline.data.randomness import Stream, generator
-from nsf_pipeline.data.transitions import Trajectories, TransitionBatch, Transitions
+from nsf_pipeline.data.transitions import Trajectories, TransitionBatch, Transitions, rows_of
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import metrics
 from nsf_pipeline.flow import (
@@ -505,6 +505,8 @@ OTHERS = {
     "coverage of two numbers": (lambda: geometry.coverage(np.zeros(2)), "poses of shape"),
     "reward above 1": (lambda: geometry.reward(np.array(1.5)), "coverage to be at most 1"),
     "outline of NaN": (lambda: geometry.t_outline(np.full(3, np.nan)), "pose to be finite"),
+    "a fourth split": (lambda: rows_of("d.h5", {}, 3), "split of at most 2, got 3"),
+    "a split before the first": (lambda: rows_of("d.h5", {}, -1), "split to be a whole number"),
     "negative trajectory": (lambda: generator(0, -1, Stream.START), "trajectory to be a whole"),
     "no trajectories": (
         lambda: built(
@@ -550,6 +552,38 @@ def test_arguments_of_other_functions_are_named_in_one_line(case):
     with pytest.raises(UserError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+PATHS = {
+    "no duration": {"duration": 0.0},
+    "negative duration": {"duration": -2.0},
+    "no stiffness": {"stiffness": 0.0},
+    "negative stiffness": {"stiffness": -1.0},
+    "negative damping": {"damping": -1.0},
+    "duration of NaN": {"duration": np.nan},
+    "stiffness of NaN": {"stiffness": np.nan},
+    "goal of NaN": {"goal": [np.nan, np.nan]},
+    "time of NaN": {"times": [np.nan, np.nan]},
+    "infinite time": {"times": [np.inf, -np.inf]},
+}
+
+
+def desired(times, **changes):
+    params = dmp.DMPParams.from_vector(jnp.asarray(CONDITION))._replace(**changes)
+    path = dmp.integrate(params, DMP, jnp, jax.lax.scan)
+    return dmp.evaluate(path, times, DMP, jnp)
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_a_traced_path_that_means_nothing_is_nan(case):
+    given = {name: jnp.asarray(values) for name, values in PATHS[case].items()}
+    found = jax.jit(desired)(**{"times": TIMES} | given)
+    assert np.isnan(found).all()
+
+
+def test_a_traced_path_that_means_something_is_the_same():
+    found = jax.jit(desired)(TIMES, duration=jnp.float32(2.0))
+    np.testing.assert_allclose(found, desired(jnp.asarray(TIMES)), rtol=1e-6)
 
 
 def test_times_and_policies_on_the_edge_pass():

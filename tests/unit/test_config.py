@@ -159,8 +159,9 @@ REFUSED = {
         "variants.neural_sde: model.kind = neural_sde has a density only over one control step",
     ),
     "no variants": ("variants:", "variants: expected settings by name, got null"),
-    "a list": ("[1, 2]", "expected settings by name, got list"),
-    "plain text": ("hello", "expected settings by name, got str"),
+    "a list": ("[1, 2]", "settings.yaml: expected settings by name, got list"),
+    "a list in YAML": ("- 1", "settings.yaml: expected settings by name, got list"),
+    "plain text": ("hello", "settings.yaml: expected settings by name, got str"),
     "broken YAML": ("training: {steps: 3", "not valid YAML: while parsing a flow mapping"),
     "a tab": ("training:\n\tsteps: 3", "not valid YAML: while scanning"),
 }
@@ -182,6 +183,7 @@ def test_an_error_is_one_line_that_names_file_and_setting(case, tmp_path):
     message = message_of(path)
     assert message.startswith(f"{path}: ")
     assert expected in message
+    assert message.count(path.name) == 1
 
 
 def test_all_wrong_settings_are_named_together(tmp_path):
