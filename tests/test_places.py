@@ -8,12 +8,8 @@ from conftest import ROOT, run_snakemake
 PAGE = "results/report/settings.html"
 NAMES = {
     "braces": "a{x}b{{y}}{config}{",
-    "percent": "100%s %(x)s %",
-    "quotes": 'it\'s "so" `id`',
-    "shell": "a; b & c | d > e $HOME $(id) ~ \\ #",
-    "globs": "a*b?[1]!",
-    "spaces and lines": " a\tb\nc ",
-    "unicode": "é☃\u202e中",
+    "quotes, blanks and others": ' it\'s "so" `id` %(x)s\ta\nb é☃\u202e中',
+    "what shells and globs take": "a; b & c | d > e $HOME $(id) ~ \\ # *?[1]!",
     "a dash": "-n",
     "a home": "~",
 }
@@ -68,17 +64,11 @@ def refusal(done):
 MODULE = "module nsf:\n    snakefile: {snakefile!r}\n"
 MODULES = {
     "without config": (f"{MODULE}use rule * from nsf\n", PAGE, 0),
-    "with all settings": (
-        f"configfile: 'outer.yaml'\n{MODULE}    config: config\nuse rule * from nsf\n",
-        PAGE,
-        7,
-    ),
     "with some of the settings": (
         f"{MODULE}    config: dict(seed=8)\nuse rule * from nsf\n",
         PAGE,
         8,
     ),
-    "under other names": (f"{MODULE}use rule * from nsf as nsf_*\n", PAGE, 0),
     "with a prefix": (
         f"{MODULE}    prefix: 'below'\nuse rule * from nsf as nsf_*\n",
         f"below/{PAGE}",
