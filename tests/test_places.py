@@ -93,7 +93,6 @@ def outer(tmp_path):
         (place / "nsf_pipeline").mkdir(parents=True)
         (place / "nsf_pipeline/__init__.py").write_text("raise RuntimeError('another copy')\n")
         (place / "config.yaml").write_text("of_another_workflow: true\n")
-    (tmp_path / "outer.yaml").write_text("seed: 7\n")
     return folder
 
 
