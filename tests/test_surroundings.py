@@ -122,6 +122,13 @@ def test_the_environment_changes_no_byte_of_the_data(settings, tmp_path):
     assert made(settings, tmp_path / "other", **IGNORED | {"XLA_FLAGS": "--refused"}) == usual
 
 
+def test_of_two_choices_of_a_device_both_are_named(settings, tmp_path):
+    done = train(settings, tmp_path, JAX_PLATFORMS="cpu", JAX_PLATFORM_NAME="gpu")
+    (line,) = done.stderr.splitlines()
+    assert "with JAX_PLATFORMS=cpu and JAX_PLATFORM_NAME=gpu: " in line
+    assert "finds: cpu; unset JAX_PLATFORMS and JAX_PLATFORM_NAME, or name" in line
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_a_job_cannot_work_with_is_one_line(case, settings, tmp_path):
     name, value, message = REFUSED[case]

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +46,8 @@ HARMLESS = (
     "JAX_TRACEBACK_FILTERING",
 )
 """Variables that `CHANGING` names and that change no number: devices, compiled code kept, logs."""
+CHOOSING = "jax_platforms", "jax_platform_name"
+"""Options of JAX's that choose the kind of device."""
 COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 HARMLESS_FLAGS = (
     "--xla_dump_",
@@ -133,26 +136,30 @@ def require_device() -> None:
         return
     except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
         reason = shown(" ".join(str(error).split()), MOST) or "no such device"
-    for option in ("jax_platforms", "jax_platform_name"):
-        if choice := jax.config.values[option]:
-            raise UserError(
-                f"JAX does not start with {option.upper()}={shown(choice)}: {reason}; here it "
-                f"finds: {_devices_without(option)}; unset {option.upper()}, or name one of these"
-            )
+    values = jax.config.values
+    if chosen := [option for option in CHOOSING if values[option]]:
+        given = " and ".join(f"{option.upper()}={shown(values[option])}" for option in chosen)
+        raise UserError(
+            f"JAX does not start with {given}: {reason}; here it finds: "
+            f"{_devices_without(chosen)}; unset {' and '.join(map(str.upper, chosen))}, or name "
+            "one of these"
+        )
     raise UserError(f"JAX does not start: {reason}")
 
 
-def _devices_without(option: str) -> str:
-    """The kinds of devices that JAX finds without an option; then it is as if none was sought."""
+def _devices_without(options: Sequence[str]) -> str:
+    """The kinds of devices that JAX finds without options; then it is as if none was sought."""
     import jax
     from jax.extend import backend
 
-    choice = jax.config.values[option]
-    jax.config.update(option, "")
+    chosen = {option: jax.config.values[option] for option in options}
+    for option in options:
+        jax.config.update(option, "")
     try:
         return ", ".join(sorted({device.platform for device in jax.devices()}))
     except (AssertionError, RuntimeError):
         return "nothing"
     finally:
         backend.clear_backends()
-        jax.config.update(option, choice)
+        for option, choice in chosen.items():
+            jax.config.update(option, choice)
