@@ -260,7 +260,7 @@ FILES = {
         "--output horizons.md: that file is an input; name another",
     ),
     "reports in a file's place": (
-        [*EVALUATE[:-2], "--output", "shard.h5"],
+        [*EVALUATE[:-2], "--ensembles", "ensembles", "--output", "shard.h5"],
         "shard.h5: cannot make this folder: File exists",
     ),
     "page in a folder's place": (
