@@ -188,7 +188,7 @@ def explained(error: Any) -> str:
     """The first fault that pydantic found in data from a file, without the data."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
     return f"{where}: {message}" if where else message
 
 

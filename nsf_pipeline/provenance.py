@@ -174,11 +174,12 @@ class Record:
             modules = _plain(fields.get("modules", {}))
             stated = _plain(fields.get("versions", {}))
             counting = packages_of(modules, settings)
+            fingerprint = fields.get("fingerprint")
             return cls(
                 stage=_word(fields.get("stage", "")),
                 settings=settings,
                 modules={name: _word(digest) for name, digest in modules.items()},
-                fingerprint=_word(fields.get("fingerprint") or str(None)),
+                fingerprint=_word(str(None) if fingerprint is None else fingerprint),
                 variant=_word(fields.get("variant", "")),
                 versions={name: _word(stated[name]) for name in counting if name in stated},
             )

@@ -264,7 +264,7 @@ FILES = {
         "--output horizons.csv: that file is an input; name another",
     ),
     "reports in a file's place": (
-        [*EVALUATE, "--output", "shard.h5"],
+        [*EVALUATE[:-2], "--ensembles", "ensembles", "--output", "shard.h5"],
         "shard.h5: cannot make this folder: File exists",
     ),
     "page in a folder's place": (

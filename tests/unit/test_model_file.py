@@ -167,6 +167,7 @@ HEADERS = {
     "a list for the stage": at("stage", ["train"]),
     "a stage of two lines": at("stage", "train\nsound"),
     "a number for the fingerprint": at("fingerprint", 16),
+    "a list for the fingerprint": at("fingerprint", []),
     "a number for the variant": at("variant", 1),
     "a list for the data's fingerprint": at("dataset_fingerprint", []),
     "a negative step": at("step", -1),

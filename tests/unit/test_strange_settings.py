@@ -589,7 +589,7 @@ def test_no_more_processes_start_than_there_are_calls(jobs, calls, processes, mo
         started.append(count)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generate, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(generate, "processes", pool)
     config = Config(num_trajectories=calls, shard_size=1)
     with pytest.raises(KeyboardInterrupt):
         generate.data(config, Path(), jobs)
