@@ -182,9 +182,11 @@ class Transitions(eqx.Module):
         checks.require_shape("states", np.shape(states), (None, None, None))
         count, times, state_dim = np.shape(states)
         layout_of(state_dim)
-        checks.numbers("states", states, dtype=np.float32)
         checks.numbers("condition", condition, (count, None), dtype=np.float32)
         checks.numbers("length", length, (count,), most=float(times - 1))
+        reached = np.arange(times) <= np.asarray(length)[:, None]
+        known = np.where(reached[..., None], checks.real("states", states), 0)
+        checks.numbers("states", known, dtype=np.float32)
         return cls(
             picker=Picker.build(trajectories.length, state_dim, max_gap, dt, block_blur),
             states=jnp.asarray(trajectories.states, jnp.float32),

@@ -554,7 +554,7 @@ def test_arguments_of_other_functions_are_named_in_one_line(case):
     assert "\n" not in str(caught.value)
 
 
-PATHS = {
+PATHS: dict[str, dict[str, Any]] = {
     "no duration": {"duration": 0.0},
     "negative duration": {"duration": -2.0},
     "no stiffness": {"stiffness": 0.0},
