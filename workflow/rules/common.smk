@@ -5,9 +5,9 @@ import shlex
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
-from nsf_pipeline.system.printing import complain
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
+from nsf_pipeline.system.printing import complain
 from nsf_pipeline.tracking import mode_of
 
 # What `report.smk` adds to the config, which is no setting; it is there if another module shares it.
@@ -147,6 +147,23 @@ def scores_in(folder, category, *shown):
         )
 
     return {name: output(name, file) for name, file in paths.SCORES.items()}
+
+
+def out_of_date(files):
+    """The lines that the report starts with: what is missing or out of date, and why.
+
+    Only the report calls it, so no other run and no job pays for it.
+    """
+    wanted = [*rules.all.input]
+    if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
+        wanted += [*MODELS.values(), *rules.ablations.input]
+    try:
+        from nsf_pipeline.why import out_of_date as lines_of
+
+        lines = lines_of(SETTINGS, [Path(path) for path in dict.fromkeys(map(str, wanted))])
+    except Exception as error:  # what cannot be checked is no reason to have no report
+        lines = [f"This could not be checked: {error}"]
+    return [html.escape(" ".join(line.split())) for line in lines]
 
 
 onstart:

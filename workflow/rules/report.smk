@@ -108,22 +108,5 @@ rule settings_page:
         )
 
 
-def out_of_date(files):
-    """The lines that the report starts with: what is missing or out of date, and why.
-
-    Only the report calls it, so no other run and no job pays for it.
-    """
-    wanted = [*rules.all.input]
-    if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
-        wanted += [*MODELS.values(), *rules.ablations.input]
-    try:
-        from nsf_pipeline.why import out_of_date as lines_of
-
-        lines = lines_of(SETTINGS, [Path(path) for path in dict.fromkeys(map(str, wanted))])
-    except Exception as error:  # what cannot be checked is no reason to have no report
-        lines = [f"This could not be checked: {error}"]
-    return [html.escape(" ".join(line.split())) for line in lines]
-
-
 # The report's text sees the config, and nothing else of ours.
 config[REPORT_STATE] = out_of_date
