@@ -265,14 +265,11 @@ def test_edited_code_reruns_the_stages_that_run_it(finished, tmp_path, edit):
 
 # By case: a package, its other version, and the files that are made again.
 UPGRADED = {
-    "what draws": ("matplotlib", set()),
     "what simulates": (
         "pymunk",
         shards("policies") | FROM_ROLLOUTS | {"results/videos/best.mp4"},
     ),
     "what trains": ("optax", FROM_TRAINING),
-    "what scores": ("scoringrules", FROM_EVALUATION),
-    "what solves variants": ("diffrax", set()),
 }
 
 

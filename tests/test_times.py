@@ -53,13 +53,6 @@ def date(path, seconds):
         os.utime(each, (seconds, seconds))
 
 
-def to_whole_seconds(folder):
-    """As on a file system that keeps times to two seconds."""
-    for each in folder.rglob("*"):
-        kept = each.stat().st_mtime // 2 * 2
-        os.utime(each, (kept, kept))
-
-
 def linked(folder):
     """The data set lies elsewhere; it and the link to it are from the future."""
     here, there = folder / "results/dataset.h5", folder / "elsewhere.h5"
@@ -100,13 +93,8 @@ WRONG = {
         ["results/dataset.png"],
         PICTURE,
     ),
-    "times to two seconds": (
-        lambda folder: to_whole_seconds(folder / "results"),
-        ["results/dataset.png"],
-        PICTURE,
-    ),
 }
-ORDERED = {"a clock set back after the run", "times to two seconds"}
+ORDERED = {"a clock set back after the run"}
 """Cases in which the order of times is as it was, so that Snakemake needs none of its records."""
 
 
