@@ -24,6 +24,7 @@ if loaded.resolve() != ROOT.resolve():
     sys.exit(f"{ROOT}: expected its own nsf_pipeline, got that in {loaded}; import no other one")
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
 os.environ.update(PYTHONSAFEPATH="1")  # imports nothing from the run's folder
+os.environ.update(NSF_WORKFLOW=str(ROOT / "workflow"))  # for the rules' commands
 for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
 

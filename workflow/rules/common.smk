@@ -1,6 +1,5 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
 import getpass
-import shlex
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
@@ -74,18 +73,17 @@ def stamp_of(stage, **more):
     return lambda wildcards: stamp(STAGES[stage], **more)
 
 
-def file_of_ours(path):
-    """A file of this checkout. Snakemake fills in what stands in braces, so those are doubled."""
-    return str(ROOT / path).replace("{", "{{").replace("}", "}}")
-
-
 def environment(name):
-    return file_of_ours(f"envs/{name}.yaml")
+    """A file in envs/. Snakemake fills in what stands in braces, so those of the path are doubled."""
+    return str(ROOT / "envs" / f"{name}.yaml").replace("{", "{{").replace("}", "}}")
 
 
 def logged(command):
-    """A shell command whose output goes to the rule's log too; see `logged.sh`."""
-    return f"bash {shlex.quote(file_of_ours('workflow/logged.sh'))} {{log:q}} {command}"
+    """A shell command whose output goes to the rule's log too; see `logged.sh`.
+
+    It has no path of the checkout in it: another one would make all jobs run again.
+    """
+    return f'bash "$NSF_WORKFLOW/logged.sh" {{log:q}} {command}'
 
 
 def log_of(job):
