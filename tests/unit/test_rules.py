@@ -9,8 +9,8 @@ from conftest import ROOT
 
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 PACKAGE = sorted((ROOT / "nsf_pipeline").rglob("*.py"))
-DOCUMENTED = {"basedir", "cores"}
-"""Attributes of `workflow` that Snakemake's documentation names."""
+DOCUMENTED = {"basedir", "cores", "current_basedir"}
+"""Attributes of `workflow` that Snakemake's documentation names, or the docstring of the last."""
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
