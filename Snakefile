@@ -3,6 +3,7 @@
 import html
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -17,7 +18,7 @@ try:
     import nsf_pipeline.config
 except ImportError as error:
     sys.exit(f"{ROOT}: {error}; install what it needs: `make setup` there")
-loaded = Path(nsf_pipeline.config.__file__).parents[2]
+loaded = Path(find_spec("nsf_pipeline.config").origin).parents[2]
 if os.pathsep in str(ROOT):
     sys.exit(f"{ROOT}: Python imports nothing from a path with {os.pathsep!r}; rename the folder")
 if loaded.resolve() != ROOT.resolve():
