@@ -33,6 +33,11 @@ def shown(text: str, most: int = 60) -> str:
     return line if len(cut) == len(text) else f"{line}... ({len(text)} characters)"
 
 
+def on_one_line(text: object, most: int = MOST) -> str:
+    """Another program's message as a message shows it; see `shown`."""
+    return shown(" ".join(str(text).split()), most)
+
+
 def line_for(error: BaseException) -> str | None:
     """What to tell the user of an error that a mistake or the machine caused.
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from nsf_pipeline.config import WandbConfig, project_name
-from nsf_pipeline.errors import shown
+from nsf_pipeline.errors import on_one_line
 from nsf_pipeline.files import FileError, open_file, read_file, read_table, replacing
 from nsf_pipeline.system.printing import make_streams_safe, say
 from nsf_pipeline.system.signals import ENDING, end_with
@@ -96,7 +96,7 @@ class WandbRun:
             self._start(project, folder, settings)
         except Exception as error:
             self._logger = None
-            _say(f"switched off: {_in_one_line(error)}")
+            _say(f"switched off: {on_one_line(error, MAX_LINE)}")
 
     def __enter__(self) -> "WandbRun":
         return self
@@ -223,11 +223,7 @@ def _print_lines(lines: Any) -> None:
 
 
 def _say(line: str) -> None:
-    say(f"wandb: {_in_one_line(line)}")
-
-
-def _in_one_line(text: object) -> str:
-    return shown(" ".join(str(text).split()), MAX_LINE)
+    say(f"wandb: {on_one_line(line, MAX_LINE)}")
 
 
 def _run_logger(about: dict[str, Any], parent: int) -> None:
@@ -246,7 +242,7 @@ def _run_logger(about: dict[str, Any], parent: int) -> None:
         for line in _serve(about):
             answer(line)
     except BaseException as error:  # wandb may also call `sys.exit`
-        reason = _in_one_line(error)
+        reason = on_one_line(error, MAX_LINE)
         key = os.environ.get("WANDB_API_KEY")
         reason = reason.replace(key, "[key]") if key else reason
         answer(f"switched off: {type(error).__name__}: {reason}")

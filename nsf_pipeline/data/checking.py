@@ -163,11 +163,6 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()
 
 
-def on_one_line(text: str) -> str:
-    """A message of a library's on one line, without what a terminal might act on."""
-    return shown(" ".join(text.split()), 300)
-
-
 def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
     """The length of each named axis.
 

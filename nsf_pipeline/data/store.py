@@ -28,7 +28,7 @@ from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
-from nsf_pipeline.errors import UserError
+from nsf_pipeline.errors import UserError, on_one_line
 from nsf_pipeline.files import FileError, again, open_file, replacing
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.system.signals import undisturbed
@@ -240,7 +240,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__} "
-    return kind + checking.on_one_line(str(error))
+    return kind + on_one_line(error)
 
 
 def _passed_h5py(trace: TracebackType | None) -> bool:

@@ -1,6 +1,5 @@
 """What the stages that compare models share: checked models, and a folder of reports."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from nsf_pipeline.evaluation.tables import FLOW
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.file import model_header, require_trained_on
-from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.provenance import Record, digest_of, require_current
 
 
 def load_models(
@@ -82,7 +81,7 @@ def write_reports(
         for what, draw in figures.items()
     }
     written = [names[what] for what in (*texts, *figures)]
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in written}
+    digests = {name: digest_of(folder / name) for name in written}
     missing = {name: reason for name, reason in reasons.items() if reason}
     fields = made.fields() | {"files": digests} | ({NOT_DRAWN: missing} if missing else {})
     _write(folder / names["provenance"], json.dumps(fields, indent=2, sort_keys=True) + "\n")

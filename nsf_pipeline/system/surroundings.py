@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from nsf_pipeline.errors import MOST, UserError, shown
+from nsf_pipeline.errors import MOST, UserError, on_one_line, shown
 from nsf_pipeline.system.printing import say
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -135,7 +135,7 @@ def require_device() -> None:
         jax.devices()
         return
     except (AssertionError, RuntimeError) as error:  # bare, for some kinds of devices
-        reason = shown(" ".join(str(error).split()), MOST) or "no such device"
+        reason = on_one_line(error, MOST) or "no such device"
     values = jax.config.values
     if chosen := [option for option in CHOOSING if values[option]]:
         given = " and ".join(f"{option.upper()}={shown(values[option])}" for option in chosen)
