@@ -114,12 +114,14 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         known = check_condition(condition, self.condition_dim)
         require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
         if not checks.is_traced([t_init, t_final]):
-            checks.number("t_final - t_init", t_final - t_init, above=0.0)
+            # Under `jax.jit` a difference of known times would be traced.
+            start, end = checks.number("t_init", t_init), checks.number("t_final", t_final)
+            checks.number("t_final - t_init", end - start, above=0.0)
         gap = jnp.asarray(t_final - t_init)
         is_meant = (gap > 0.0) & all_finite(x_init, x_final, known, gap)
         is_meant &= jnp.asarray(t_init <= t_mid) & jnp.asarray(t_mid <= t_final)
-        start = nan_unless(is_meant, x_init)
-        return self.unguarded(start, x_final, t_init, t_mid, t_final, condition)
+        x_init = nan_unless(is_meant, x_init)
+        return self.unguarded(x_init, x_final, t_init, t_mid, t_final, condition)
 
     def unguarded(
         self,

@@ -449,8 +449,8 @@ def test_numpy_arrays_are_taken_as_they_are():
 
 
 WRONG = {
-    "no state": (lambda: transition(0), "got 0, 8, 2, 0 and 3"),
-    "negative condition": (lambda: transition(2, -1), "got 2, 8, 2, -1 and 3"),
+    "no state": (lambda: transition(0), "state_dim of at least 1, got 0"),
+    "negative condition": (lambda: transition(2, -1), "condition_dim to be .* from 0 on, got -1"),
     "condition missing": (
         lambda: transition(2, 3)(numbers(1, 2), S, T),
         r"expected condition=an array \(3,\), got None",
