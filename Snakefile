@@ -25,6 +25,7 @@ if loaded.resolve() != ROOT.resolve():
     sys.exit(f"{ROOT}: expected its own nsf_pipeline, got that in {loaded}; import no other one")
 search = {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}
 os.environ.update(PYTHONSAFEPATH="1")  # imports nothing from the run's folder
+IS_JOB = "NSF_WORKFLOW" in os.environ  # on a cluster a job runs Snakemake too
 os.environ.update(NSF_WORKFLOW=str(ROOT / "workflow"))  # for the rules' commands
 for name, path in search.items():
     os.environ.update({name: f"{path}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)})
@@ -53,6 +54,17 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
 include: "workflow/rules/ablations.smk"
 include: "workflow/rules/report.smk"
+
+
+# Where Snakemake itself runs, not on a cluster's nodes: pages take no time, and nodes may have no network.
+localrules:
+    all,
+    ablations,
+    table_page,
+    ablation_page,
+    video_page,
+    settings_page,
+    upload,
 
 
 report: "workflow/report/workflow.rst"

@@ -34,7 +34,7 @@ from nsf_pipeline.config import (
     require_free_name,
 )
 from nsf_pipeline.errors import UserError, line_for, shown
-from nsf_pipeline.system import clocks, surroundings
+from nsf_pipeline.system import clocks, slurm, surroundings
 from nsf_pipeline.system.printing import (
     STANDARD_ERROR,
     complain,
@@ -369,6 +369,8 @@ def _train(
             terminals=(bar, STANDARD_ERROR),
         )
     except Stopped as stopped:
+        if stopped.code == SIGNALLED + signal.SIGTERM:
+            slurm.run_again()  # it has made steps, so it will end some day
         raise _Exit(stopped.code, str(stopped)) from None
 
 

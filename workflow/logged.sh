@@ -8,5 +8,7 @@ set -o pipefail
 
 log=$1
 shift
+# Signals are for the command, which may take some seconds to end; it is waited for.
+trap : HUP INT TERM
 # Descriptor 3 is the terminal, for a progress bar. `tee` outlives signals; if it fails, the rest is dropped.
 (set -x; "$@") 3>&2 2>&1 | (trap '' HUP INT PIPE TERM; tee "$log" 2>&1 || cat > /dev/null)

@@ -71,6 +71,7 @@ class Handling:
         numbers: Sequence[signal.Signals] = ENDING,
         last_words: str = "",
         again: bool = True,
+        patience: float = PATIENCE,
     ):
         """Name the signals.
 
@@ -79,9 +80,11 @@ class Handling:
             numbers: the signals.
             last_words: printed if the thread ends the process; the signal if empty.
             again: the function raises an exception; call it again if that was dropped.
+            patience: s that the main thread has after SIGTERM; after others it is `PATIENCE`.
         """
         self._handle, self._numbers = handle, numbers
         self._last_words, self._again, self._obeyed = last_words, again, False
+        self._patience = patience
 
     def __enter__(self) -> "Handling":
         self._left = threading.Event()
@@ -136,8 +139,9 @@ class Handling:
             number = data[0]
             if number not in self._before:
                 continue
+            patience = self._patience if number == signal.SIGTERM else PATIENCE
             for _ in range(SENDINGS):
-                if self._left.wait(PATIENCE / SENDINGS):
+                if self._left.wait(patience / SENDINGS):
                     return
                 if self._again:
                     signal.pthread_kill(threading.main_thread().ident or 0, number)

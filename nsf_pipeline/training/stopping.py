@@ -3,6 +3,7 @@
 import signal
 from typing import final
 
+from nsf_pipeline.system import slurm
 from nsf_pipeline.system.signals import ENDING, Handling
 
 
@@ -28,7 +29,8 @@ class StopSignals(Handling):
 
     def __init__(self) -> None:
         last_words = "stopped; run it again to continue training"
-        super().__init__(self._record, ENDING, last_words, again=False)
+        patience = slurm.patience()
+        super().__init__(self._record, ENDING, last_words, again=False, patience=patience)
         self.code = 0
         """Exit code to stop with; 0 until a signal arrives."""
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +32,8 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A job that must wait again may start after these seconds.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
@@ -65,8 +66,8 @@ KillWait=10
 OverTimeLimit=0
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
-PartitionName=short Nodes={host} Default=YES MaxTime=120 State=UP PriorityTier=1 GraceTime=60
-PartitionName=urgent Nodes={host} MaxTime=120 State=UP PriorityTier=9
+PartitionName=short Nodes={host} Default=YES State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes={host} State=UP PriorityTier=9
 {more}
 """
 
@@ -135,9 +136,7 @@ class Cluster:
         for name in COMMANDS:
             program = self.folder / "bin" / name
             own = shutil.which(name, path=ENVIRONMENT["PATH"])
-            program.write_text(
-                f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {own} "$@"\n'
-            )
+            program.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {own} "$@"\n')
             program.chmod(0o755)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
@@ -270,10 +269,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster(arguments.folder, arguments.cores) as cluster:
         print(exports(cluster.environment), flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

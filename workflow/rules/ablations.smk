@@ -20,8 +20,8 @@ use rule evaluate as compare with:
     benchmark:
         benchmark_of("compare")
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=raised(8000),
+        runtime=raised(120),
     params:
         verb="compare",
         variants=options_of(MODELS),
@@ -59,10 +59,10 @@ rule speed:
     conda:
         environment("pipeline")
     # All cores, so that no other job runs meanwhile.
-    threads: lambda wildcards: workflow.cores
+    threads: all_cores
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=raised(8000),
+        runtime=raised(60),
     params:
         variants=options_of(SOLVED),
         folder=subpath(output.table, parent=True),

@@ -6,6 +6,7 @@ from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
+from nsf_pipeline.system import slurm
 from nsf_pipeline.system.printing import complain
 from nsf_pipeline.tracking import mode_of
 
@@ -31,6 +32,10 @@ if not os.path.isdir(".snakemake") and not os.access(".", os.W_OK | os.X_OK):
 for folder in paths.FOLDERS:
     if os.path.exists(folder) and not os.path.isdir(folder):
         sys.exit(f"{folder}: expected a folder, found something else; move it away")
+
+# A run whose Snakemake was killed has left its jobs in Slurm's queue.
+if not IS_JOB and slurm.runs_jobs(sys.argv[1:]):
+    slurm.await_earlier_jobs(Path.cwd())
 
 # Settings of W&B shape no model, so they are in no model's stamp.
 WANDB_MODE, _ = mode_of(SETTINGS.wandb)
@@ -84,6 +89,19 @@ def logged(command):
     It has no path of the checkout in it: another one would make all jobs run again.
     """
     return f'bash "$NSF_WORKFLOW/logged.sh" {{log:q}} {command}'
+
+
+def all_cores(wildcards):
+    """Threads of a job that takes the whole machine; on a cluster, the profile says how many."""
+    try:
+        return workflow.cores
+    except Exception:  # Snakemake was not given any, as with a profile for a cluster
+        return 4
+
+
+def raised(amount):
+    """An amount of memory or time that is raised when a job is tried again."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def log_of(job):
@@ -166,6 +184,7 @@ def out_of_date(files):
 
 onstart:
     STAMPS.drop_others()
+    slurm.Watch(Path.cwd())
 
 
 # Again, because a dry run with other settings may have written stamps meanwhile.

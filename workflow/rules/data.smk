@@ -14,8 +14,8 @@ rule policies:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=raised(500),
+        runtime=raised(10),
     params:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
         stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
@@ -40,8 +40,8 @@ rule rollouts:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=raised(1000),
+        runtime=raised(30),
     params:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
         stop=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[1],
@@ -68,8 +68,8 @@ rule dataset:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=raised(1000),
+        runtime=raised(60),
     params:
         # The shards' folder, so that the command stays short however many there are.
         folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
@@ -99,8 +99,8 @@ rule picture:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=raised(1000),
+        runtime=raised(10),
     shell:
         logged(
             "python -m nsf_pipeline picture --config {input.stamp:q} --dataset {input.dataset:q} "

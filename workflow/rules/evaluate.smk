@@ -13,8 +13,8 @@ rule ensembles:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=raised(1000),
+        runtime=raised(30),
     params:
         shard=lambda wildcards: int(wildcards.shard),
         folder=subpath(output.ensembles, parent=True),
@@ -43,10 +43,10 @@ rule evaluate:
         benchmark_of("evaluate")
     conda:
         environment("pipeline")
-    threads: 16
+    threads: all_cores
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=raised(8000),
+        runtime=raised(60),
     params:
         verb="evaluate",
         variants=[],
@@ -79,8 +79,8 @@ rule upload:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=raised(1000),
+        runtime=raised(10),
     params:
         videos=lambda wildcards, input: [f"--video={path}" for path in input.videos],
     shell:

@@ -21,8 +21,8 @@ rule table_page:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=raised(500),
+        runtime=raised(10),
     params:
         provenance=lambda wildcards, input: [f"--provenance={path}" for path in input.provenance],
     shell:
@@ -72,8 +72,8 @@ rule video_page:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=raised(1000),
+        runtime=raised(10),
     shell:
         logged(
             "python -m nsf_pipeline video-page --config {input.stamp:q} --output {output.page:q} "
@@ -99,8 +99,8 @@ rule settings_page:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=raised(500),
+        runtime=raised(10),
     shell:
         logged(
             "python -m nsf_pipeline settings-page --config {input.stamp:q} "

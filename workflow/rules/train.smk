@@ -17,10 +17,10 @@ rule train:
         benchmark_of("train")
     conda:
         environment("pipeline")
-    threads: 16
+    threads: all_cores
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=raised(8000),
+        runtime=raised(240),
         # As resources these change no stamp or parameter, so that a change does not rerun the job.
         checkpoint_seconds=SETTINGS.runtime.checkpoint_seconds,
         data_memory=SETTINGS.runtime.data_memory,

@@ -15,8 +15,8 @@ rule videos:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=raised(1000),
+        runtime=raised(10),
     params:
         trajectory=lambda wildcards: wildcards.trajectory.lstrip("0") or "0",
     shell:
@@ -41,8 +41,8 @@ rule predictions:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=raised(4000),
+        runtime=raised(10),
     params:
         place=lambda wildcards: wildcards.place.lstrip("0") or "0",
     shell:

@@ -1,0 +1,122 @@
+"""A cluster for all tests, and runs of Snakemake that are submitted to it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cluster import PACKAGES, Cluster, missing
+from conftest import ROOT
+
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+CORES = {"train": 2, "evaluate": 2}
+"""Threads, for a node of two cores."""
+
+
+class Submitted:
+    """A Snakemake that submits its jobs to a cluster, and runs until it ends or is killed."""
+
+    def __init__(self, cluster, folder, settings, *targets, options=(), threads=CORES):
+        self.printed = folder / "printed"
+        self.command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile"]
+        self.command += ["--directory", folder, "--workflow-profile", "slurm", *targets]
+        self.command += ["--configfile", settings, *QUICK, *options]
+        self.command += ["--set-threads", *(f"{rule}={count}" for rule, count in threads.items())]
+        with self.printed.open("w") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in self.command],
+                env=environment(cluster),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def text(self):
+        return self.printed.read_text()
+
+    def wait(self, seconds=400):
+        try:
+            self.process.wait(seconds)
+        finally:
+            self.end(signal.SIGKILL)
+        assert self.process.returncode == 0, self.text()
+        return self
+
+    def end(self, number):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        return self.process.wait(120)
+
+
+def environment(cluster):
+    """Of a person who uses the cluster; the repository is all that jobs need."""
+    return cluster.environment | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+
+
+class Watcher(threading.Thread):
+    """What the kernel says of the pipeline's processes while they run.
+
+    Attributes:
+        seen: of each verb, its processes by number: (cores it may use, threads that computed).
+    """
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.left = folder, threading.Event()
+        self.seen = defaultdict(dict)
+
+    def run(self):
+        while not self.left.wait(0.1):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    self.look(process)
+                except (OSError, IndexError, ValueError):  # it has ended meanwhile
+                    continue
+
+    def look(self, process):
+        words = (process / "cmdline").read_text().split("\0")
+        if words[1:3] != ["-m", "nsf_pipeline"] or not self.is_here(process):
+            return
+        cores = len(os.sched_getaffinity(int(process.name)))
+        busy = sum(map(is_busy, (process / "task").iterdir()))
+        _, most = self.seen[words[3]].get(process.name, (0, 0))
+        self.seen[words[3]][process.name] = cores, max(most, busy)
+
+    def is_here(self, process):
+        return (process / "cwd").resolve() == self.folder.resolve()
+
+
+def is_busy(task):
+    """Whether a thread has computed for a fifth of a second or more."""
+    fields = (task / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 0.2
+
+
+def wait_for(found, what, seconds=120):
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, f"{what}: not after {seconds} s"
+        time.sleep(0.2)
+    return value
+
+
+@contextmanager
+def own_cluster():
+    """A cluster, in a folder with a short path; without Slurm's programs the test is skipped."""
+    if missing():
+        pytest.skip(f"no {missing()[0]}: install Debian's {' and '.join(PACKAGES)}")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    try:
+        with Cluster(folder) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,208 @@
+"""The smoke workflow through profiles/slurm, on a real Slurm that gives it a bad day.
+
+What ran is read from Slurm and from the kernel, not from our own logs.
+"""
+
+import re
+import signal
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from conftest import SMOKE, merged, run_snakemake
+from slurm_runs import CORES, Submitted, Watcher, own_cluster, wait_for
+
+SETTINGS = {
+    "training": {"steps": 500, "validate_every": 100, "warmup_steps": 30, "batch_size": 64},
+    "runtime": {"checkpoint_seconds": 0},
+    "variants": {},
+    "ensembles": {"num_states": 32},
+    "videos": {"trajectories": [0], "ranked": [], "predicted": []},
+}
+LOCAL = {"all", "table_page", "settings_page", "video_page", "upload"}
+SHARDS = 4
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with own_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "settings.yaml"
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(SMOKE.read_text()), SETTINGS)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def local(settings, tmp_path_factory):
+    """The undisturbed run on this machine, without Slurm."""
+    folder = tmp_path_factory.mktemp("local")
+    done = run_snakemake(folder, "--configfile", settings, "results/model.eqx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def bad_day(cluster, settings, tmp_path_factory):
+    """A run to the end through all that happens, and what was seen of it."""
+    folder = tmp_path_factory.mktemp("bad_day")
+    watcher = Watcher(folder)
+    watcher.start()
+    day = SimpleNamespace(folder=folder, results=folder / "results", watcher=watcher)
+
+    def submit(*targets, **more):
+        return Submitted(cluster, folder, settings, *targets, **more)
+
+    # Memory for Snakemake on the node, but not for our command as well; the second time for both.
+    memory = ("--set-resources", "policies:mem_mb=230*attempt")
+    day.memory = submit("results/policies/00000.h5", options=memory).wait()
+    day.killed_for_memory = cluster.completed()
+
+    # While shards are made, Snakemake is killed, the node drained and the controller restarted.
+    first = submit("results/dataset.h5")
+    wait_for(lambda: "RUNNING" in [job["JobState"] for job in cluster.jobs()], "a running job")
+    first.end(signal.SIGKILL)
+    host = cluster.jobs()[0]["NodeList"]
+    cluster.run("scontrol", "update", f"NodeName={host}", "State=DRAIN", "Reason=test")
+    run_snakemake(folder, "--configfile", settings, "--unlock")
+    second = submit("results/dataset.h5")
+    wait_for(lambda: "waiting for jobs" in second.text(), "the second Snakemake's line")
+    cluster.stop("slurmctld", signal.SIGKILL)
+    cluster.start("slurmctld", "-D")
+    cluster.wait(lambda: cluster.jobs(), "the controller's answer")
+    cluster.run("scontrol", "update", f"NodeName={host}", "State=RESUME")
+    day.resumed = second.wait()
+
+    # Training must make room for others, and is cancelled later.
+    training = submit("results/model.eqx")
+    checkpoints = day.results / "training/checkpoints"
+
+    def steps():
+        return max((int(path.stem) for path in checkpoints.glob("*/*.checkpoint")), default=0)
+
+    wait_for(steps, "a checkpoint")
+    cluster.run("sbatch", "-p", "urgent", "-c2", "-o", "/dev/null", "--wrap", "sleep 1")
+    preempted = wait_for(
+        lambda: [job for job in cluster.jobs() if job["Restarts"] == "1"], "a job that waits again"
+    )[0]
+    day.preempted = preempted
+    before = steps()
+    wait_for(lambda: steps() > before, "another checkpoint")
+    day.log_when_restarted = (day.results / "logs/train.log").read_text()
+    cluster.run("scancel", preempted["JobId"])
+    day.trained = training.wait()
+
+    day.finished = submit().wait()
+    watcher.left.set()
+    day.jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(folder)]
+    return day
+
+
+def rule_of(job):
+    return re.fullmatch(r"rule_(\w+?)(_wildcards_\w+)?", job["Comment"])[1]
+
+
+def states(jobs, rule):
+    return [job["JobState"] for job in jobs if rule_of(job) == rule]
+
+
+def test_each_rule_ran_as_jobs_of_slurm(bad_day, cluster):
+    done = Counter(rule_of(job) for job in bad_day.jobs if job["JobState"] == "COMPLETED")
+    assert done == {
+        "policies": SHARDS,
+        "rollouts": SHARDS,
+        "dataset": 1,
+        "picture": 1,
+        "train": 1,
+        "ensembles": 1,
+        "evaluate": 1,
+        "videos": 1,
+    }
+    # The controller wrote down the same.
+    completed = {job["JobId"]: job["JobState"] for job in cluster.completed()}
+    for job in bad_day.jobs:
+        assert completed[job["JobId"]] == job["JobState"]
+
+
+def test_what_needs_no_node_ran_here(bad_day):
+    assert not LOCAL & {rule_of(job) for job in bad_day.jobs}
+    assert (bad_day.results / "report/tables.html").exists()
+
+
+def test_outputs_logs_and_benchmarks_are_where_they_are_after_a_local_run(bad_day, settings):
+    done = run_snakemake(bad_day.folder, "--configfile", settings, "-n")
+    assert "Nothing to be done" in done.stdout + done.stderr
+    for kind in ("policies", "rollouts"):
+        for shard in range(SHARDS):
+            assert (bad_day.results / f"logs/{kind}/{shard:05d}.log").read_text()
+            assert (bad_day.results / f"benchmarks/{kind}/{shard:05d}.tsv").read_text()
+    for job in ("dataset", "picture", "train", "evaluate", "ensembles/00000"):
+        assert "python -m nsf_pipeline" in (bad_day.results / f"logs/{job}.log").read_text()
+        assert (bad_day.results / f"benchmarks/{job}.tsv").read_text()
+    # What Slurm says is kept of jobs that failed.
+    assert list((bad_day.results / "logs/slurm/rule_policies").rglob("*.log"))
+
+
+def test_the_data_have_the_bytes_of_a_local_run(bad_day, local):
+    for path in [*sorted(local.rglob("*.h5")), local / "dataset.meta.json"]:
+        assert (bad_day.results / path.relative_to(local)).read_bytes() == path.read_bytes()
+
+
+def test_training_that_was_stopped_twice_ends_in_the_bytes_of_a_local_run(bad_day, local):
+    assert (bad_day.results / "model.eqx").read_bytes() == (local / "model.eqx").read_bytes()
+
+
+def test_a_job_over_its_memory_is_tried_again_with_more(bad_day):
+    jobs = [job for job in bad_day.jobs if job["Comment"].endswith("policies_wildcards_00000")]
+    assert [job["JobState"] for job in jobs] == ["FAILED", "COMPLETED"]
+    assert [re.search(r"mem=(\d+M)", job["TRES"])[1] for job in jobs] == ["230M", "460M"]
+
+
+def test_nothing_is_submitted_twice_or_lost_when_snakemake_is_killed(bad_day):
+    comments = Counter(
+        job["Comment"] for job in bad_day.jobs if rule_of(job) in ("policies", "rollouts")
+    )
+    again = comments.pop("rule_policies_wildcards_00000")
+    assert again == 2  # for its memory
+    assert set(comments.values()) == {1}
+    assert len(comments) == 2 * SHARDS - 1
+
+
+def test_training_saves_a_checkpoint_and_waits_again_when_it_must_make_room(bad_day):
+    restarted = bad_day.log_when_restarted
+    assert re.search(r"continu\w+ (from|at) step \d+|from step \d+", restarted), restarted
+    assert bad_day.preempted["Requeue"] == "1"
+
+
+def test_cancelled_training_is_submitted_again(bad_day):
+    assert states(bad_day.jobs, "train") == ["CANCELLED", "COMPLETED"]
+
+
+def test_jobs_had_the_cores_that_they_asked_for_and_used_no_more(bad_day, cluster):
+    assert {*bad_day.watcher.seen} >= {"policies", "rollouts", "dataset", "train", "evaluate"}
+    for verb, processes in bad_day.watcher.seen.items():
+        asked = 1 if cluster.cores == 1 else CORES.get(verb, 1)
+        for cores, busy in processes.values():
+            assert cores == asked, verb
+            if verb in ("policies", "rollouts", "dataset", "ensembles"):
+                assert busy <= 1, verb
+
+
+def test_a_job_that_no_node_can_run_is_told(cluster, settings, tmp_path):
+    target = "results/policies/00000.h5"
+    hopeless = Submitted(cluster, tmp_path, settings, target, threads={"policies": 99})
+    try:
+        told = wait_for(
+            lambda: [line for line in hopeless.text().splitlines() if "can never run" in line],
+            "the line",
+            seconds=60,
+        )
+        assert re.search(r"job \d+ \(policies\) .*99 cores.*set-threads: policies", told[0])
+    finally:
+        code = hopeless.end(signal.SIGINT)
+    assert code != 0
+    cluster.wait(lambda: not cluster.run("squeue", "-h"), "an empty queue")
