@@ -22,8 +22,7 @@ EVERY = 20.0
 PROFILE = "profiles/slurm/config.yaml"
 NEVER = re.compile(
     r"Partition(Config|NodeLimit|TimeLimit)|BadConstraints|MaxMemPerLimit|\w*PerJob(Limit)?"
-    r"|\w*MaxWall\w*|Invalid(Account|QOS)|(Account|QOS)NotAllowed|JobHeld(Admin|User)"
-    r"|launch failed requeued held|DependencyNeverSatisfied|job requeued in held state"
+    r"|\w*MaxWall\w*|Invalid(Account|QOS)|(Account|QOS)NotAllowed"
 )
 """Reasons for which a job waits until its settings, or the cluster's, are changed."""
 NOTHING_RUNS = re.compile(
@@ -94,6 +93,7 @@ def await_earlier_jobs(folder: Path) -> None:
         folder: the run's.
     """
     said: list[str] = []
+    hopeless = Hopeless()
     while jobs := jobs_in(folder):
         numbers = [job.number for job in jobs]
         if numbers != said:
@@ -104,31 +104,37 @@ def await_earlier_jobs(folder: Path) -> None:
                 "them"
             )
             said = numbers
+        hopeless.tell(jobs)
         time.sleep(min(EVERY, 5.0))
 
 
-class Watch:
-    """A thread that names jobs which can never run, and the setting to change."""
+def watch(folder: Path) -> None:
+    """Start a thread that names jobs which can never run, and the setting to change.
 
-    def __init__(self, folder: Path):
-        """Start to watch.
+    Args:
+        folder: the run's.
+    """
 
-        Args:
-            folder: the run's.
-        """
-        self._folder, self._told = folder, set[tuple[str, str]]()
-        if shutil.which("squeue"):
-            threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
+    def look() -> None:
+        hopeless = Hopeless()
         while True:
             time.sleep(EVERY)
-            self.look()
+            hopeless.tell(jobs_in(folder) or [])
 
-    def look(self) -> None:
-        """Print a line for each rule whose jobs can never run, once."""
-        for job in jobs_in(self._folder) or []:
-            waits = job.state == "PENDING" and NEVER.fullmatch(job.reason.strip("()"))
+    if shutil.which("squeue"):
+        threading.Thread(target=look, daemon=True).start()
+
+
+class Hopeless:
+    """Jobs that can never run, each rule's told once."""
+
+    def __init__(self) -> None:
+        self._told = set[tuple[str, str]]()
+
+    def tell(self, jobs: Sequence[Job]) -> None:
+        """Print a line for each rule of which a job can never run."""
+        for job in jobs:
+            waits = job.state == "PENDING" and NEVER.fullmatch(job.reason)
             if waits and (job.rule, job.reason) not in self._told:
                 self._told.add((job.rule, job.reason))
                 complain(why_it_waits(job, _limits(job.partition)))

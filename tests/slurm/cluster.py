@@ -1,4 +1,4 @@
-"""A real Slurm of one node, on this machine, for the tests: `python tests/slurm/cluster.py FOLDER`.
+"""A real Slurm of one node on this machine, for the tests: `python tests/slurm/cluster.py FOLDER`.
 
 It needs Debian's packages slurm-wlm and munge, and neither changes nor uses a Slurm that is already
 there: its settings, keys, sockets, ports and logs are its own. The daemons run as the present user.
@@ -65,7 +65,9 @@ SchedulerParameters=preempt_send_user_signal,batch_sched_delay=0,sched_interval=
 KillWait=10
 OverTimeLimit=0
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
+# The null device, which jobs can ask for as if it were a GPU.
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Gres=gpu:a100:1 State=UNKNOWN
 PartitionName=short Nodes={host} Default=YES State=UP PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes={host} State=UP PriorityTier=9
 {more}
@@ -133,6 +135,7 @@ class Cluster:
             )
         (self.folder / "slurm.conf").write_text(settings)
         (self.folder / "cgroup.conf").touch()
+        (self.folder / "gres.conf").write_text("Name=gpu Type=a100 File=/dev/null\n")
         for name in COMMANDS:
             program = self.folder / "bin" / name
             own = shutil.which(name, path=ENVIRONMENT["PATH"])
@@ -256,16 +259,18 @@ def exports(environment: Mapping[str, str], names: Sequence[str] = ("SLURM_CONF"
 
 
 def main() -> None:
-    """Run a cluster until Ctrl-C."""
+    """Install Slurm, or run a cluster until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="for its settings, logs and state")
+    parser.add_argument("folder", type=Path, nargs="?", help="for its settings, logs and state")
     parser.add_argument("--cores", type=int, help="of the node (all by default)")
-    parser.add_argument("--install", action="store_true", help="install the packages, as root")
+    parser.add_argument("--install", action="store_true", help="first install it, as root")
     arguments = parser.parse_args()
     if missing() and arguments.install:
         install()
     if missing():
         sys.exit(f"no {', '.join(missing())}: install {' and '.join(PACKAGES)}, or use --install")
+    if not arguments.folder:
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster(arguments.folder, arguments.cores) as cluster:
         print(exports(cluster.environment), flush=True)

@@ -24,10 +24,12 @@ CORES = {"train": 2, "evaluate": 2}
 class Submitted:
     """A Snakemake that submits its jobs to a cluster, and runs until it ends or is killed."""
 
-    def __init__(self, cluster, folder, settings, *targets, options=(), threads=CORES):
+    def __init__(
+        self, cluster, folder, settings, *targets, profile="slurm", options=(), threads=CORES
+    ):
         self.printed = folder / "printed"
         self.command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile"]
-        self.command += ["--directory", folder, "--workflow-profile", "slurm", *targets]
+        self.command += ["--directory", folder, "--workflow-profile", profile, *targets]
         self.command += ["--configfile", settings, *QUICK, *options]
         self.command += ["--set-threads", *(f"{rule}={count}" for rule, count in threads.items())]
         with self.printed.open("w") as output:
@@ -72,7 +74,7 @@ class Watcher(threading.Thread):
     def __init__(self, folder):
         super().__init__(daemon=True)
         self.folder, self.left = folder, threading.Event()
-        self.seen = defaultdict(dict)
+        self.seen: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
 
     def run(self):
         while not self.left.wait(0.1):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import SMOKE, merged, run_snakemake
+from conftest import ROOT, SMOKE, merged, run_snakemake
 from slurm_runs import CORES, Submitted, Watcher, own_cluster, wait_for
 
 SETTINGS = {
@@ -47,20 +47,36 @@ def local(settings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bad_day(cluster, settings, tmp_path_factory):
-    """A run to the end through all that happens, and what was seen of it."""
+def bad_day(local, cluster, settings, tmp_path_factory):
+    """A run to the end through all that happens, and what was seen of it.
+
+    The local run comes first: it leaves compiled code to the cluster's.
+    """
     folder = tmp_path_factory.mktemp("bad_day")
     watcher = Watcher(folder)
     watcher.start()
     day = SimpleNamespace(folder=folder, results=folder / "results", watcher=watcher)
 
-    def submit(*targets, **more):
-        return Submitted(cluster, folder, settings, *targets, **more)
+    started = []
 
+    def submit(*targets, **more):
+        started.append(Submitted(cluster, folder, settings, *targets, **more))
+        return started[-1]
+
+    try:
+        live_through(day, submit, cluster, settings)
+    finally:
+        watcher.left.set()
+        for each in started:
+            each.end(signal.SIGKILL)
+    day.jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(folder)]
+    return day
+
+
+def live_through(day, submit, cluster, settings):
     # Memory for Snakemake on the node, but not for our command as well; the second time for both.
     memory = ("--set-resources", "policies:mem_mb=230*attempt")
     day.memory = submit("results/policies/00000.h5", options=memory).wait()
-    day.killed_for_memory = cluster.completed()
 
     # While shards are made, Snakemake is killed, the node drained and the controller restarted.
     first = submit("results/dataset.h5")
@@ -68,42 +84,56 @@ def bad_day(cluster, settings, tmp_path_factory):
     first.end(signal.SIGKILL)
     host = cluster.jobs()[0]["NodeList"]
     cluster.run("scontrol", "update", f"NodeName={host}", "State=DRAIN", "Reason=test")
-    run_snakemake(folder, "--configfile", settings, "--unlock")
+    run_snakemake(day.folder, "--configfile", settings, "--unlock")
     second = submit("results/dataset.h5")
     wait_for(lambda: "waiting for jobs" in second.text(), "the second Snakemake's line")
-    cluster.stop("slurmctld", signal.SIGKILL)
-    cluster.start("slurmctld", "-D")
-    cluster.wait(lambda: cluster.jobs(), "the controller's answer")
     cluster.run("scontrol", "update", f"NodeName={host}", "State=RESUME")
+    cluster.stop("slurmctld")
+    cluster.start("slurmctld", "-D")
     day.resumed = second.wait()
 
-    # Training must make room for others, and is cancelled later.
-    training = submit("results/model.eqx")
+    # Training must make room for others, and is cancelled later. It asks for a GPU.
+    training = submit("results/model.eqx", profile=with_choices(day.folder / "profile"))
     checkpoints = day.results / "training/checkpoints"
 
     def steps():
         return max((int(path.stem) for path in checkpoints.glob("*/*.checkpoint")), default=0)
 
-    wait_for(steps, "a checkpoint")
+    wait_for(steps, "a checkpoint", seconds=300)
     cluster.run("sbatch", "-p", "urgent", "-c2", "-o", "/dev/null", "--wrap", "sleep 1")
     preempted = wait_for(
         lambda: [job for job in cluster.jobs() if job["Restarts"] == "1"], "a job that waits again"
     )[0]
     day.preempted = preempted
     before = steps()
-    wait_for(lambda: steps() > before, "another checkpoint")
+    wait_for(lambda: steps() > before, "another checkpoint", seconds=300)
     day.log_when_restarted = (day.results / "logs/train.log").read_text()
     cluster.run("scancel", preempted["JobId"])
     day.trained = training.wait()
 
     day.finished = submit().wait()
-    watcher.left.set()
-    day.jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(folder)]
-    return day
+
+
+def with_choices(folder):
+    """The profile with its lines for a partition and a GPU, as a person would change them."""
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    for name in ("slurm_partition", "gres"):
+        text, count = re.subn(rf"^( +)# ({name}: )", r"\1\2", text, flags=re.MULTILINE)
+        assert count == 1
+    folder.mkdir()
+    (folder / "config.yaml").write_text(text.replace("my_partition", "short"))
+    return folder
+
+
+def part(pattern, text):
+    """What the first group of a pattern holds."""
+    found = re.search(pattern, text)
+    assert found, text
+    return found[1]
 
 
 def rule_of(job):
-    return re.fullmatch(r"rule_(\w+?)(_wildcards_\w+)?", job["Comment"])[1]
+    return part(r"^rule_(\w+?)(?:_wildcards_\w+)?$", job["Comment"])
 
 
 def states(jobs, rule):
@@ -159,7 +189,7 @@ def test_training_that_was_stopped_twice_ends_in_the_bytes_of_a_local_run(bad_da
 def test_a_job_over_its_memory_is_tried_again_with_more(bad_day):
     jobs = [job for job in bad_day.jobs if job["Comment"].endswith("policies_wildcards_00000")]
     assert [job["JobState"] for job in jobs] == ["FAILED", "COMPLETED"]
-    assert [re.search(r"mem=(\d+M)", job["TRES"])[1] for job in jobs] == ["230M", "460M"]
+    assert [part(r"mem=(\d+M)", job["TRES"]) for job in jobs] == ["230M", "460M"]
 
 
 def test_nothing_is_submitted_twice_or_lost_when_snakemake_is_killed(bad_day):
@@ -180,6 +210,12 @@ def test_training_saves_a_checkpoint_and_waits_again_when_it_must_make_room(bad_
 
 def test_cancelled_training_is_submitted_again(bad_day):
     assert states(bad_day.jobs, "train") == ["CANCELLED", "COMPLETED"]
+
+
+def test_training_gets_the_partition_and_gpu_of_the_profile(bad_day):
+    for job in bad_day.jobs:
+        assert job["Partition"] == "short"
+        assert ("gpu:a100" in job.get("TresPerNode", "")) == (rule_of(job) == "train")
 
 
 def test_jobs_had_the_cores_that_they_asked_for_and_used_no_more(bad_day, cluster):

@@ -184,7 +184,7 @@ def out_of_date(files):
 
 onstart:
     STAMPS.drop_others()
-    slurm.Watch(Path.cwd())
+    slurm.watch(Path.cwd())
 
 
 # Again, because a dry run with other settings may have written stamps meanwhile.

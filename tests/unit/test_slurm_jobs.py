@@ -1,0 +1,144 @@
+"""What is said and done about jobs in Slurm's queue; tests/slurm runs a real one."""
+
+import pytest
+
+from nsf_pipeline.system import signals, slurm
+from nsf_pipeline.system.slurm import Job, Limits
+
+JOB = Job("17", "PENDING", "PartitionConfig", "train", "short", "4", "8000M", "4:00:00")
+LIMITS = Limits(64, 256_000, "1-00:00:00")
+WAITS = {
+    "cores": (JOB._replace(cores="80"), "lower set-threads: train, or"),
+    "memory": (JOB._replace(memory="500G"), "lower set-resources: train: mem_mb, or"),
+    "time": (JOB._replace(time="2-00:00:00"), "lower set-resources: train: runtime, or"),
+    "time without end": (JOB._replace(time="UNLIMITED"), "train: runtime, or"),
+    "cores and memory": (
+        JOB._replace(cores="80", memory="1T"),
+        "lower set-threads: train and set-resources: train: mem_mb, or",
+    ),
+    "something else": (JOB._replace(reason="BadConstraints"), "name another account"),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_the_setting_to_change_is_named(name):
+    job, expected = WAITS[name]
+    line = slurm.why_it_waits(job, LIMITS)
+    assert line.startswith(f"job 17 (train) can never run ({job.reason}): it asks for {job.cores} ")
+    assert expected in line
+    assert "\n" not in line
+    assert "profiles/slurm/config.yaml" in slurm.why_it_waits(job, None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "never"),
+    [
+        ("PartitionConfig", True),
+        ("PartitionTimeLimit", True),
+        ("BadConstraints", True),
+        ("QOSMaxCpuPerJobLimit", True),
+        ("QOSMaxMemoryPerJob", True),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("InvalidAccount", True),
+        ("Resources", False),
+        ("Priority", False),
+        ("BeginTime", False),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("AssocGrpCpuLimit", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n1", False),
+        ("JobHeldUser", False),
+        ("None", False),
+    ],
+)
+def test_reasons_that_pass_are_told_from_those_that_do_not(reason, never):
+    assert bool(slurm.NEVER.fullmatch(reason)) == never
+
+
+def test_a_job_that_can_never_run_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "_limits", lambda partition: LIMITS)
+    jobs = [JOB, JOB._replace(number="18"), JOB._replace(number="19", reason="Priority")]
+    hopeless = slurm.Hopeless()
+    hopeless.tell(jobs)
+    hopeless.tell(jobs)
+    printed = capsys.readouterr().err
+    assert printed.count("can never run") == 1
+    assert "job 17" in printed
+
+
+QUEUE = """\
+12|RUNNING|None|rule_train|short|4|8000M|4:00:00|{folder}
+13_[2-9]|PENDING|Resources|rule_rollouts_wildcards_00001|short|1|1000M|30:00|{folder}
+14|RUNNING|None|group_shards|short|1|1000M|30:00|{folder}
+15|RUNNING|None|(null)|short|1|1000M|30:00|{folder}
+16|RUNNING|None|rule_train|short|1|1000M|30:00|/elsewhere
+"""
+
+
+def program(folder, name, text):
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_jobs_of_the_folder_are_found(monkeypatch, tmp_path):
+    program(tmp_path, "squeue", f"cat <<'END'\n{QUEUE.format(folder=tmp_path)}END")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    found = slurm.jobs_in(tmp_path)
+    assert [(job.number, job.rule) for job in found or []] == [
+        ("12", "train"),
+        ("13_[2-9]", "rollouts"),
+        ("14", "shards"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["exit 1", "kill $$"])
+def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text):
+    program(tmp_path, "squeue", text)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    assert slurm.jobs_in(tmp_path) is None
+    slurm.await_earlier_jobs(tmp_path)
+    slurm.watch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["--workflow-profile", "slurm"], True),
+        (["--cores", "4", "results/model.eqx"], True),
+        (["--jobs", "4", "-k"], True),
+        (["-n"], False),
+        (["-np"], False),
+        (["--dry-run"], False),
+        (["--dryrun"], False),
+        (["--unlock"], False),
+        (["--report", "report.html"], False),
+        (["--report=report.html"], False),
+        (["--lint"], False),
+        (["--summary"], False),
+    ],
+)
+def test_only_runs_wait_for_earlier_jobs(arguments, runs):
+    assert slurm.runs_jobs(arguments) == runs
+
+
+@pytest.mark.parametrize(
+    ("state", "again"), [("RUNNING", True), ("COMPLETING", False), ("CANCELLED", False)]
+)
+def test_only_a_running_job_asks_to_run_again(monkeypatch, tmp_path, state, again):
+    program(tmp_path, "squeue", f"echo {state}")
+    program(tmp_path, "scontrol", f'echo "$@" > {tmp_path}/asked')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert slurm.run_again() == again
+    assert (tmp_path / "asked").exists() == again
+    assert slurm.patience() > signals.PATIENCE
+
+
+@pytest.mark.parametrize("number", ["", "x", None])
+def test_outside_of_slurm_nothing_is_asked(monkeypatch, number):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if number is not None:
+        monkeypatch.setenv("SLURM_JOB_ID", number)
+    assert not slurm.run_again()
+    assert slurm.patience() == signals.PATIENCE
