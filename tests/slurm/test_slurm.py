@@ -41,7 +41,7 @@ def settings(tmp_path_factory):
 def local(settings, tmp_path_factory):
     """The undisturbed run on this machine, without Slurm."""
     folder = tmp_path_factory.mktemp("local")
-    done = run_snakemake(folder, "--configfile", settings, "results/model.eqx")
+    done = run_snakemake(folder, "results/model.eqx", "--configfile", settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "results"
 
