@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import snakemake_forks
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -36,8 +37,8 @@ def run_snakemake(
     folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2"), **environment
 ):
     """`snakemake` in a folder, without the variables of this environment that would change it."""
-    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
-    return run(*command, *cores, *arguments, **environment)
+    options = ["-s", snakefile, "--directory", folder]
+    return snakemake_forks.snakemake([*options, *cores, *arguments], surroundings(environment))
 
 
 def run_verb(*arguments, **environment):
@@ -46,13 +47,18 @@ def run_verb(*arguments, **environment):
 
 
 def run(*command, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
     return subprocess.run(
         [str(part) for part in command],
-        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        env=surroundings(environment),
         capture_output=True,
         text=True,
     )
+
+
+def surroundings(changes):
+    """This environment for a process: without what would change it, and with some changes."""
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    return {**inherited, "PYTHONPATH": str(ROOT), **changes}
 
 
 def remade(done):
