@@ -87,6 +87,25 @@ def pytest_configure(config):
     """
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # So that the hundreds of processes do not each compile the package's Python code.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+# While the first worker makes the finished run, which uses one core for the most part, the second
+# begins with what compiles by itself; and long files come early, so that both end at once.
+LONG = ["unit/test_model.py", "test_survival.py", "unit/test_flow.py", "test_shards.py"]
+LONG_FILES = [ROOT / "tests" / name for name in LONG]
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the long files right behind those of the first file."""
+
+    def place(item):
+        if item.path == items[0].path:
+            return -1
+        return LONG_FILES.index(item.path) if item.path in LONG_FILES else len(LONG_FILES)
+
+    items[:] = sorted(items, key=place)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _serve():
     import snakemake.cli
     import snakemake.profiles
     import snakemake.report
-    import snakemake.storage  # noqa: F401
+    import snakemake.storage
 
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
