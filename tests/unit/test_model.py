@@ -668,11 +668,8 @@ def test_noise_of_the_agent_is_the_simulators(steps):
         np.testing.assert_allclose(np.cov(whitened), expected, atol=5 * np.sqrt(2 / 4000))
 
 
-noise_factors = jax.jit(jax.vmap(noise_factor))
-
-
 def covariance_of(s, t):
-    factors = np.asarray(noise_factors(*jnp.array([s, t], jnp.float32)), np.float64)
+    factors = np.asarray(jax.vmap(noise_factor)(*jnp.array([s, t], jnp.float32)), np.float64)
     assert (np.linalg.det(factors) > 0).all()
     return factors @ np.swapaxes(factors, 1, 2)
 
