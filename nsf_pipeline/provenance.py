@@ -417,7 +417,9 @@ def _module_digest(name: str) -> str | None:
     tree = _tree(name)
     if tree is None:
         return None
-    return hashlib.sha256("\0".join(_syntax(tree)).encode()).hexdigest()[:16]
+    said: list[str] = []
+    _syntax(tree, said)
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
 
 
 @cache
@@ -437,18 +439,22 @@ def _tops(name: str) -> frozenset[str]:
     return frozenset(imported.partition(".")[0] for imported in _imports(name))
 
 
-def _syntax(node: ast.AST) -> Iterator[str]:
-    """A tree as text, without positions, docstrings and empty fields (new Pythons add more)."""
-    yield type(node).__name__
-    for name, value in ast.iter_fields(node):
-        for each in value if isinstance(value, list) else [value]:
+def _syntax(node: ast.AST, said: list[str]) -> None:
+    """Append a tree as text, without positions, docstrings and empty fields (new Pythons add more).
+
+    Each start of the workflow and of a job waits for this; generators would take twice as long.
+    """
+    said.append(type(node).__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
+        for each in value if isinstance(value, list) else (value,):
             if isinstance(each, ast.AST):
                 if not _is_docstring(each):
-                    yield name
-                    yield from _syntax(each)
+                    said.append(name)
+                    _syntax(each, said)
             elif each is not None:
-                yield f"{name}={each!r}"
-    yield ")"
+                said.append(f"{name}={each!r}")
+    said.append(")")
 
 
 def _is_docstring(node: ast.AST) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import snakemake_forks
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -36,8 +37,8 @@ def run_snakemake(
     folder, *arguments, snakefile=ROOT / "Snakefile", cores=("--cores", "2"), **environment
 ):
     """`snakemake` in a folder, without the variables of this environment that would change it."""
-    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--directory", folder]
-    return run(*command, *cores, *arguments, **environment)
+    options = ["-s", snakefile, "--directory", folder]
+    return snakemake_forks.snakemake([*options, *cores, *arguments], surroundings(environment))
 
 
 def run_verb(*arguments, **environment):
@@ -46,13 +47,18 @@ def run_verb(*arguments, **environment):
 
 
 def run(*command, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
     return subprocess.run(
         [str(part) for part in command],
-        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        env=surroundings(environment),
         capture_output=True,
         text=True,
     )
+
+
+def surroundings(changes):
+    """This environment for a process: without what would change it, and with some changes."""
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    return {**inherited, "PYTHONPATH": str(ROOT), **changes}
 
 
 def remade(done):
@@ -81,6 +87,25 @@ def pytest_configure(config):
     """
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # So that the hundreds of processes do not each compile the package's Python code.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+# While the first worker makes the finished run, which uses one core for the most part, the second
+# begins with what compiles by itself; and long files come early, so that both end at once.
+LONG = ["unit/test_model.py", "test_survival.py", "unit/test_flow.py", "test_shards.py"]
+LONG_FILES = [ROOT / "tests" / name for name in LONG]
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the long files right behind those of the first file."""
+
+    def place(item):
+        if item.path == items[0].path:
+            return -1
+        return LONG_FILES.index(item.path) if item.path in LONG_FILES else len(LONG_FILES)
+
+    items[:] = sorted(items, key=place)
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from conftest import ROOT, SMOKE, merged, run_verb
 from PIL import Image
-from test_survival import SETTINGS
+from test_survival import BRIEF, SETTINGS
 
 from nsf_pipeline import label
 
 FEW = {
-    "training": {"steps": 4, "warmup_steps": 1, "validate_every": 2, "validation_size": 64},
+    "training": BRIEF,
     "ensembles": {"horizons": [0.1], "num_states": 10, "num_members": 8},
     "evaluation": {"num_samples": 8, "num_recursive_samples": 4},
 }

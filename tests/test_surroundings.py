@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 from conftest import ROOT, merged, run_verb
-from test_survival import SETTINGS
+from test_survival import BRIEF, SETTINGS
 
 from nsf_pipeline.system import surroundings
 
@@ -75,15 +75,13 @@ REFUSED = {
     ),
     "no truth value": ("JAX_LOG_COMPILES", "maybe", "correct or unset .*JAX_LOG_COMPILES"),
 }
-BRIEF = {"steps": 4, "validate_every": 2, "warmup_steps": 1, "batch_size": 64}
-WEIGHTS = {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0, "validation_size": 64}
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Settings of a brief training, beside its data set in `results`."""
     file = tmp_path_factory.mktemp("surroundings") / "settings.yaml"
-    changes = merged(SETTINGS, {"training": BRIEF | WEIGHTS})
+    changes = merged(SETTINGS, {"training": BRIEF})
     defaults = yaml.safe_load((ROOT / "config.yaml").read_text())
     file.write_text(yaml.safe_dump(merged(defaults, changes)))
     made(file, file.parent / "results")

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 from conftest import ROOT, merged, remade, run_snakemake
-from test_survival import SETTINGS
+from test_survival import BRIEF, SETTINGS
 
 HOURS = 3600
 TARGETS = ["results/dataset.h5", "results/dataset.png", "results/model.eqx"]
@@ -25,7 +25,7 @@ def snakemake(folder, *arguments):
 def made(tmp_path_factory):
     """A run up to a model; tests must not change it."""
     folder = tmp_path_factory.mktemp("clocks")
-    changes = {"shard_size": 30, "training": {"steps": 100, "validate_every": 50}}
+    changes = {"shard_size": 30, "training": BRIEF | {"steps": 100, "validate_every": 50}}
     (folder / "settings.yaml").write_text(yaml.safe_dump(merged(SETTINGS, changes)))
     done = snakemake(folder, *TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -85,7 +85,8 @@ def test_a_density_is_given_where_it_is_known():
     model = built()
     score = model.log_prob
     end = STATE + 0.5
-    law = model.transition(jnp.asarray(STATE), jnp.float32(0.5), jnp.float32(0.6), CONDITION)
+    times = jnp.float32(0.5), jnp.float32(0.6)
+    law = eqx.filter_jit(model.transition)(jnp.asarray(STATE), *times, CONDITION)
     assert float(score(end, STATE, 0.5, 0.6, CONDITION)) == pytest.approx(
         float(law.log_prob(jnp.asarray(end))), rel=1e-4
     )
@@ -95,10 +96,15 @@ def test_a_density_is_given_where_it_is_known():
     assert np.isnan(score(end, STATE, 0.5, 0.7, CONDITION))
 
 
+@jax.jit
+def drawn_until(end):
+    """Draws up to a time that is traced."""
+    return built().sample(KEY, STATE, 0.5, end, CONDITION)
+
+
 @pytest.mark.parametrize("end", [0.4, np.inf, np.nan])
 def test_the_solver_ends_whatever_the_times(end):
-    draw = jax.jit(lambda end: built().sample(KEY, STATE, 0.5, end, CONDITION))  # end is traced
-    assert np.isnan(draw(jnp.float32(end))).all()
+    assert np.isnan(drawn_until(jnp.float32(end))).all()
 
 
 FACTOR = np.eye(7) + np.tril(np.random.default_rng(0).normal(0.0, 0.5, (7, 7)), -1)

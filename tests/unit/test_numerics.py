@@ -61,9 +61,8 @@ def session(**options):
             jax.config.update(name, value)
 
 
-CONFIG = ModelConfig(
-    autonomous=True, path_points=1, flow=NETWORK, bridge=BridgeConfig(**dict(NETWORK))
-)
+SMALL = NETWORK.model_copy(update={"num_flow_layers": 1})
+CONFIG = ModelConfig(autonomous=True, path_points=1, flow=SMALL, bridge=BridgeConfig(**dict(SMALL)))
 NORMALISER = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[7], 8.0)
 LATER = STATE + np.float32(1.0)
 CONDITIONS = np.asarray(CONDITION)

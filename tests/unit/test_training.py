@@ -43,6 +43,8 @@ SETTINGS: dict[str, Any] = {
     "validation_size": 512,
     "clip_norm": 10.0,
 }
+# Without the losses that take long to compile, for tests that are not about them.
+BRIEF: dict[str, Any] = {**SETTINGS, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
 
 
 class BrownianTransitions(eqx.Module):
@@ -154,8 +156,7 @@ def test_the_best_on_validation_is_returned():
     """Trained on one law and validated on another: the first parameters are the best."""
     source, other = BrownianTransitions(), BrownianTransitions(spoiled=-1.0)
     reported: list[Row] = []
-    settings = {**SETTINGS, "steps": 100, "validate_every": 10}
-    config = TrainingConfig(**settings, one_to_two_weight=0.0, two_to_one_weight=0.0)
+    config = TrainingConfig(**{**BRIEF, "steps": 100, "validate_every": 10})
     flow, _, history = fit(
         *laws(),
         source,
@@ -200,9 +201,7 @@ class Spoiled(BrownianTransitions):
 
 
 def test_a_loss_that_is_not_finite_stops_and_its_step_is_named():
-    config = TrainingConfig(
-        **{**SETTINGS, "steps": 150, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
-    )
+    config = TrainingConfig(**{**BRIEF, "steps": 150})
     reported: list[Row] = []
     source = Spoiled()
     batch_key, _ = jax.random.split(KEY)
@@ -226,7 +225,7 @@ class Leaving(BrownianTransitions):
 
 
 def test_a_divergence_that_stays_finite_stops_too():
-    config = TrainingConfig(**{**SETTINGS, "steps": 2000, "learning_rate": 1e-6})
+    config = TrainingConfig(**{**BRIEF, "steps": 2000, "learning_rate": 1e-6})
     reported: list[Row] = []
     with pytest.raises(TrainingError, match=r"^step \d+: nll diverged: a mean of ") as caught:
         fit(*laws(), Leaving(), config, key=KEY, callbacks=[each_row(reported.append)])
@@ -364,7 +363,7 @@ def test_callbacks_are_called_at_the_start_rows_blocks_and_the_end():
 
     names = ("on_start", "on_row", "on_block", "on_end")
     callback = Callback(**{name: tell(name) for name in names})
-    config = TrainingConfig(**{**SETTINGS, "steps": 25, "validate_every": 10})
+    config = TrainingConfig(**{**BRIEF, "steps": 25, "validate_every": 10})
     fit(*laws(), BrownianTransitions(), config, key=KEY, callbacks=[callback])
     assert (told[0], told[-1]) == (("on_start", 0), ("on_end", 25))
     blocks = [step for name, step in told if name == "on_block"]
