@@ -1,0 +1,89 @@
+"""`profiles/generic` as it is, with the PBS commands that Slurm has: Debian's slurm-wlm-torque."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, missing
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARDS = [f"results/rollouts/{shard:05d}.h5" for shard in range(3)]
+COMMANDS = ("qsub", "qstat", "qdel")
+
+
+def slurms_own(name):
+    """The PBS command of Slurm's, if it is installed."""
+    found = shutil.which(name)
+    return found if found and "Slurm" in Path(found).read_text(errors="replace") else None
+
+
+lacking = [*missing(), *(name for name in COMMANDS if not slurms_own(name))]
+pytestmark = pytest.mark.skipif(
+    bool(lacking),
+    reason=f"no {', '.join(lacking)} of Slurm's: install slurm-wlm, munge and slurm-wlm-torque",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder)) as running:
+        for name in COMMANDS:
+            (running.folder / "bin" / name).symlink_to(slurms_own(name))
+        yield running
+
+
+def workflow(cluster, folder, *more):
+    """Snakemake, started in a folder."""
+    # The checkout's path is relative, as users give it.
+    command = [sys.executable, "-m", "snakemake", "-s", "Snakefile", "--directory", str(folder)]
+    command += [*SHARDS, "--workflow-profile", "generic", "--latency-wait", "20"]
+    command += ["--seconds-between-status-checks", "1"]
+    command += ["--config", "num_trajectories=30", "shard_size=10"]
+    environment = {**cluster.environment}
+    environment["PATH"] = f"{environment['PATH']}:{Path(sys.executable).parent}"
+    with (folder / "run.txt").open("ab") as output:
+        return subprocess.Popen(
+            [*command, *more], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+
+
+def named(cluster, name):
+    return [job for job in cluster.jobs() if job.get("JobName") == f"nsf.{name}"]
+
+
+def test_a_killed_run_goes_on_with_its_jobs_and_a_deleted_job_is_run_again(cluster, tmp_path):
+    first = workflow(cluster, tmp_path)
+    cluster.wait(lambda: len(named(cluster, "policies")) == 3, "three jobs")
+    # The last one's id is only on record once Snakemake has said so.
+    said = tmp_path / "run.txt"
+    cluster.wait(lambda: said.read_text().count("Submitted job") == 3, "three ids")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert workflow(cluster, tmp_path, "--unlock").wait() == 0
+    second = workflow(cluster, tmp_path)
+
+    def deleted():
+        for job in named(cluster, "rollouts"):
+            if job["JobState"] == "RUNNING":
+                return cluster.run("qdel", job["JobId"]) == ""
+        return False
+
+    cluster.wait(deleted, "a job to delete")
+    assert second.wait(60) == 0, said.read_text()
+    assert all((tmp_path / shard).stat().st_size for shard in SHARDS)
+    assert said.read_text().count("Resuming incomplete job") == 3
+    # None twice but the deleted one, and each with what its rule asks for.
+    jobs = cluster.jobs()
+    assert Counter(job["JobName"] for job in jobs) == {"nsf.policies": 3, "nsf.rollouts": 4}
+    asked = {(job["NumCPUs"], job["MinMemoryNode"], job["TimeLimit"]) for job in jobs}
+    assert asked == {("1", "500M", "00:10:00"), ("1", "1000M", "00:30:00")}
+    logs = tmp_path / "results/logs/generic"
+    done = [job["JobId"] for job in jobs if job["JobState"] == "COMPLETED"]
+    assert {f"{id}.exit" for id in done} <= set(os.listdir(logs))
+    assert len([*logs.glob("rollouts.*.log")]) == 3
