@@ -1,19 +1,41 @@
-# sh submit.sh COMMAND... JOBSCRIPT: submit a job script by a scheduler's command, and print the job's id.
-# The job will leave its exit status in results/logs/generic/ID.exit: schedulers forget a job that has ended.
+# sh submit.sh SCHEDULER COMMAND... JOBSCRIPT: submit a job script by a scheduler's command; print the job's id.
+#
+# Schedulers forget a job that has ended, so the job leaves its exit status in results/logs/generic/ID.exit.
+# A job of a killed Snakemake that still runs is not submitted again: its id, kept in JOB.id meanwhile, is printed.
 set -eu
+scheduler=$1
+shift
 for script; do :; done
-mkdir -p results/logs/generic
+records=results/logs/generic
+mkdir -p "$records"
 
-# After the first line: where the job ends, the working folder is the run's.
+# The second line has all that Snakemake knows of the job; its number there may differ in the next run.
+# Where it leaves out the inputs, for there are many, the settings' stamps stand for them.
+job=$(
+  known=$(sed -n -e 's/"jobid": [0-9]*//' -e 2p "$script")
+  case $known in *'"input": null'*) known=$known$(ls -R results/stamps) ;; esac
+  printf %s "$known" | cksum | tr ' ' -
+)
+last=$records/$job.id
+if [ -s "$last" ]; then
+  id=$(cat "$last")
+  if [ "$(sh "${0%submit.sh}status.sh" "$scheduler" "$id")" = running ]; then
+    echo "job $id of an earlier run still runs, and is not submitted again" >&2
+    echo "$id"
+    exit
+  fi
+fi
+
+# After the second line: where the job ends, the working folder is the run's.
 {
-  sed 1q "$script"
+  sed 2q "$script"
+  echo "trap 'code=\$?; last=$last"
   cat << 'END'
-trap 'code=$?
-id=${PBS_JOBID:-${LSB_JOBID:-${SLURM_JOB_ID:-${JOB_ID:-}}}}
-exit=results/logs/generic/$id.exit
-echo $code > "$exit.part" && mv "$exit.part" "$exit"' EXIT
+exit=results/logs/generic/${PBS_JOBID:-${LSB_JOBID:-${SLURM_JOB_ID:-${JOB_ID:-}}}}.exit
+echo $code > "$exit.part" && mv "$exit.part" "$exit"
+rm -f "$last"' EXIT
 END
-  sed 1d "$script"
+  sed 1,2d "$script"
 } > "$script.recorded"
 chmod +x "$script.recorded"
 mv "$script.recorded" "$script"
@@ -29,4 +51,5 @@ id=$(printf '%s\n' "$answer" | sed -e 's/^Job <\([0-9]*\)>.*/\1/' -e '/^[0-9]/!d
   echo "$0: expected a job's id from $1, got: $answer" >&2
   exit 1
 }
+echo "$id" > "$last"
 echo "$id"

@@ -46,11 +46,11 @@ STATUSES = {
     "Grid Engine down": ("sge", "error: commlib error: got select error", 1, "0", "running"),
 }
 SUBMISSIONS = {
-    "PBS": ("qsub", "12.server.site", "12.server.site"),
-    "Torque": ("qsub", "12.localhost", "12.localhost"),
-    "Grid Engine": ("qsub", "12", "12"),
-    "LSF": ("bsub", "Job <12> is submitted to default queue <normal>.", "12"),
-    "with a notice": ("bsub", "Memory is low\nJob <12> is submitted to queue <short>.", "12"),
+    "PBS": ("pbs", "qsub", "12.server.site", "12.server.site"),
+    "Torque": ("pbs", "qsub", "12.localhost", "12.localhost"),
+    "Grid Engine": ("sge", "qsub", "12", "12"),
+    "LSF": ("lsf", "bsub", "Job <12> is submitted to default queue <normal>.", "12"),
+    "with a notice": ("lsf", "bsub", "Memory is low\nJob <12> is submitted to queue <short>.", "12"),
 }
 
 
@@ -98,25 +98,52 @@ def test_an_unknown_scheduler_is_an_error():
     assert not done.stdout
 
 
-@pytest.mark.parametrize("program, answer, id", SUBMISSIONS.values(), ids=SUBMISSIONS)
+@pytest.mark.parametrize("scheduler, program, answer, id", SUBMISSIONS.values(), ids=SUBMISSIONS)
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_job_is_submitted_and_leaves_its_exit_status(program, answer, id, code, command, tmp_path):
+def test_a_job_is_submitted_and_leaves_its_exit_status(
+    scheduler, program, answer, id, code, command, tmp_path
+):
     command(program, saying(answer))
     script = tmp_path / "a job.sh"
     script.write_text(f"#!/bin/sh\n# properties = {{}}\ncd '{tmp_path}' && exit {code}\n")
-    done = run("submit.sh", program, "-o", "a file", str(script))
+    done = run("submit.sh", scheduler, program, "-o", "a file", str(script))
     assert (done.stdout, done.stderr, done.returncode) == (f"{id}\n", "", 0)
-    name = "LSB_JOBID" if program == "bsub" else "PBS_JOBID"
+    name = {"pbs": "PBS_JOBID", "lsf": "LSB_JOBID", "sge": "JOB_ID"}[scheduler]
     job = subprocess.run([script], env={name: id, "PATH": "/usr/bin:/bin"}, cwd="/", check=False)
     assert job.returncode == code
     assert (tmp_path / f"results/logs/generic/{id}.exit").read_text() == f"{code}\n"
+    assert [path.name for path in (tmp_path / "results/logs/generic").iterdir()] == [f"{id}.exit"]
+
+
+# Name: (state of the first job, jobs are the same, the ids that are printed)
+AGAIN = {
+    "it runs": ("R", True, ["1", "1"]),
+    "it waits": ("Q", True, ["1", "1"]),
+    "it has ended": ("C", True, ["1", "2"]),
+    "it is another job": ("R", False, ["1", "2"]),
+}
+
+
+@pytest.mark.parametrize("state, same, ids", AGAIN.values(), ids=AGAIN)
+def test_a_job_that_still_runs_is_not_submitted_again(state, same, ids, command, tmp_path):
+    command("qsub", "echo >> submitted; wc -l < submitted")
+    command("qstat", f"echo job_state = {state}")
+    command("sleep", "exit")
+    printed = []
+    for number in range(2):
+        (tmp_path / "job.sh").write_text(
+            f"#!/bin/sh\n# properties = {{\"rule\": \"{'r' if same else number}\", "
+            f"\"jobid\": {number}, \"cluster\": {{}}}}\ntrue\n"
+        )
+        printed += run("submit.sh", "pbs", "qsub", "job.sh").stdout.split()
+    assert printed == ids
 
 
 @pytest.mark.parametrize("answer, code", [("qsub: no such queue", 170), ("thank you", 0), ("", 0)])
 def test_what_the_scheduler_refuses_is_no_job(answer, code, command, tmp_path):
     command("qsub", saying(answer, code))
     (tmp_path / "job.sh").write_text("#!/bin/sh\n")
-    done = run("submit.sh", "qsub", "job.sh")
+    done = run("submit.sh", "pbs", "qsub", "job.sh")
     assert done.returncode == (code or 1)
     assert not done.stdout
     assert answer in done.stderr
