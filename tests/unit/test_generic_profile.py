@@ -26,7 +26,13 @@ STATUSES = {
     "forgotten after a failure": ("pbs", UNKNOWN, 153, "2", "failed"),
     "deleted from the queue": ("pbs", UNKNOWN, 153, None, "failed"),
     "history": ("pbs", "qstat: 12.server Job has finished, use -x or -H", 35, "0", "success"),
-    "no server": ("pbs", "qstat: cannot connect to server server (errno=111)", 111, None, "running"),
+    "no server": (
+        "pbs",
+        "qstat: cannot connect to server server (errno=111)",
+        111,
+        None,
+        "running",
+    ),
     "no server, another version": ("pbs", "Connection refused", 255, "1", "running"),
     "timed out": ("pbs", "", 1, "0", "running"),
     "no answer": ("pbs", "", 0, None, "running"),
@@ -50,7 +56,12 @@ SUBMISSIONS = {
     "Torque": ("pbs", "qsub", "12.localhost", "12.localhost"),
     "Grid Engine": ("sge", "qsub", "12", "12"),
     "LSF": ("lsf", "bsub", "Job <12> is submitted to default queue <normal>.", "12"),
-    "with a notice": ("lsf", "bsub", "Memory is low\nJob <12> is submitted to queue <short>.", "12"),
+    "with a notice": (
+        "lsf",
+        "bsub",
+        "Memory is low\nJob <12> is submitted to queue <short>.",
+        "12",
+    ),
 }
 
 
@@ -80,7 +91,9 @@ def run(script, *words):
     return subprocess.run(command, text=True, capture_output=True, timeout=20, check=False)
 
 
-@pytest.mark.parametrize("scheduler, answer, code, record, status", STATUSES.values(), ids=STATUSES)
+@pytest.mark.parametrize(
+    ("scheduler", "answer", "code", "record", "status"), STATUSES.values(), ids=STATUSES
+)
 def test_status(scheduler, answer, code, record, status, command, tmp_path):
     command("bjobs" if scheduler == "lsf" else "qstat", saying(answer, code))
     command("sleep", "exit")
@@ -98,7 +111,9 @@ def test_an_unknown_scheduler_is_an_error():
     assert not done.stdout
 
 
-@pytest.mark.parametrize("scheduler, program, answer, id", SUBMISSIONS.values(), ids=SUBMISSIONS)
+@pytest.mark.parametrize(
+    ("scheduler", "program", "answer", "id"), SUBMISSIONS.values(), ids=SUBMISSIONS
+)
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_job_is_submitted_and_leaves_its_exit_status(
     scheduler, program, answer, id, code, command, tmp_path
@@ -124,7 +139,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("state, same, ids", AGAIN.values(), ids=AGAIN)
+@pytest.mark.parametrize(("state", "same", "ids"), AGAIN.values(), ids=AGAIN)
 def test_a_job_that_still_runs_is_not_submitted_again(state, same, ids, command, tmp_path):
     command("qsub", "echo >> submitted; wc -l < submitted")
     command("qstat", f"echo job_state = {state}")
@@ -132,14 +147,16 @@ def test_a_job_that_still_runs_is_not_submitted_again(state, same, ids, command,
     printed = []
     for number in range(2):
         (tmp_path / "job.sh").write_text(
-            f"#!/bin/sh\n# properties = {{\"rule\": \"{'r' if same else number}\", "
-            f"\"jobid\": {number}, \"cluster\": {{}}}}\ntrue\n"
+            f'#!/bin/sh\n# properties = {{"rule": "{"r" if same else number}", '
+            f'"jobid": {number}, "cluster": {{}}}}\ntrue\n'
         )
         printed += run("submit.sh", "pbs", "qsub", "job.sh").stdout.split()
     assert printed == ids
 
 
-@pytest.mark.parametrize("answer, code", [("qsub: no such queue", 170), ("thank you", 0), ("", 0)])
+@pytest.mark.parametrize(
+    ("answer", "code"), [("qsub: no such queue", 170), ("thank you", 0), ("", 0)]
+)
 def test_what_the_scheduler_refuses_is_no_job(answer, code, command, tmp_path):
     command("qsub", saying(answer, code))
     (tmp_path / "job.sh").write_text("#!/bin/sh\n")
