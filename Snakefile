@@ -74,8 +74,8 @@ rule all:
     default_target: True
     input:
         # Shards too, so that a lost one is made again.
-        policies=expand(rules.policies.output, shard=SHARDS),
-        rollouts=expand(rules.rollouts.output, shard=SHARDS),
+        policies=all_shards(paths.POLICIES),
+        rollouts=all_shards(paths.ROLLOUTS),
         dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,

@@ -253,6 +253,10 @@ def _serve(about: dict[str, Any]) -> Any:
     # wandb fails on an unknown mode or project, also if it is given another.
     mode = os.environ["WANDB_MODE"] = about["mode"]
     os.environ["WANDB_PROJECT"] = about["project"]
+    # Tables wait for their upload here, not in the home folder, which a node of a cluster may lack.
+    for name in ("DATA", "CACHE"):
+        place = os.path.abspath(os.path.join(about["dir"], "wandb", name.lower()))
+        os.environ.setdefault(f"WANDB_{name}_DIR", place)
     import wandb
 
     if mode == "online" and not wandb.api.api_key:

@@ -242,6 +242,15 @@ def test_no_variable_of_wandbs_fails_the_run(name, tmp_path):
     )
 
 
+def test_tables_are_logged_without_a_home(tmp_path):
+    """They wait for their upload in the run's folder, which outlives a job on another machine."""
+    (tmp_path / "table.csv").write_text("name,nll\na,1.5\n")
+    places = {"HOME": "/proc", "XDG_CACHE_HOME": "/proc", "XDG_DATA_HOME": "/proc"}
+    assert not any("/proc" in line for line in printed(script(tmp_path, "offline", **places)))
+    staged = tmp_path.glob("training/wandb/data/artifacts/staging/*")
+    assert any(b"1.5" in path.read_bytes() for path in staged)
+
+
 DAMAGED = {"no text": b"\xff\xfe", "empty": b""}
 
 

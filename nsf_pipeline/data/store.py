@@ -39,6 +39,9 @@ CHUNK_TRAJECTORIES = 64
 BLOCK = 4 * CHUNK_TRAJECTORIES  # trajectories in memory at once when a long file is read
 USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 
+LOCKING = "HDF5_USE_FILE_LOCKING"
+"""Variable of HDF5's; it overrides what the code asks for."""
+
 
 class StoreError(FileError):
     """An HDF5 file is missing, damaged, or not the kind of file that was expected."""
@@ -218,8 +221,19 @@ def _label_of(raw: Any, *, whole: bool) -> dict[str, Any] | None:
 
 
 def _open(path: Path, raw: Any) -> Any:
-    """Open with h5py the file that `raw` is; its path may name another one by now."""
-    file = h5py.File(path, "r", driver="sec2", locking=False)
+    """Open with h5py the file that `raw` is; its path may name another one by now.
+
+    Files are not locked, for they are never changed in place. The environment can ask for it.
+    """
+    try:
+        file = h5py.File(path, "r", driver="sec2", locking=False)
+    except OSError as error:
+        if LOCKING in os.environ and "unable to lock file" in str(error):
+            raise StoreError(
+                f"{path}: cannot be locked ({on_one_line(error)}); run `unset {LOCKING}`: no "
+                "file here needs a lock"
+            ) from None
+        raise
     if not os.path.sameopenfile(raw.fileno(), file.id.get_vfd_handle()):
         file.close()
         raise OSError("another file was put in its place meanwhile; try again")

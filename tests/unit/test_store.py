@@ -1,12 +1,16 @@
 """HDF5 files: written, closed, reopened and compared; refused if not whole."""
 
+import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from hdf5_files import ATTRIBUTES, SIZES, some_arrays, some_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -283,3 +287,45 @@ def test_a_changed_label_is_found(path):
         path.write_bytes(flipped)
         with pytest.raises(StoreError):
             store.read(path, "policies")
+
+
+# Name: (the variable's value, whether files are locked then)
+LOCKINGS = {
+    "unset": (None, False),
+    "false": ("FALSE", False),
+    "true": ("TRUE", True),
+    "best effort": ("BEST_EFFORT", True),
+    "unknown": ("perhaps", False),
+}
+USE = """
+import sys
+from pathlib import Path
+from hdf5_files import ATTRIBUTES, some_arrays
+from nsf_pipeline.data import store
+first, second = map(Path, sys.argv[1:])
+store.write(second, "policies", some_arrays("policies"), ATTRIBUTES)
+store.read(first, "policies")
+"""
+
+
+@pytest.mark.parametrize(("value", "locks"), LOCKINGS.values(), ids=LOCKINGS)
+def test_the_environment_may_ask_for_locks_and_changes_no_byte(value, locks, tmp_path):
+    first, second = tmp_path / "first.h5", tmp_path / "second.h5"
+    store.write(first, "policies", some_arrays("policies"), ATTRIBUTES)
+    environment = {name: text for name, text in os.environ.items() if name != store.LOCKING}
+    environment |= {store.LOCKING: value} if value else {}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))
+
+    def use():
+        command = [sys.executable, "-c", USE, str(first), str(second)]
+        return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+
+    done = use()
+    assert done.returncode == 0, done.stderr
+    assert second.read_bytes() == first.read_bytes()
+    with first.open("rb+") as file:  # locking fails, as where a file system has no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = use()
+    assert bool(done.returncode) == ("first.h5: cannot be locked" in done.stderr) == locks
+    assert (f"run `unset {store.LOCKING}`" in done.stderr) == locks
+    assert second.read_bytes() == first.read_bytes()

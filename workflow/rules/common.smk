@@ -65,6 +65,11 @@ wildcard_constraints:
     variant="|".join(VARIANTS) or "(?!)",
 
 
+def all_shards(path):
+    """The input that is a file of every shard. Jobs on a cluster, which read all rules, do not list it."""
+    return lambda wildcards: expand(path, shard=SHARDS)
+
+
 def stamp(stage, **more):
     """A stamp's path. It was written here, so a module's prefix or remote storage do not apply."""
     try:
@@ -170,7 +175,9 @@ def out_of_date(files):
 
     Only the report calls it, so no other run and no job pays for it.
     """
-    wanted = [*rules.all.input]
+    wanted = [path for path in rules.all.input if not callable(path)]
+    for rule in (rules.policies, rules.rollouts):
+        wanted += expand(rule.output, shard=SHARDS)
     if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
         wanted += [*MODELS.values(), *rules.ablations.input]
     try:

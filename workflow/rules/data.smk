@@ -56,7 +56,7 @@ rule rollouts:
 rule dataset:
     input:
         stamp=stamp_of("dataset"),
-        rollouts=expand(paths.ROLLOUTS, shard=SHARDS),
+        rollouts=all_shards(paths.ROLLOUTS),
     output:
         dataset=paths.DATASET,
         metadata=paths.METADATA,

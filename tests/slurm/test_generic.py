@@ -1,0 +1,117 @@
+"""`profiles/generic` as it is, with the PBS commands that Slurm has: Debian's slurm-wlm-torque."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, missing
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARDS = [f"results/rollouts/{shard:05d}.h5" for shard in range(2)]
+COMMANDS = ("qsub", "qstat", "qdel")
+
+
+def slurms_own(name):
+    """The PBS command of Slurm's, if it is installed."""
+    found = shutil.which(name)
+    return found if found and "Slurm" in Path(found).read_text(errors="replace") else None
+
+
+lacking = [*missing(), *(name for name in COMMANDS if not slurms_own(name))]
+pytestmark = pytest.mark.skipif(
+    bool(lacking),
+    reason=f"no {', '.join(lacking)} of Slurm's: install slurm-wlm, munge and slurm-wlm-torque",
+)
+
+
+# Nothing can be written in the node's home folder, and its folder for temporary files is missing.
+NODE = """\
+#!/bin/sh
+echo export HOME=/proc
+echo export XDG_CACHE_HOME=/proc
+echo export XDG_CONFIG_HOME=/proc
+echo export TMPDIR=/nonexistent
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with tempfile.TemporaryDirectory() as name:
+        prolog = Path(name, "prolog")
+        prolog.write_text(NODE)
+        prolog.chmod(0o755)
+        with Cluster(Path(name), more=f"TaskProlog={prolog}") as running:
+            yield with_pbs_commands(running)
+
+
+def with_pbs_commands(running):
+    for name in COMMANDS:
+        (running.folder / "bin" / name).symlink_to(slurms_own(name))
+    return running
+
+
+def workflow(cluster, folder, *more):
+    """Snakemake, started in a folder."""
+    # The checkout's path is relative, as users give it.
+    command = [sys.executable, "-m", "snakemake", "-s", "Snakefile", "--directory", str(folder)]
+    command += [*SHARDS, "--workflow-profile", "generic", "--latency-wait", "20"]
+    command += ["--seconds-between-status-checks", "1"]
+    command += ["--configfile", "tests/smoke.yaml"]
+    environment = {**cluster.environment}
+    environment["PATH"] = f"{environment['PATH']}:{Path(sys.executable).parent}"
+    with (folder / "run.txt").open("ab") as output:
+        return subprocess.Popen(
+            [*command, *more], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+
+
+def named(cluster, name):
+    return [job for job in cluster.jobs() if job.get("JobName") == f"nsf.{name}"]
+
+
+def test_a_killed_run_goes_on_with_its_jobs_and_a_deleted_job_is_run_again(cluster, tmp_path):
+    said = tmp_path / "run.txt"
+
+    def until(run, text):
+        def found():
+            assert run.poll() is None, said.read_text()
+            return said.read_text().count(text) == len(SHARDS)
+
+        cluster.wait(found, text)
+
+    node = cluster.run("sinfo", "-h", "-o", "%n").split()[0]
+    cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    first = workflow(cluster, tmp_path)
+    until(first, "Submitted job")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert workflow(cluster, tmp_path, "--unlock").wait() == 0
+    second = workflow(cluster, tmp_path)
+    until(second, "of an earlier run still runs")
+    cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def deleted():
+        assert second.poll() is None, said.read_text()
+        for job in named(cluster, "rollouts"):
+            if job["JobState"] == "RUNNING":
+                return cluster.run("qdel", job["JobId"]) == ""
+        return False
+
+    cluster.wait(deleted, "a job to delete")
+    assert second.wait(240) == 0, said.read_text()
+    assert all((tmp_path / shard).stat().st_size for shard in SHARDS)
+    # None twice but the deleted one, and each with what its rule asks for.
+    jobs = cluster.jobs()
+    assert Counter(job["JobName"] for job in jobs) == {"nsf.policies": 2, "nsf.rollouts": 3}
+    asked = {(job["NumCPUs"], job["MinMemoryNode"], job["TimeLimit"]) for job in jobs}
+    assert asked == {("1", "500M", "00:10:00"), ("1", "1000M", "00:30:00")}
+    logs = tmp_path / "results/logs/generic"
+    done = [job["JobId"] for job in jobs if job["JobState"] == "COMPLETED"]
+    assert {f"{id}.exit" for id in done} <= set(os.listdir(logs))
+    assert len([*logs.glob("rollouts.*.log")]) == 2
