@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--start",
         type=float,
-        default=6.0,
+        default=15.0,
         help="core-seconds that Slurm and Snakemake add to a job (benchmarks.slurm_submission)",
     )
     parser.add_argument("--shards", type=int, nargs="+", default=[100, 1000, 10_000])

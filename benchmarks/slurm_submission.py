@@ -30,12 +30,14 @@ STATUS = ("squeue", "scontrol", "sinfo")
 def grouped(size: int) -> list[str]:
     """Options by which Slurm jobs make `size` shards each, one after the other on one core.
 
-    Without the resource `slot`, Snakemake would ask for as many cores as a group has shards.
+    Without the resource `slot`, Snakemake would ask for as many cores as a group has shards. It asks
+    for the sum of the members' minutes, so these must be few.
     """
     return [
         *("--groups", "policies=shards", "rollouts=shards"),
         *("--group-components", f"shards={size}"),
-        *("--set-resources", "policies:slot=1", "rollouts:slot=1"),
+        "--set-resources",
+        *("policies:slot=1", "policies:runtime=3", "rollouts:slot=1", "rollouts:runtime=5"),
         *("--resources", "slot=1"),
         *("--set-resource-scopes", "slot=local"),
     ]
