@@ -170,6 +170,7 @@ def plan(
     starts = shards * (2 * start + policies["start"] + rollouts["start"])
     merge = dataset["start"] + count * dataset["each"]
     seconds, memory = (extrapolate(measured["snakemake"], shards, of) for of in UNITS)
+    least = 19 * starts / shards / (policies["each"] + rollouts["each"])
     memory_of_job = max(
         rule["memory"] + rule["memory of each"] * max(0, size - SIZES[1])
         for rule in (policies, rollouts)
@@ -188,6 +189,7 @@ def plan(
         "simulation, core-hours": ("N x time", f"{work / 3600:,.0f}"),
         "starts of jobs, core-hours": ("2 x shards x start", f"{starts / 3600:,.1f}"),
         "share of starts": ("starts / all", f"{starts / (starts + work):.1%}"),
+        "shard size for a share of 5 %": ("19 x starts of a shard / time", f"{least:,.0f}"),
         "simulation and starts, hours": (
             "sum / cores",
             f"{(work + starts) / cores / 3600:,.2f}",

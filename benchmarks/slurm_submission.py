@@ -30,8 +30,8 @@ STATUS = ("squeue", "scontrol", "sinfo")
 def grouped(size: int) -> list[str]:
     """Options by which Slurm jobs make `size` shards each, one after the other on one core.
 
-    Without the resource `slot`, Snakemake would ask for as many cores as a group has shards. It asks
-    for the sum of the members' minutes, so these must be few.
+    Without the resource `slot`, Snakemake would ask for as many cores as a group has shards. It
+    asks for the sum of the members' minutes, so these must be few.
     """
     return [
         *("--groups", "policies=shards", "rollouts=shards"),
