@@ -3,9 +3,10 @@
     python -m benchmarks.scale --trajectories 100000000 --cores 256 --shard-sizes 2500 25000 100000
     python -m benchmarks.scale --measured scale.json --cores 64     # another plan, nothing measured
 
-Measures the time, memory and bytes of the jobs from the policies to the data set at default
-settings, Snakemake's own time and memory for many shards (by dry runs), and how fast training reads
-from the disk. The measured numbers are printed and kept in the file `--measured`.
+Measures the CPU time, memory and bytes of the jobs from the policies to the data set at default
+settings, Snakemake's own for many shards (by dry runs), and how fast training reads from the disk.
+The measured numbers are printed and kept in the file `--measured`. Other work on the machine
+changes CPU times less than others.
 """
 
 import argparse
@@ -16,9 +17,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from resource import struct_rusage
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,12 +35,6 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=100_000_000)
     parser.add_argument("--cores", type=int, default=256)
     parser.add_argument("--shard-sizes", type=int, nargs="+", default=[2500, 25_000, 100_000])
-    parser.add_argument(
-        "--start",
-        type=float,
-        default=15.0,
-        help="core-seconds that Slurm and Snakemake add to a job (benchmarks.slurm_submission)",
-    )
     parser.add_argument("--shards", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--measured", type=Path, default=Path("scale.json"))
     options = parser.parse_args()
@@ -47,11 +42,11 @@ def main() -> None:
         options.measured.write_text(json.dumps(measure(options.shards), indent=1))
     measured = json.loads(options.measured.read_text())
     print_measured(measured)
-    print_plan(measured, options.trajectories, options.cores, options.shard_sizes, options.start)
+    print_plan(measured, options.trajectories, options.cores, options.shard_sizes)
 
 
 def measure(shards: Sequence[int]) -> dict[str, Any]:
-    """What the plan is made of; times in s, memory in MB."""
+    """What the plan is made of; CPU times in s, memory in MB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small, large = (chain(folder / str(size), size) for size in SIZES)
@@ -79,7 +74,7 @@ def chain(folder: Path, size: int) -> dict[str, dict[str, float]]:
         rows = [next(csv.DictReader(path.open(), delimiter="\t")) for path in records]
         found[rule] = {
             "trajectories": 2 * size / len(rows),
-            "seconds": min(float(row["s"]) for row in rows),
+            "seconds": min(float(row["cpu_time"]) for row in rows),
             "memory": max(float(row["max_rss"]) for row in rows),
             "bytes": sum(path.stat().st_size for path in made) / (2 * size),
         }
@@ -100,15 +95,21 @@ def parts(small: dict[str, float], large: dict[str, float]) -> dict[str, float]:
 
 
 def dry_run(folder: Path, shards: int) -> dict[str, float]:
-    """Snakemake's time and memory for knowing what to run."""
-    began = time.perf_counter()
+    """What Snakemake takes to know what to run, and each job's Snakemake to know its one job."""
     settings = {"num_trajectories": 2500 * shards, "shard_size": 2500}
-    memory = snakemake(folder, settings, "--dry-run", "--quiet", "all", "results/dataset.h5")
-    return {"seconds": time.perf_counter() - began, "memory": memory}
+    options = ("--dry-run", "--quiet", "all")
+    whole = snakemake(folder, settings, *options, "results/dataset.h5")
+    one = snakemake(folder, settings, *options, "results/policies/00000.h5")
+    return {"seconds": cpu(whole), "memory": whole.ru_maxrss / 1000, "one job": cpu(one)}
 
 
-def snakemake(folder: Path, settings: dict[str, Any], *options: str) -> float:
-    """Run it, and give its largest memory in MB."""
+def cpu(usage: struct_rusage) -> float:
+    """s of a process and its children."""
+    return usage.ru_utime + usage.ru_stime
+
+
+def snakemake(folder: Path, settings: dict[str, Any], *options: str) -> struct_rusage:
+    """Run it, and give what it used."""
     folder.mkdir(exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [*SNAKEMAKE, "--directory", str(folder), *options[:-1]]
@@ -119,7 +120,7 @@ def snakemake(folder: Path, settings: dict[str, Any], *options: str) -> float:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError((folder / "output.txt").read_text()[-2000:])
-    return usage.ru_maxrss / 1000
+    return usage
 
 
 def reading() -> float:
@@ -142,17 +143,19 @@ def print_measured(measured: dict[str, Any]) -> None:
             f"| `{rule}` | {row['start']:.2f} | {1000 * row['each']:.3f} | {row['bytes']:,.0f} "
             f"| {row['memory']:.0f} |"
         )
-    print("\n| shards | Snakemake's dry run, s | memory, MB |\n| ---: | ---: | ---: |")
+    print("\n| shards | Snakemake knows what to run, s | memory, MB | in one job, s |")
+    print("| ---: | ---: | ---: | ---: |")
     for row in measured["snakemake"]:
-        print(f"| {row['shards']:,} | {row['seconds']:.1f} | {row['memory']:.0f} |")
+        print(
+            f"| {row['shards']:,} | {row['seconds']:.1f} | {row['memory']:.0f} "
+            f"| {row['one job']:.1f} |"
+        )
     print(f"\nTraining can read {measured['reading']:.0f} batches of 512 a second.\n")
 
 
-def print_plan(
-    measured: dict[str, Any], count: int, cores: int, sizes: Sequence[int], start: float
-) -> None:
+def print_plan(measured: dict[str, Any], count: int, cores: int, sizes: Sequence[int]) -> None:
     """The plan for some shard sizes beside each other."""
-    plans = [plan(measured, count, cores, size, start) for size in sizes]
+    plans = [plan(measured, count, cores, size) for size in sizes]
     print(f"{count:,} trajectories on {cores} cores\n")
     print("| | how | " + " | ".join(f"shards of {size:,}" for size in sizes) + " |")
     print("| --- | --- |" + " ---: |" * len(sizes))
@@ -160,16 +163,15 @@ def print_plan(
         print(f"| {name} | {formula} | " + " | ".join(each[name][1] for each in plans) + " |")
 
 
-def plan(
-    measured: dict[str, Any], count: int, cores: int, size: int, start: float
-) -> dict[str, tuple[str, str]]:
+def plan(measured: dict[str, Any], count: int, cores: int, size: int) -> dict[str, tuple[str, str]]:
     """By name, a formula in words, and its value."""
     shards = math.ceil(count / size)
     policies, rollouts, dataset = (measured[rule] for rule in RULES)
     work = count * (policies["each"] + rollouts["each"])
-    starts = shards * (2 * start + policies["start"] + rollouts["start"])
+    seconds, memory, start = (extrapolate(measured["snakemake"], shards, of) for of in UNITS)
+    # A job on Slurm starts Snakemake twice, one within the other, and then the command.
+    starts = shards * (2 * 2 * start + policies["start"] + rollouts["start"])
     merge = dataset["start"] + count * dataset["each"]
-    seconds, memory = (extrapolate(measured["snakemake"], shards, of) for of in UNITS)
     least = 19 * starts / shards / (policies["each"] + rollouts["each"])
     memory_of_job = max(
         rule["memory"] + rule["memory of each"] * max(0, size - SIZES[1])
@@ -187,7 +189,7 @@ def plan(
         ),
         "data set, GB": ("N x bytes", f"{count * dataset['bytes'] / 1e9:,.0f}"),
         "simulation, core-hours": ("N x time", f"{work / 3600:,.0f}"),
-        "starts of jobs, core-hours": ("2 x shards x start", f"{starts / 3600:,.1f}"),
+        "starts of jobs, core-hours": ("shards x starts of two jobs", f"{starts / 3600:,.1f}"),
         "share of starts": ("starts / all", f"{starts / (starts + work):.1%}"),
         "shard size for a share of 5 %": ("19 x starts of a shard / time", f"{least:,.0f}"),
         "simulation and starts, hours": (
@@ -208,10 +210,10 @@ def plan(
 
 
 SUBMISSIONS = 10
-"""Jobs that Snakemake's executor submits in a second: two at a time, 0.2 s each."""
+"""Jobs that Snakemake submits in a second: 20 took two seconds on the tests' Slurm."""
 TRANSITIONS = 20
 """Of a trajectory at default settings, about: one from each of its control steps."""
-UNITS = ("seconds", "memory")
+UNITS = ("seconds", "memory", "one job")
 
 
 def extrapolate(rows: Sequence[dict[str, float]], shards: int, of: str) -> float:
