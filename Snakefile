@@ -61,10 +61,12 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        # Shards too, so that a lost one is made again.
+        # Shards and parts too, so that a lost one is made again.
         policies=expand(rules.policies.output, shard=SHARDS),
         rollouts=expand(rules.rollouts.output, shard=SHARDS),
-        dataset=rules.dataset.output,
+        statistics=expand(paths.STATISTICS, part=PARTS),
+        parts=expand(paths.PART, part=PARTS),
+        dataset=[paths.DATASET, paths.METADATA],
         picture=rules.picture.output,
         training=rules.train.output,
         ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),

@@ -14,7 +14,8 @@ from nsf_pipeline.system import printing
 # The settings that shape a stage's files: what it reads, and what shaped its sources.
 POLICIES = ("seed", "shard_size", "dmp", "policies")
 ROLLOUTS = (*POLICIES, "simulation")
-DATASET = (*ROLLOUTS, "num_trajectories", "dataset")
+STATISTICS = (*ROLLOUTS, "dataset")
+DATASET = (*STATISTICS, "num_trajectories")
 MODEL = (*DATASET, "model", "training")
 ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
@@ -26,6 +27,7 @@ STAGES = {
     for name, module, reads in (
         ("policies", "policies", POLICIES),
         ("rollouts", "rollouts", ROLLOUTS),
+        ("statistics", "dataset", STATISTICS),
         ("dataset", "dataset", DATASET),
         ("picture", "picture", DATASET),
         ("train", "train", MODEL),
