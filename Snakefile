@@ -48,6 +48,7 @@ configfile: ROOT / "config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/parts.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
@@ -66,7 +67,7 @@ rule all:
         rollouts=expand(rules.rollouts.output, shard=SHARDS),
         statistics=expand(paths.STATISTICS, part=PARTS),
         parts=expand(paths.PART, part=PARTS),
-        dataset=[paths.DATASET, paths.METADATA],
+        dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,
         ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),

@@ -225,7 +225,7 @@ def _unlike_its_path(
     if folder in SHARDED and folder != stage:
         yield f"it holds {stage}"
         return
-    if stage not in SHARDED or not path.stem.isdecimal() or stage in PARTS and folder != stage:
+    if stage not in SHARDED or not path.stem.isdecimal() or (stage in PARTS and folder != stage):
         return
     sharded = (
         config.ensembles if stage == "ensembles" else config.parts if stage in PARTS else config
