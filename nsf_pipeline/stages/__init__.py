@@ -14,8 +14,7 @@ from nsf_pipeline.system import printing
 # The settings that shape a stage's files: what it reads, and what shaped its sources.
 POLICIES = ("seed", "shard_size", "dmp", "policies")
 ROLLOUTS = (*POLICIES, "simulation")
-STATISTICS = (*ROLLOUTS, "dataset")
-DATASET = (*STATISTICS, "num_trajectories")
+DATASET = (*ROLLOUTS, "num_trajectories", "dataset")
 MODEL = (*DATASET, "model", "training")
 ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
@@ -27,7 +26,6 @@ STAGES = {
     for name, module, reads in (
         ("policies", "policies", POLICIES),
         ("rollouts", "rollouts", ROLLOUTS),
-        ("statistics", "dataset", STATISTICS),
         ("dataset", "dataset", DATASET),
         ("picture", "picture", DATASET),
         ("train", "train", MODEL),
@@ -46,6 +44,9 @@ STAGES = {
         ("settings_page", "pages", tuple(Config.model_fields)),
     )
 }
+
+STATISTICS = STAGES["dataset"]._replace(name="statistics", reads=(*ROLLOUTS, "dataset"))
+"""The first half of `dataset`, for a part of the data: it does not depend on how many there are."""
 
 
 def say(output: Path, what: str, started: float) -> None:

@@ -10,7 +10,7 @@ from nsf_pipeline.data import merge
 from nsf_pipeline.data.statistics import write_statistics
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.provenance import Record
-from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.stages import STAGES, STATISTICS, say
 
 STAGE = STAGES["dataset"]
 
@@ -48,15 +48,14 @@ def statistics(config: Config, folder: Path, first: int, stop: int, output: Path
         FileError: as `run`.
     """
     started = time.monotonic()
-    stage = STAGES["statistics"]
-    config = stage.view(config)
+    config = STATISTICS.view(config)
     if first % config.shard_size or stop <= first:
         raise UserError(
             f"--first {first} --stop {stop}: expected a multiple of shard_size = "
             f"{config.shard_size}, and a later trajectory"
         )
     found, source = merge.gather(_shards(folder, config, first, stop), config, (first, stop))
-    write_statistics(output, found, Record.new(stage, config, source), first, stop)
+    write_statistics(output, found, Record.new(STATISTICS, config, source), first, stop)
     say(output, f"statistics of the trajectories {first} to {stop - 1}", started)
 
 

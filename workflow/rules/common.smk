@@ -4,7 +4,7 @@ import getpass
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
-from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages import STAGES, STATISTICS
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.system.printing import complain
 from nsf_pipeline.tracking import mode_of
@@ -106,7 +106,7 @@ def policy_stamp(wildcards):
 def statistics_stamp(wildcards):
     """The stamp of the statistics of a part of the data set."""
     span = SETTINGS.parts.shard_range(int(wildcards.part))
-    return sized_stamp(STAGES["statistics"], wildcards.part, span, SETTINGS.parts.size)
+    return sized_stamp(STATISTICS, wildcards.part, span, SETTINGS.parts.size)
 
 
 def sized_stamp(stage, part, span, usual):
