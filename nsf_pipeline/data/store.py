@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 
 from nsf_pipeline import label
 from nsf_pipeline.data import checking
@@ -144,13 +145,19 @@ def _virtual(
     file: Any, name: str, shape: tuple[int, ...], dtype: str, parts: Mapping[str, Any]
 ) -> Any:
     """A new virtual array, whose numbers lie in other files, which are named relative to this."""
-    layout, first = h5py.VirtualLayout(shape, dtype), 0
+    made, whole = h5p.create(h5p.DATASET_CREATE), h5s.create_simple(shape)
+    made.set_obj_track_times(False)  # h5py's own way to make one writes the time
+    made.set_fill_value(np.array([UNKNOWN[np.dtype(dtype).kind]], dtype))
+    first = 0
     for number, part in enumerate(parts["files"]):
-        path = f"{parts['folder']}/{shard_name(number)}.h5".replace("%", "%%")
+        path = f"{parts['folder']}/{shard_name(number)}.h5".replace("%", "%%").encode()
         own = (part["stop"] - first, *shape[1:])
-        layout[first : part["stop"]] = h5py.VirtualSource(path, name, own, dtype)
+        whole.select_hyperslab((first, *[0] * len(shape[1:])), own)
+        made.set_virtual(whole, path, name.encode(), h5s.create_simple(own))
         first = part["stop"]
-    return file.create_virtual_dataset(name, layout, fillvalue=UNKNOWN[np.dtype(dtype).kind])
+    whole.select_all()
+    type_ = h5t.py_create(np.dtype(dtype), logical=True)
+    return h5py.Dataset(h5d.create(file.id, name.encode(), type_, whole, made))
 
 
 def write(

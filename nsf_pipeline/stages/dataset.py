@@ -7,7 +7,7 @@ from typing import Any
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import merge
-from nsf_pipeline.data.statistics import write_statistics
+from nsf_pipeline.data.statistics import SPLITS, write_statistics
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES, STATISTICS, say
@@ -141,7 +141,7 @@ def _shards(folder: Path, config: Config, first: int, stop: int) -> list[Path]:
 
 
 def _say(output: Path, found: dict[str, Any], started: float) -> None:
-    splits = ", ".join(f"{count} {name}" for name, count in found["splits"].items())
+    splits = ", ".join(f"{found['splits'][name]} {name}" for name in SPLITS)
     say(
         output,
         f"{found['num_trajectories']} trajectories ({splits}), {found['num_steps']} steps, the "
