@@ -49,6 +49,7 @@ configfile: ROOT / "config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/parts.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
@@ -73,9 +74,11 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        # Shards too, so that a lost one is made again.
+        # Shards and parts too, so that a lost one is made again.
         policies=all_shards(paths.POLICIES),
         rollouts=all_shards(paths.ROLLOUTS),
+        statistics=expand(paths.STATISTICS, part=PARTS),
+        parts=expand(paths.PART, part=PARTS),
         dataset=rules.dataset.output,
         picture=rules.picture.output,
         training=rules.train.output,

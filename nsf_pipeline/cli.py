@@ -23,6 +23,7 @@ from nsf_pipeline import paths
 from nsf_pipeline.config import (
     MAX_CHECKPOINT_SECONDS,
     MAX_DATA_MEMORY,
+    MAX_PARTS,
     MAX_SHARD_SIZE,
     MAX_SHARDS,
     MAX_TRAJECTORIES,
@@ -88,6 +89,7 @@ Provenance = Annotated[
     Path | None, typer.Option(help="JSON that says what made the scores; without it, any are read.")
 ]
 Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards.")]
+Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 CONFIG = "config.yaml"
@@ -274,15 +276,71 @@ def _rollouts(
 @_verb("dataset", "--config my.yaml")
 def _dataset(
     config: Settings = CONFIG,
-    rollouts: Annotated[Path, typer.Option(help="Folder of the rollout shards.")] = ROLLOUT_SHARDS,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
     output: Output = Path(paths.DATASET),
     metadata: Annotated[Path, typer.Option(help="Metadata to write.")] = Path(paths.METADATA),
 ) -> None:
-    """Merge rollout shards into one data set."""
+    """Merge rollout shards into one data set: one file, or several and their index."""
     settings = load_config(config)
     from nsf_pipeline.stages import dataset
 
     dataset.run(settings, rollouts, output, metadata)
+
+
+@_verb("dataset-statistics", "--first 0 --stop 5000 --output results/statistics/00000.jsonl")
+def _dataset_statistics(
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
+    output: Output,
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+) -> None:
+    """Gather bounds and statistics of a part of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.statistics(settings, rollouts, first, stop, output)
+
+
+@_verb("dataset-metadata", "--config my.yaml")
+def _dataset_metadata(
+    config: Settings = CONFIG,
+    statistics: Annotated[Path, typer.Option(help="Folder of the parts' statistics.")] = Path(
+        paths.STATISTICS
+    ).parent,
+    output: Output = Path(paths.METADATA),
+) -> None:
+    """Join the statistics of all parts of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.metadata(settings, statistics, output)
+
+
+@_verb("dataset-part", "--config my.yaml --part 0 --output results/dataset/00000.h5")
+def _dataset_part(
+    part: Annotated[int, typer.Option(min=0, max=MAX_PARTS, help="Number of the file.")],
+    output: Output,
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+    bounds: Annotated[Path, typer.Option(help="Metadata of the data set.")] = Path(paths.METADATA),
+) -> None:
+    """Write one file of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.part(settings, rollouts, bounds, part, output)
+
+
+@_verb("dataset-index", "--config my.yaml")
+def _dataset_index(config: Settings = CONFIG, output: Output = Path(paths.DATASET)) -> None:
+    """Write the index of a data set of several files, which lie in a folder beside it."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.index(settings, output)
 
 
 @_verb("picture", "--dataset results/dataset.h5 --output dataset.png")

@@ -5,6 +5,8 @@ from pathlib import Path
 RESULTS = "results"
 POLICIES = "results/policies/{shard}.h5"
 ROLLOUTS = "results/rollouts/{shard}.h5"
+STATISTICS = "results/statistics/{part}.jsonl"
+PART = "results/dataset/{part}.h5"
 DATASET = "results/dataset.h5"
 METADATA = "results/dataset.meta.json"
 PICTURE = "results/dataset.png"
@@ -54,6 +56,8 @@ def of_variant(path: str, variant: str) -> str:
 RECORDED = (
     POLICIES,
     ROLLOUTS,
+    STATISTICS,
+    PART,
     DATASET,
     METADATA,
     PICTURE,

@@ -45,6 +45,7 @@ NOT_HASHED = frozenset(
         "checks",
         "config",
         "data.checking",
+        "data.faults",
         "drawing",
         "errors",
         "paths",

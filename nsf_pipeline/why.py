@@ -209,7 +209,9 @@ def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> No
             raise label.LabelError(f"{path} cannot be read: {error.strerror}") from None
 
 
-SHARDED = ("policies", "rollouts", "ensembles")
+PARTS = ("statistics", "dataset")
+"""Stages with a file for each file of the data set, where it has several."""
+SHARDED = ("policies", "rollouts", "ensembles", *PARTS)
 """Stages with numbered files, in a folder that is named after the stage."""
 
 
@@ -223,12 +225,15 @@ def _unlike_its_path(
     if folder in SHARDED and folder != stage:
         yield f"it holds {stage}"
         return
-    if stage not in SHARDED or not path.stem.isdecimal():
+    if stage not in SHARDED or not path.stem.isdecimal() or (stage in PARTS and folder != stage):
         return
-    sharded = config.ensembles if stage == "ensembles" else config
+    sharded = (
+        config.ensembles if stage == "ensembles" else config.parts if stage in PARTS else config
+    )
     number, what = int(path.stem), "states" if stage == "ensembles" else "trajectories"
     if number >= sharded.num_shards:
-        yield f"shard {number} is left out: the settings make {sharded.num_shards}"
+        kind = "part" if stage in PARTS else "shard"
+        yield f"{kind} {number} is left out: the settings make {sharded.num_shards}"
         return
     try:
         held = operator.index(fields["first"]), operator.index(fields["stop"])

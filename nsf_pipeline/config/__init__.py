@@ -16,7 +16,7 @@ from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
-from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
+from nsf_pipeline.config.shards import MAX_PARTS, MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
 from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
@@ -27,6 +27,7 @@ from nsf_pipeline.config.wandb import WandbConfig, project_name
 __all__ = [
     "MAX_CHECKPOINT_SECONDS",
     "MAX_DATA_MEMORY",
+    "MAX_PARTS",
     "MAX_SHARDS",
     "MAX_SHARD_SIZE",
     "MAX_TRAJECTORIES",

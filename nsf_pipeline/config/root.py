@@ -90,6 +90,11 @@ class Config(Section):
         return stop - first
 
     @property
+    def parts(self) -> shards.Division:
+        """The files that the data set is divided into; none if it is one file."""
+        return shards.Division(self.num_trajectories, self.dataset.trajectories_per_file)
+
+    @property
     def variant_names(self) -> list[str]:
         """Names of the variants that are not left out."""
         return [name for name, changes in self.variants.items() if changes is not None]
@@ -131,6 +136,7 @@ class Config(Section):
         yield from self.model.contradictions(self.training)
         yield from self.training.contradictions(self.policies, self.dataset, self.num_trajectories)
         yield from self.ensembles.contradictions(self.policies)
+        yield from self.dataset.contradictions(self.num_trajectories, self.shard_size)
         yield from self.evaluation.contradictions(self.ensembles)
         yield from self.videos.contradictions(self.dataset, self.num_trajectories)
         if self.shard_size > self.num_trajectories:

@@ -4,6 +4,9 @@ HDF5 can do much that this package's files never need, and that would read other
 memory or mean other numbers: links, references, external storage, virtual arrays, filters, and
 compressed bytes that unpack to a thousand times their size. What is not needed is refused. Nothing
 is read before its size is known to be what the file can hold.
+
+The index of a data set of several files has virtual arrays, for other programs. None is read here,
+because HDF5 fills in numbers where a file is missing; see `parts`.
 """
 
 import math
@@ -31,6 +34,8 @@ from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.errors import shown
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
+INDEX = "parts"
+"""The attribute that the index of a data set of several files has."""
 MAX_STEPS = num_steps(MAX_SECONDS)
 MAX_BASIS = 64
 AXES = {
@@ -74,21 +79,36 @@ def check_storage(file: Any, size: int) -> None:
     """
     if len(file) > MAX_NAME:
         raise UnsoundError(f"holds {len(file)} arrays")
-    stored = sum(_check_array(file, name, size) for name in file)
+    check = _check_virtual if INDEX in file.attrs else _check_array
+    stored = sum(check(file, name, size) for name in file)
     if size - stored > MAX_OVERHEAD + stored // 16:
         raise UnsoundError(f"holds {size - stored} bytes beside its arrays")
 
 
-def _check_array(file: Any, name: str, size: int) -> int:
-    """Check how and where an array is stored; return the bytes that it takes in the file."""
+def _check_virtual(file: Any, name: str, _: int) -> int:
+    """Check that an array of an index is virtual; it takes no bytes in the file."""
+    array = _array_in(file, name).id
+    if array.get_create_plist().get_layout() != h5d.VIRTUAL:
+        raise UnsoundError(f"'{shown(name)}' is no virtual array, though the file is an index")
+    return 0
+
+
+def _array_in(file: Any, name: str) -> Any:
+    """An array of a file under its only name."""
     what = f"'{shown(name)}'"
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise UnsoundError(f"{what} is a link to elsewhere")
     if file.get(name, getclass=True) is not h5py.Dataset:
         raise UnsoundError(f"{what} is not an array")
-    array = file[name].id
-    if h5o.get_info(array).rc != 1:
+    array = file[name]
+    if h5o.get_info(array.id).rc != 1:
         raise UnsoundError(f"{what} has several names")
+    return array
+
+
+def _check_array(file: Any, name: str, size: int) -> int:
+    """Check how and where an array is stored; return the bytes that it takes in the file."""
+    what, array = f"'{shown(name)}'", _array_in(file, name).id
     made = array.get_create_plist()
     layout, filters = made.get_layout(), [made.get_filter(i)[0] for i in range(made.get_nfilters())]
     if layout == h5d.VIRTUAL or made.get_external_count():
@@ -118,11 +138,22 @@ def attributes_of(file: Any) -> dict[str, Any]:
     """The attributes of a file; what is stored as JSON is read.
 
     Raises:
-        UnsoundError: there is an unknown one, or one of another type than the schema's.
+        UnsoundError: there is an unknown one, one of another type than the schema's, or one that
+            only the index of a data set has.
     """
     if len(file.attrs) > len(ATTRIBUTES):
         raise UnsoundError(f"has {len(file.attrs)} attributes, more than there are")
-    return {name: _attribute(file, name) for name in file.attrs}
+    found = {name: _attribute(file, name) for name in file.attrs}
+    if INDEX in found and (found.get("schema") != "dataset" or not {"first", "stop"} <= {*found}):
+        raise UnsoundError(f"attribute '{INDEX}' belongs to the index of a data set alone")
+    return found
+
+
+def is_part(attributes: Mapping[str, Any]) -> bool:
+    """Whether a file is one of those that the index of a data set names."""
+    return (
+        attributes.get("schema") == "dataset" and "first" in attributes and INDEX not in attributes
+    )
 
 
 _STORED: dict[type, Any] = {int: h5t.NATIVE_INT64, float: h5t.NATIVE_DOUBLE}
@@ -202,7 +233,7 @@ def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
 
 
 def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
-    """Check names, types, shapes and all numbers of a file's arrays.
+    """Check names, types, shapes and all numbers of a file's arrays; of an index, no numbers.
 
     Args:
         file: open with h5py; its storage is checked.
@@ -221,12 +252,16 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
         if size > AXES[axis] or (not size and (axis, kind) != ("n", "ensembles")):
             raise UnsoundError(f"expected {axis} from 1 to {AXES[axis]}, got {size}")
     recorded = _recorded_sizes(kind, attributes.get("config", {}))
+    if is_part(attributes):
+        recorded.pop("n", None)
     for axis, size in recorded.items():
         if sizes.get(axis, size) != size:
             raise UnsoundError(f"expected {axis} = {size} by its own settings, got {sizes[axis]}")
     if attributes.get("dt", CONTROL_DT) != CONTROL_DT:
         raise UnsoundError(f"attribute 'dt': expected {CONTROL_DT}, found {attributes['dt']}")
-    bounds = _bounds(attributes) if kind == "dataset" else {}
+    bounds = bounds_in(attributes.get("metadata", {})) if kind == "dataset" else {}
+    if INDEX in attributes:
+        return
     for name in sorted(fields, key=lambda name: arrays[name].nbytes):  # the cheapest first
         _check_range(arrays[name], name, fields[name], sizes)
     if kind != "ensembles":
@@ -260,24 +295,29 @@ def _recorded_sizes(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _bounds(attributes: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By array, the bounds that it was scaled by, which must be there and sound."""
-    metadata = attributes.get("metadata", {})
+def bounds_in(
+    metadata: Mapping[str, Any], where: str = "attribute 'metadata'"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By scaled array, the bounds in metadata.
+
+    Args:
+        metadata: with `min` and `max`.
+        where: they come from, for the message.
+
+    Raises:
+        UnsoundError: they are not there, or not sound.
+    """
     fields = {name: field for name, field in SCHEMAS["rollouts"].items() if field.scaled}
-    ends = [metadata.get(end) for end in ("min", "max")]
+    ends: list[Any] = [metadata.get(end) for end in ("min", "max")]
     if not all(isinstance(end, dict) and end.keys() == fields.keys() for end in ends):
-        raise UnsoundError(
-            "attribute 'metadata': expected 'min' and 'max' of each scaled array, found others"
-        )
+        raise UnsoundError(f"{where}: expected 'min' and 'max' of each scaled array, found others")
     found = {}
     for name, field in fields.items():
         low, high = (_numbers(end[name]) for end in ends)
         width = field.axes[1:] if field.axes[0] in MASKS else field.axes
         fits = low.shape == high.shape and _is_shape(low.shape, width)
         if not fits or not (low <= high).all():  # as NaN is not
-            raise UnsoundError(
-                f"attribute 'metadata': expected finite bounds of '{name}', min up to max"
-            )
+            raise UnsoundError(f"{where}: expected finite bounds of '{name}', min up to max")
         found[name] = low, high
     return found
 

@@ -157,5 +157,6 @@ ATTRIBUTES: dict[str, type] = {
     "first": int,
     "stop": int,
     "metadata": dict,
+    "parts": dict,
 }
 """The attributes that a file may have, and their types. A `dict` is stored as JSON."""

@@ -3,23 +3,28 @@
 A file is written under a temporary name and renamed when complete, so that a file under its own
 name is always whole. Identical content gives identical bytes. HDF5's user block, ahead of its own
 bytes, holds a label: it says what the file holds and what made it, and its checksum detects damage
-before the HDF5 library reads the file. When a file is opened, `checking` looks at all of it.
+before the HDF5 library reads the file. When a file is opened, `checking` looks at all of it. A data
+set may be an index of several files; `parts` reads these as if they were one.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 
 from nsf_pipeline import label
 from nsf_pipeline.data import checking
+from nsf_pipeline.data.faults import StoreError as StoreError
+from nsf_pipeline.data.faults import damaged, in_words, readable
+from nsf_pipeline.data.parts import DataFile, Joined, Part, listed, offsets_in, parts_of
+from nsf_pipeline.data.parts import folder_of as folder_of
 from nsf_pipeline.data.scaling import Bound as Bound
 from nsf_pipeline.data.scaling import bounds_range as bounds_range
 from nsf_pipeline.data.scaling import scale as scale
@@ -28,8 +33,8 @@ from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
-from nsf_pipeline.errors import UserError, on_one_line
-from nsf_pipeline.files import FileError, again, open_file, replacing
+from nsf_pipeline.files import again, open_file, replacing
+from nsf_pipeline.paths import shard_name
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.system.signals import undisturbed
 
@@ -43,10 +48,6 @@ LOCKING = "HDF5_USE_FILE_LOCKING"
 """Variable of HDF5's; it overrides what the code asks for."""
 
 
-class StoreError(FileError):
-    """An HDF5 file is missing, damaged, or not the kind of file that was expected."""
-
-
 @contextmanager
 def create(
     path: Path, kind: str, sizes: Mapping[str, int], attributes: Mapping[str, Any]
@@ -58,7 +59,8 @@ def create(
         kind: one of `SCHEMAS`.
         sizes: "n" and the length of each named axis.
         attributes: stored beside the schema's version; mappings become JSON. The label takes
-            `first` and `stop` from them, or else from the trajectories in the file.
+            `first` and `stop` from them, or else from the trajectories in the file. With `parts`,
+            the file is the index of a data set.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
     with _Sink(path, "w+") as sink:
@@ -121,13 +123,44 @@ def _allocate(
     for name, field in SCHEMAS[kind].items():
         axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
         shape = (sizes["n"], *axes)
-        options: dict[str, Any] = {"fill_time": "never"}  # every number is written
-        if field.axes and kind != "dataset" and shape[0]:
-            chunks = (min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:])
-            options |= {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
-        dataset = file.create_dataset(name, shape, field.dtype, **options)
+        if checking.INDEX in attributes:
+            dataset = _virtual(file, name, shape, field.dtype, attributes[checking.INDEX])
+        else:
+            dataset = _real(file, kind, name, shape, field.dtype)
         dataset.attrs["unit"] = field.unit
         dataset.attrs["meaning"] = field.meaning
+
+
+def _real(file: Any, kind: str, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+    """A new array whose numbers lie in the file."""
+    options: dict[str, Any] = {"fill_time": "never"}  # every number is written
+    if len(shape) > 1 and kind != "dataset" and shape[0]:
+        chunks = (min(CHUNK_TRAJECTORIES, shape[0]), *shape[1:])
+        options |= {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
+    return file.create_dataset(name, shape, dtype, **options)
+
+
+UNKNOWN = {"f": float("nan"), "i": -1, "u": 255, "b": False}
+"""By kind of type, what HDF5 fills in where a file of a data set is missing."""
+
+
+def _virtual(
+    file: Any, name: str, shape: tuple[int, ...], dtype: str, parts: Mapping[str, Any]
+) -> Any:
+    """A new virtual array, whose numbers lie in other files, which are named relative to this."""
+    made, whole = h5p.create(h5p.DATASET_CREATE), h5s.create_simple(shape)
+    made.set_obj_track_times(False)  # h5py's own way to make one writes the time
+    made.set_fill_value(np.array([UNKNOWN[np.dtype(dtype).kind]], dtype))
+    first = 0
+    for number, part in enumerate(parts["files"]):
+        path = f"{parts['folder']}/{shard_name(number)}.h5".replace("%", "%%").encode()
+        own = (part["stop"] - first, *shape[1:])
+        whole.select_hyperslab((first, *[0] * len(shape[1:])), own)
+        made.set_virtual(whole, path, name.encode(), h5s.create_simple(own))
+        first = part["stop"]
+    whole.select_all()
+    type_ = h5t.py_create(np.dtype(dtype), logical=True)
+    return h5py.Dataset(h5d.create(file.id, name.encode(), type_, whole, made))
 
 
 def write(
@@ -145,9 +178,60 @@ def write(
             file[name][...] = arrays[name]
 
 
+class PartFile(NamedTuple):
+    """What an index says of one of its files, and what it copies from it.
+
+    Attributes:
+        part: how the index knows it again.
+        sizes: the length of each named axis.
+        attributes: as they are stored.
+    """
+
+    part: Part
+    sizes: dict[str, int]
+    attributes: dict[str, Any]
+
+
+def part_file(path: Path) -> PartFile:
+    """Read the label, the attributes and the sizes of a file of a data set, but no numbers.
+
+    Raises:
+        StoreError: it is missing, of another kind, or not sound.
+    """
+    opened = _opened(path, ("dataset",), part=True, whole=False)
+    with opened.file, readable(path):
+        names = ("first", "stop", "size", "sha256", "fingerprint")
+        part = Part(path, *(opened.label[name] for name in names))
+        sizes = checking.sizes_of("dataset", opened.file)
+        return PartFile(part, sizes, dict(opened.file.attrs))
+
+
+def write_index(path: Path, files: Sequence[PartFile]) -> None:
+    """Write the index of a data set: its attributes, and its arrays as virtual ones.
+
+    Args:
+        path: where.
+        files: those that it names, in order, of one data set; they lie in one folder beside it.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    last = files[-1]
+    attributes = {name: value for name, value in last.attributes.items() if "schema" not in name}
+    attributes |= {"first": 0, "stop": last.part.stop}
+    attributes[checking.INDEX] = listed([each.part for each in files])
+    sizes = last.sizes | {"n": last.part.stop}
+    with replacing(path) as temporary, create(temporary, "dataset", sizes, attributes):
+        pass
+
+
 @contextmanager
 def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator[Any]:
     """An open file of one of the kinds, all of which was held against its schema.
+
+    The index of a data set of several files is opened as if it were one file (see `Joined`): they
+    must all be there, with the sizes and checksums in their labels that the index says. All of a
+    file is checked before the first of its numbers is read.
 
     Args:
         path: the file.
@@ -159,15 +243,57 @@ def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator
         StoreError: the file is missing, damaged, of another kind or version, holds what its schema
             does not allow, or has no label. The same if HDF5 fails while the file is open.
     """
-    path, expected = Path(path), " or ".join(kinds)
+    opened = _opened(path := Path(path), kinds, unlabelled=unlabelled)
+    with opened.file as file, readable(path):
+        if checking.INDEX in opened.attributes:
+            parts = _parts_of(path, opened.attributes)
+            if fault := _fault_in(parts):
+                raise StoreError(f"{fault}; {again(fault.part.path)}")
+            with closing(Joined(file, parts, _open_part)) as joined:
+                yield joined
+        else:
+            yield file
+
+
+class _Opened(NamedTuple):
+    """A file, open with h5py: its first bytes, its label (empty if it has none) and attributes."""
+
+    file: Any
+    head: bytes
+    label: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def _opened(
+    path: Path,
+    kinds: Sequence[str],
+    *,
+    unlabelled: bool = False,
+    part: bool = False,
+    whole: bool = True,
+) -> _Opened:
+    """Open a file of one of the kinds and check it.
+
+    Args:
+        path: the file.
+        kinds: those that it may be of.
+        unlabelled: as for `reading`.
+        part: whether it is one file of a data set of several.
+        whole: check its numbers and its checksum, too.
+
+    Raises:
+        StoreError: as `reading`.
+    """
+    expected = " or ".join(kinds)
     try:
         with open_file(path) as raw:
-            fields = _label_of(raw, whole=True)
+            fields = _label_of(raw, whole=whole)
             if not fields and not unlabelled:
                 raise StoreError(
                     f"{path}: has no label, so nothing says what made it or whether it is whole; "
                     f"{again(path)}"
                 )
+            head = os.pread(raw.fileno(), USER_BLOCK, 0)
             file = _open(path, raw)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; expected the HDF5 file of {expected}") from None
@@ -175,39 +301,82 @@ def reading(path: Path | str, *kinds: str, unlabelled: bool = False) -> Iterator
         raise
     except Exception as error:  # HDF5 may fail in any way on bytes that it did not write
         raise StoreError(
-            f"{path}: not a readable HDF5 file ({_in_words(error)}); {again(path)}"
+            f"{path}: not a readable HDF5 file ({in_words(error)}); {again(path)}"
         ) from None
-    with file:
-        try:
-            attributes = _attributes(file)
-            kind, version = (attributes.get(name) for name in ("schema", "schema_version"))
-            if kind in SCHEMAS and kind not in kinds:
-                raise StoreError(
-                    f"{path}: expected {expected}, got {kind}; name another file; {again(path)}"
-                )
-            if kind not in kinds or version != SCHEMA_VERSION:
-                raise StoreError(
-                    f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} "
-                    f"of version {version}; {again(path)}"
-                )
-            checking.check_arrays(file, kind, attributes)
-            Record.read(attributes)
-            if fields:
-                checking.check_label(fields, file, attributes)
-        except StoreError:
+    try:
+        attributes = _attributes(file)
+        kind, version = (attributes.get(name) for name in ("schema", "schema_version"))
+        if kind in SCHEMAS and kind not in kinds:
+            raise StoreError(
+                f"{path}: expected {expected}, got {kind}; name another file; {again(path)}"
+            )
+        if kind not in kinds or version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: expected {expected} of schema version {SCHEMA_VERSION}, got {kind} "
+                f"of version {version}; {again(path)}"
+            )
+        if checking.is_part(attributes) != part:
+            raise StoreError(
+                f"{path}: expected one file of a data set of several, got a whole data set; "
+                f"{again(path)}"
+                if part
+                else f"{path}: is one file of a data set of several; name the data set's index, "
+                f"{path.parent}.h5 in a run of the workflow"
+            )
+        if whole:
+            checking.check_arrays(file, str(kind), attributes)
+        Record.read(attributes)
+        if fields:
+            checking.check_label(fields, file, attributes)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, StoreError) or not isinstance(error, Exception):
             raise
-        except checking.UnsoundError as error:
+        if isinstance(error, checking.UnsoundError):
             raise StoreError(f"{path}: {error}; {again(path)}") from None
-        except Exception as error:
-            raise _damaged(path, error) from None
+        raise damaged(path, error) from None
+    return _Opened(file, head, fields or {}, attributes)
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a file of a data set."""
+
+    part: Part
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.part.path}: {self.what}"
+
+
+def _parts_of(index: Path, attributes: Mapping[str, Any]) -> list[Part]:
+    try:
+        return parts_of(index, attributes)
+    except checking.UnsoundError as error:
+        raise StoreError(f"{index}: {error}; {again(index)}") from None
+
+
+def _fault_in(parts: Sequence[Part]) -> _Fault | None:
+    """The first of the files that is missing or, by its label, not the one that the index names."""
+    for part in parts:
         try:
-            yield file
-        except UserError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) or _passed_h5py(error.__traceback__):
-                raise _damaged(path, error) from None
-            raise
+            with open_file(part.path) as raw:
+                part.check(_label_of(raw, whole=False))
+        except FileNotFoundError:
+            return _Fault(part, "no such file, but the data set's index names it")
+        except (OSError, label.LabelError, checking.UnsoundError) as error:
+            return _Fault(part, in_words(error))
+    return None
+
+
+def _open_part(part: Part, whole: bool) -> tuple[Any, bytes]:
+    """Open a file of a data set; returns it with its first bytes."""
+    opened = _opened(part.path, ("dataset",), part=True, whole=whole)
+    try:
+        part.check(opened.label)
+    except checking.UnsoundError as error:
+        opened.file.close()
+        raise StoreError(f"{part.path}: {error}; {again(part.path)}") from None
+    return opened.file, opened.head
 
 
 def _label_of(raw: Any, *, whole: bool) -> dict[str, Any] | None:
@@ -246,26 +415,6 @@ def _attributes(file: Any) -> dict[str, Any]:
     return checking.attributes_of(file)
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"{path}: damaged: {_in_words(error)}; {again(path)}")
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__} "
-    return kind + on_one_line(error)
-
-
-def _passed_h5py(trace: TracebackType | None) -> bool:
-    """Whether an error came out of h5py: others are not the file's fault."""
-    while trace:
-        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "h5py":
-            return True
-        trace = trace.tb_next
-    return False
-
-
 def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
     """Arrays of a file of a kind: all, or the named ones.
 
@@ -281,7 +430,8 @@ def attributes_of(path: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        LabelError: it cannot be read, has no label, or is not sound.
+        LabelError: it cannot be read, has no label, or is not sound; or it is an index, and a file
+            that it names is missing or another one.
     """
     path = Path(path)
     try:
@@ -290,14 +440,18 @@ def attributes_of(path: Path | str) -> dict[str, Any]:
             if not fields:
                 raise label.LabelError("it has no label, so nothing says what made it")
             with _open(path, raw) as file:
-                checking.check_label(fields, file, _attributes(file))
+                attributes = _attributes(file)
+                checking.check_label(fields, file, attributes)
+                parts = parts_of(path, attributes) if checking.INDEX in attributes else []
+                if fault := _fault_in(parts):
+                    raise label.LabelError(str(fault))
                 return dict(file.attrs)
     except (FileNotFoundError, label.LabelError):
         raise
     except checking.UnsoundError as error:
         raise label.LabelError(str(error)) from None
     except Exception as error:
-        raise label.LabelError(f"cannot be read: {_in_words(error)}") from None
+        raise label.LabelError(f"cannot be read: {in_words(error)}") from None
 
 
 def origin(path: Path, file: Any) -> str:
@@ -315,6 +469,15 @@ def origin(path: Path, file: Any) -> str:
 def record_of(file: Any) -> Record:
     """The record of an open file from `reading`: what made it."""
     return Record.read(file.attrs)
+
+
+def files_of(path: Path, file: Any) -> list[DataFile]:
+    """The files of an open data set from `reading`, in order: one, or those of its index."""
+    if isinstance(file, Joined):
+        return file.files()
+    descriptor = file.id.get_vfd_handle()
+    head = os.pread(descriptor, USER_BLOCK, 0)
+    return [DataFile(path, head, len(file["trajectory"]), offsets_in(file), descriptor)]
 
 
 def blocks(count: int) -> Iterator[slice]:

@@ -1,7 +1,10 @@
-"""Transitions read from the data set's file, for data that do not fit on the device."""
+"""Transitions read from the data set's files, for data that do not fit on the device."""
 
 import os
+import resource
 import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
+from nsf_pipeline.data.parts import DataFile
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.data.transitions import (
     Picker,
@@ -18,49 +22,121 @@ from nsf_pipeline.data.transitions import (
     finish_batches,
     pick_batches,
 )
-from nsf_pipeline.files import again
+from nsf_pipeline.files import again, open_file
 from nsf_pipeline.pusht.state import layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 SLICE = 1 << 13
 """Transitions read at once, few enough for memory."""
+MOST_OPEN = 1024
+"""Files of a data set that are open at a time, at most."""
+
+
+class StreamedFiles:
+    """The files of a data set, of which rows are read with `os.pread`.
+
+    The files' pages stay in the operating system's cache and do not count as memory of this
+    process. (With a memory map, each row that is read would count as the 64 KiB around it.) Only
+    some files are open at a time, so that there may be more of them than a process may open.
+    """
+
+    def __init__(self, files: Sequence[DataFile]):
+        """Prepare to read files.
+
+        Args:
+            files: from `store.files_of`. Those that are open may be replaced meanwhile, but must
+                not be written to; the others must not be replaced.
+        """
+        self.files, self._most = files, most_open()
+        self.stops = np.array([file.stop for file in files])
+        self.firsts = np.concatenate([[0], self.stops[:-1]])
+        self._descriptors: OrderedDict[int, int] = OrderedDict()
+        weakref.finalize(self, _close_all, self._descriptors)
+        if files[0].descriptor is not None:
+            self._descriptors[0] = os.dup(files[0].descriptor)
+
+    def read(self, number: int, size: int, place: int) -> bytes:
+        """Bytes of a file.
+
+        Args:
+            number: which file.
+            size: number of bytes.
+            place: of the first of them.
+
+        Raises:
+            StoreError: the file cannot be read, or was replaced.
+        """
+        if number not in self._descriptors:
+            self._open(number)
+        self._descriptors.move_to_end(number)
+        try:
+            return os.pread(self._descriptors[number], size, place)
+        except OSError as error:
+            raise self._error(number, error) from None
+
+    def _open(self, number: int) -> None:
+        """Open a file, in place of the one that was not read for longest if there are too many."""
+        path, head = self.files[number].path, self.files[number].head
+        try:
+            with open_file(path) as file:
+                if file.read(len(head)) != head:
+                    raise store.StoreError(
+                        f"{path}: another file was put in its place while it was read; start again"
+                    )
+                while len(self._descriptors) >= self._most:
+                    os.close(self._descriptors.popitem(last=False)[1])
+                self._descriptors[number] = os.dup(file.fileno())
+        except OSError as error:
+            raise self._error(number, error) from None
+
+    def _error(self, number: int, error: OSError) -> store.StoreError:
+        return store.StoreError(f"{self.files[number].path}: cannot be read: {error.strerror}")
+
+
+def most_open() -> int:
+    """Files of one data set that are open at a time: a quarter of what the process may open."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if allowed == resource.RLIM_INFINITY else max(1, min(allowed // 4, MOST_OPEN))
+
+
+def _close_all(descriptors: OrderedDict[int, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])
 
 
 class StreamedArray:
-    """An array in a file, of which single rows are read with `os.pread`.
+    """An array of a data set, of which single rows are read."""
 
-    The file's pages stay in the operating system's cache and do not count as memory of this
-    process. (With a memory map, each row that is read would count as the 64 KiB around it.)
-    """
-
-    def __init__(self, path: Path, dataset: Any):
-        """Find an array in its file.
+    def __init__(self, files: StreamedFiles, name: str, array: Any):
+        """Find an array in its files.
 
         Args:
-            path: the file, for messages; it may be replaced, but must not be written to.
-            dataset: (n, times, ...) or (n, ...), of the file, open with `store.reading`.
+            files: those of the data set.
+            name: of the array.
+            array: (n, times, ...) or (n, ...), of the data set, open with `store.reading`.
 
         Raises:
             StoreError: the array is compressed or in chunks.
         """
-        self.path, self.name, self.dtype = path, dataset.name.lstrip("/"), dataset.dtype
-        self.shape, self.first = dataset.shape, dataset.id.get_offset()
-        if self.first is None:
+        self.files, self.name, self.dtype, self.shape = files, name, array.dtype, array.shape
+        offsets = [file.offsets[name] for file in files.files]
+        if None in offsets:
+            path = files.files[offsets.index(None)].path
             raise store.StoreError(
                 f"{path}: its arrays lie in chunks and cannot be streamed: raise "
                 f"runtime.data_memory; {again(path)}"
             )
-        self._descriptor = os.dup(dataset.file.id.get_vfd_handle())
-        weakref.finalize(self, os.close, self._descriptor)
+        self._offsets = np.array(offsets)
 
     def rows(self, row: Int[np.ndarray, " m"]) -> np.ndarray:
         """(m, ...) some rows of the array.
 
         Raises:
-            StoreError: the file cannot be read, or is too short.
+            StoreError: a file cannot be read, or is too short.
         """
         width = self.dtype.itemsize * int(np.prod(self.shape[1:]))
-        return self._array(self._read(row * width, np.full(len(row), width)), self.shape[1:])
+        skipped, size = np.zeros(len(row), int), np.full(len(row), width)
+        return self._array(self._read(row, skipped, size), self.shape[1:])
 
     def ends(
         self, row: np.ndarray, step: np.ndarray, later: np.ndarray
@@ -71,25 +147,29 @@ class StreamedArray:
             StoreError: as for `rows`.
         """
         width = self.dtype.itemsize * int(np.prod(self.shape[2:]))
-        pieces = self._read((row * self.shape[1] + step) * width, (later - step + 1) * width)
+        pieces = self._read(row, step * width, (later - step + 1) * width)
         shape = self.shape[2:]
         return (
             self._array([piece[:width] for piece in pieces], shape),
             self._array([piece[-width:] for piece in pieces], shape),
         )
 
-    def _read(self, offset: np.ndarray, size: np.ndarray) -> list[bytes]:
-        try:
-            pieces = [
-                os.pread(self._descriptor, count, at)
-                for count, at in zip(size.tolist(), (self.first + offset).tolist(), strict=True)
-            ]
-        except OSError as error:
-            raise store.StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        if sum(map(len, pieces)) != size.sum():
+    def _read(self, row: np.ndarray, skipped: np.ndarray, size: np.ndarray) -> list[bytes]:
+        """Some bytes of each row: how many, after how many others."""
+        files = self.files
+        number = np.searchsorted(files.stops, row, side="right")
+        width = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        place = self._offsets[number] + (row - files.firsts[number]) * width + skipped
+        # File after file, so that each is opened at most once.
+        order = np.argsort(number, kind="stable")
+        pieces = [b""] * len(row)
+        for index in order.tolist():
+            pieces[index] = files.read(int(number[index]), int(size[index]), int(place[index]))
+        for index in np.flatnonzero(np.fromiter(map(len, pieces), int, len(pieces)) != size)[:1]:
+            path = files.files[number[index]].path
             raise store.StoreError(
-                f"{self.path}: ends within `{self.name}`: it was cut short while it was read; "
-                f"{again(self.path)}"
+                f"{path}: ends within `{self.name}`: it was cut short while it was read; "
+                f"{again(path)}"
             )
         return pieces
 
@@ -98,7 +178,7 @@ class StreamedArray:
 
 
 class StreamedTransitions:
-    """Draws the same transitions as `Transitions`, bit for bit, but reads them from the file."""
+    """Draws the same transitions as `Transitions`, bit for bit, but reads them from the disk."""
 
     def __init__(
         self,
@@ -113,8 +193,8 @@ class StreamedTransitions:
         """Prepare to read some trajectories of a data set.
 
         Args:
-            path: the data set; it may be replaced meanwhile, but must not be written to.
-            file: the same file, open, from `store.reading`.
+            path: the data set; as one file, it may be replaced meanwhile, but not be written to.
+            file: the same, open, from `store.reading`.
             rows: indices of the trajectories' rows, ascending.
             state_dim: 7 or 5.
             max_gap: s, the longest gap.
@@ -122,12 +202,13 @@ class StreamedTransitions:
             block_blur: px per root second; see `blur_of`.
 
         Raises:
-            StoreError: the file's arrays are compressed or in chunks.
+            StoreError: arrays are compressed or in chunks.
         """
         self.rows, self.layout = rows, layout_of(state_dim)
         self.picker = Picker.build(file["length"][...][rows], state_dim, max_gap, dt, block_blur)
         names = (*state_parts(self.layout), "condition")
-        self._arrays = {name: StreamedArray(path, file[name]) for name in names}
+        files = StreamedFiles(store.files_of(path, file))
+        self._arrays = {name: StreamedArray(files, name, file[name]) for name in names}
         self._bounds = {name: store.bounds_of(file, name) for name in names}
 
     def __len__(self) -> int:

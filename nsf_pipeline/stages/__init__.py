@@ -45,6 +45,9 @@ STAGES = {
     )
 }
 
+STATISTICS = STAGES["dataset"]._replace(name="statistics", reads=(*ROLLOUTS, "dataset"))
+"""The first half of `dataset`, for a part of the data: it does not depend on how many there are."""
+
 
 def say(output: Path, what: str, started: float) -> None:
     """Print a line of a job's log: what was written, and the seconds since the job started.

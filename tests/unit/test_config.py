@@ -103,6 +103,22 @@ REFUSED = {
         "evaluation: {num_samples: 65536}",
         "evaluation.num_samples = 65536 for each of 2000 states takes 3.4 GiB, more than 2; lower",
     ),
+    "files that part a shard": (
+        "{num_trajectories: 100, shard_size: 10, dataset: {trajectories_per_file: 25}}",
+        "dataset.trajectories_per_file = 25 is no multiple of shard_size = 10; make it one, or 0",
+    ),
+    "files smaller than a shard": (
+        "{num_trajectories: 100, shard_size: 10, dataset: {trajectories_per_file: 5}}",
+        "dataset.trajectories_per_file = 5 is no multiple of shard_size = 10",
+    ),
+    "too many files": (
+        "{num_trajectories: 5001, shard_size: 1, dataset: {trajectories_per_file: 1}}",
+        "divides num_trajectories = 5001 into 5001 files, more than 5000; raise it",
+    ),
+    "files of less than nothing": (
+        "dataset: {trajectories_per_file: -2500}",
+        "dataset.trajectories_per_file: expected greater than or equal to 0, got -2500",
+    ),
     "too many shards": ("{num_trajectories: 100001, shard_size: 1}", "more than 100000; raise"),
     "video of no trajectory": (
         "{num_trajectories: 100, shard_size: 10, videos: {trajectories: [3, 100]}}",

@@ -4,7 +4,7 @@ import getpass
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
-from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages import STAGES, STATISTICS
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.system import slurm
 from nsf_pipeline.system.printing import complain
@@ -43,6 +43,8 @@ os.environ.setdefault("WANDB_MODE", WANDB_MODE)
 os.environ.setdefault("WANDB_PROJECT", SETTINGS.wandb.project)
 STAMPS = Stamps(SETTINGS, Path(paths.STAMPS))
 SHARDS = [paths.shard_name(shard) for shard in range(SETTINGS.num_shards)]
+# The files of a data set of several; none if it is one.
+PARTS = [paths.shard_name(part) for part in range(SETTINGS.parts.num_shards)]
 ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_shards)]
 VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
 PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
@@ -60,6 +62,7 @@ LABELS = {
 
 wildcard_constraints:
     shard=r"\d{5}",
+    part=r"\d{5}",
     trajectory=r"\d{7,10}|best|median|worst",
     place=r"\d{7,10}",
     variant="|".join(VARIANTS) or "(?!)",
@@ -118,12 +121,30 @@ def benchmark_of(job):
 
 
 def policy_stamp(wildcards):
-    """The stamp of a policy shard: a separate one if the shard has, or had, fewer trajectories."""
-    stage, shard = STAGES["policies"], wildcards.shard
-    count = SETTINGS.shard_size_of(int(shard))
-    if count < SETTINGS.shard_size or STAMPS.has(stage, shard):
-        return stamp(stage, part=shard, trajectories=count)
+    """The stamp of a policy shard."""
+    span = SETTINGS.shard_range(int(wildcards.shard))
+    return sized_stamp(STAGES["policies"], wildcards.shard, span, SETTINGS.shard_size)
+
+
+def statistics_stamp(wildcards):
+    """The stamp of the statistics of a part of the data set."""
+    span = SETTINGS.parts.shard_range(int(wildcards.part))
+    return sized_stamp(STATISTICS, wildcards.part, span, SETTINGS.parts.size)
+
+
+def sized_stamp(stage, part, span, usual):
+    """The stamp of a file of some trajectories: a separate one if it has, or had, fewer than usual."""
+    count = span[1] - span[0]
+    if count < usual or STAMPS.has(stage, part):
+        return stamp(stage, part=part, trajectories=count)
     return stamp(stage)
+
+
+def shards_of(wildcards):
+    """The rollout shards of a part of the data set."""
+    first, stop = SETTINGS.parts.shard_range(int(wildcards.part))
+    shards = SHARDS[first // SETTINGS.shard_size : -(-stop // SETTINGS.shard_size)]
+    return expand(paths.ROLLOUTS, shard=shards)
 
 
 def source_of(wildcards):
