@@ -20,8 +20,8 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=60,
+            mem_mb=raised(1000),
+            runtime=raised(60),
         params:
             folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
             first=lambda wildcards: SETTINGS.parts.shard_range(int(wildcards.part))[0],
@@ -47,8 +47,8 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=raised(1000),
+            runtime=raised(10),
         params:
             folder=lambda wildcards, input: Path(input.statistics[0]).parent,
         shell:
@@ -72,8 +72,8 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=60,
+            mem_mb=raised(1000),
+            runtime=raised(60),
         params:
             folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
             part=lambda wildcards: int(wildcards.part),
@@ -98,8 +98,8 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=raised(1000),
+            runtime=raised(10),
         shell:
             logged(
                 "python -m nsf_pipeline dataset-index --config {input.stamp:q} "
