@@ -53,6 +53,8 @@ ProctrackType=proctrack/linuxproc
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
+# Jobs that have ended stay known to the end of the tests.
+MinJobAge=7200
 # What ran, in the controller's own words.
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
