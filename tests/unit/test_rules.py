@@ -42,3 +42,9 @@ def test_the_default_profile_says_what_it_should():
     assert profile["rerun-incomplete"]
     assert profile["printshellcmds"]
     assert profile["max-checksum-file-size"] >= 10**12
+
+
+def test_no_rule_lists_all_shards_while_it_is_read():
+    """Every job on a cluster reads all rules."""
+    texts = {path.name: path.read_text() for path in RULES}
+    assert [name for name, text in texts.items() if "shard=SHARDS" in text] == ["common.smk"]
