@@ -48,12 +48,18 @@ def cluster():
         prolog.chmod(0o755)
         with Cluster(Path(name), more=f"TaskProlog={prolog}") as running:
             yield with_pbs_commands(running)
+            for run in started:
+                run.kill()
+                run.wait()
 
 
 def with_pbs_commands(running):
     for name in COMMANDS:
         (running.folder / "bin" / name).symlink_to(slurms_own(name))
     return running
+
+
+started = []
 
 
 def workflow(cluster, folder, *more):
@@ -66,9 +72,11 @@ def workflow(cluster, folder, *more):
     environment = {**cluster.environment}
     environment["PATH"] = f"{environment['PATH']}:{Path(sys.executable).parent}"
     with (folder / "run.txt").open("ab") as output:
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [*command, *more], cwd=ROOT, env=environment, stdout=output, stderr=output
         )
+    started.append(run)
+    return run
 
 
 def named(cluster, name):
