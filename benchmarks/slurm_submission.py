@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from tests.slurm.cluster import COMMANDS, Cluster
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests/slurm"))
+from cluster import COMMANDS, Cluster  # noqa: E402
+
 STATUS = ("squeue", "scontrol", "sinfo")
 """What Snakemake asks the controller with."""
 

@@ -1,6 +1,6 @@
 """A real Slurm of one node on this machine, for the tests: `python tests/slurm/cluster.py FOLDER`.
 
-It needs Debian's packages slurm-wlm and munge, and neither changes nor uses a Slurm that is already
+It needs Debian's packages in `PACKAGES`, and neither changes nor uses a Slurm that is already
 there: its settings, keys, sockets, ports and logs are its own. The daemons run as the present user.
 With `--install`, root installs the packages first.
 """
@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-PACKAGES = ("slurm-wlm", "munge")
+PACKAGES = ("slurm-wlm", "slurm-wlm-torque", "munge")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 ENVIRONMENT = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}

@@ -111,14 +111,25 @@ def wait_for(found, what, seconds=120):
     return value
 
 
+# On the node nothing can be written in the home folder, and there is no folder for temporary files.
+NODE = """\
+#!/bin/sh
+echo export HOME=/proc
+echo export XDG_CACHE_HOME=/proc
+echo export XDG_CONFIG_HOME=/proc
+echo export TMPDIR=/nonexistent
+"""
+
+
 @contextmanager
-def own_cluster():
-    """A cluster, in a folder with a short path; without Slurm's programs the test is skipped."""
-    if missing():
-        pytest.skip(f"no {missing()[0]}: install Debian's {' and '.join(PACKAGES)}")
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    try:
-        with Cluster(folder) as cluster:
+def own_cluster(*programs):
+    """A cluster, in a folder with a short path; where a program is lacking the test is skipped."""
+    lacking = [*missing(), *(name for name in programs if not shutil.which(name))]
+    if lacking:
+        pytest.skip(f"no {', '.join(lacking)}: install Debian's {', '.join(PACKAGES)}")
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
+        prolog = Path(name, "prolog")
+        prolog.write_text(NODE)
+        prolog.chmod(0o755)
+        with Cluster(Path(name), more=f"TaskProlog={prolog}") as cluster:
             yield cluster
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

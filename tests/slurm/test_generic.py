@@ -5,12 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, missing
+from slurm_runs import own_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS = [f"results/rollouts/{shard:05d}.h5" for shard in range(2)]
@@ -23,34 +22,15 @@ def slurms_own(name):
     return found if found and "Slurm" in Path(found).read_text(errors="replace") else None
 
 
-lacking = [*missing(), *(name for name in COMMANDS if not slurms_own(name))]
-pytestmark = pytest.mark.skipif(
-    bool(lacking),
-    reason=f"no {', '.join(lacking)} of Slurm's: install slurm-wlm, munge and slurm-wlm-torque",
-)
-
-
-# Nothing can be written in the node's home folder, and its folder for temporary files is missing.
-NODE = """\
-#!/bin/sh
-echo export HOME=/proc
-echo export XDG_CACHE_HOME=/proc
-echo export XDG_CONFIG_HOME=/proc
-echo export TMPDIR=/nonexistent
-"""
-
-
 @pytest.fixture(scope="module")
 def cluster():
-    with tempfile.TemporaryDirectory() as name:
-        prolog = Path(name, "prolog")
-        prolog.write_text(NODE)
-        prolog.chmod(0o755)
-        with Cluster(Path(name), more=f"TaskProlog={prolog}") as running:
-            yield with_pbs_commands(running)
-            for run in started:
-                run.kill()
-                run.wait()
+    with own_cluster(*COMMANDS) as running:
+        if not all(map(slurms_own, COMMANDS)):
+            pytest.skip("the commands of another scheduler are in the way of Slurm's")
+        yield with_pbs_commands(running)
+        for run in started:
+            run.kill()
+            run.wait()
 
 
 def with_pbs_commands(running):
@@ -59,7 +39,7 @@ def with_pbs_commands(running):
     return running
 
 
-started = []
+started: list[subprocess.Popen[bytes]] = []
 
 
 def workflow(cluster, folder, *more):

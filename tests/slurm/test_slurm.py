@@ -90,6 +90,8 @@ def live_through(day, submit, cluster, settings):
     cluster.run("scontrol", "update", f"NodeName={host}", "State=RESUME")
     cluster.stop("slurmctld")
     cluster.start("slurmctld", "-D")
+    day.cancelled = wait_for(lambda: running(cluster, "rollouts"), "running rollouts")[-1]
+    cluster.run("scancel", day.cancelled["JobId"])
     day.resumed = second.wait()
 
     # Training must make room for others, and is cancelled later. It asks for a GPU.
@@ -133,7 +135,13 @@ def part(pattern, text):
 
 
 def rule_of(job):
-    return part(r"^rule_(\w+?)(?:_wildcards_\w+)?$", job["Comment"])
+    """The rule of a job; empty for one that was submitted by hand."""
+    found = re.match(r"rule_(\w+?)(_wildcards_\w+)?$", job.get("Comment", ""))
+    return found[1] if found else ""
+
+
+def running(cluster, rule):
+    return [job for job in cluster.jobs() if rule_of(job) == rule and job["JobState"] == "RUNNING"]
 
 
 def states(jobs, rule):
@@ -196,16 +204,22 @@ def test_nothing_is_submitted_twice_or_lost_when_snakemake_is_killed(bad_day):
     comments = Counter(
         job["Comment"] for job in bad_day.jobs if rule_of(job) in ("policies", "rollouts")
     )
-    again = comments.pop("rule_policies_wildcards_00000")
-    assert again == 2  # for its memory
-    assert set(comments.values()) == {1}
-    assert len(comments) == 2 * SHARDS - 1
+    # One for its memory, and one that was cancelled.
+    again = {"rule_policies_wildcards_00000", bad_day.cancelled["Comment"]}
+    assert {comment for comment, count in comments.items() if count == 2} == again
+    assert max(comments.values()) == 2
+    assert len(comments) == 2 * SHARDS
 
 
 def test_training_saves_a_checkpoint_and_waits_again_when_it_must_make_room(bad_day):
     restarted = bad_day.log_when_restarted
     assert re.search(r"continu\w+ (from|at) step \d+|from step \d+", restarted), restarted
     assert bad_day.preempted["Requeue"] == "1"
+
+
+def test_a_cancelled_shard_is_submitted_again(bad_day):
+    jobs = [job for job in bad_day.jobs if job["Comment"] == bad_day.cancelled["Comment"]]
+    assert [job["JobState"] for job in jobs] == ["CANCELLED", "COMPLETED"]
 
 
 def test_cancelled_training_is_submitted_again(bad_day):
