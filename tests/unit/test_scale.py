@@ -1,10 +1,12 @@
 """The plan for many trajectories, from numbers that are easy to work with."""
 
+from typing import Any
+
 import pytest
 
 from benchmarks.scale import extrapolate, parts, plan
 
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "policies": {"start": 1, "each": 1e-3, "bytes": 300, "memory": 100, "memory of each": 0.01},
     "rollouts": {"start": 1, "each": 2e-3, "bytes": 700, "memory": 150, "memory of each": 0.02},
     "dataset": {"start": 1, "each": 1e-4, "bytes": 4000, "memory": 120, "memory of each": 0},
