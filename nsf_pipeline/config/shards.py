@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 MAX_SHARDS = 100_000
 """As many as can be numbered with five digits."""
-MAX_SHARD_SIZE = 100_000
-"""Trajectories that one job can hold in memory."""
+MAX_SHARD_SIZE = 1_000_000
+"""Trajectories that one job holds in memory, some 6.5 GB."""
 MAX_PARTS = 5000
 """Files of a data set, at most; its index lists them all."""
 MAX_TRAJECTORIES = 1_000_000_000

@@ -19,7 +19,7 @@ import numpy as np
 from h5py import h5d, h5o, h5s, h5t, h5z
 
 from nsf_pipeline import label
-from nsf_pipeline.config import MAX_SHARD_SIZE, MAX_SHARDS
+from nsf_pipeline.config import MAX_TRAJECTORIES
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import (
     ATTRIBUTES,
@@ -39,7 +39,7 @@ INDEX = "parts"
 MAX_STEPS = num_steps(MAX_SECONDS)
 MAX_BASIS = 64
 AXES = {
-    "n": MAX_SHARDS * MAX_SHARD_SIZE,
+    "n": MAX_TRAJECTORIES,
     "T": MAX_STEPS,
     "T+1": MAX_STEPS + 1,
     "B": MAX_BASIS,

@@ -112,6 +112,11 @@ def raised(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def with_shard(amount):
+    """MB of a job that holds a shard in memory, with more than the 6.5 kB that a trajectory takes."""
+    return raised(amount + SETTINGS.shard_size // 100)
+
+
 def log_of(job):
     return paths.LOG.format(job=job)
 

@@ -14,7 +14,7 @@ rule policies:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=raised(500),
+        mem_mb=with_shard(500),
         runtime=raised(10),
     params:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
@@ -40,7 +40,7 @@ rule rollouts:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=raised(1000),
+        mem_mb=with_shard(1000),
         runtime=raised(30),
     params:
         first=lambda wildcards: SETTINGS.shard_range(int(wildcards.shard))[0],
@@ -68,7 +68,7 @@ rule dataset:
         environment("simulation")
     threads: 1
     resources:
-        mem_mb=raised(1000),
+        mem_mb=with_shard(1000),
         runtime=raised(60),
     params:
         # The shards' folder, so that the command stays short however many there are.

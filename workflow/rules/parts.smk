@@ -20,7 +20,7 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=raised(1000),
+            mem_mb=with_shard(1000),
             runtime=raised(60),
         params:
             folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
@@ -72,7 +72,7 @@ if PARTS:
             environment("simulation")
         threads: 1
         resources:
-            mem_mb=raised(1000),
+            mem_mb=with_shard(1000),
             runtime=raised(60),
         params:
             folder=lambda wildcards, input: Path(input.rollouts[0]).parent,
