@@ -115,8 +115,6 @@ def wait_for(found, what, seconds=120):
 NODE = """\
 #!/bin/sh
 echo export HOME=/proc
-echo export XDG_CACHE_HOME=/proc
-echo export XDG_CONFIG_HOME=/proc
 echo export TMPDIR=/nonexistent
 """
 

@@ -26,6 +26,13 @@ try:
 except (KeyError, OSError):
     os.environ.update(LOGNAME=str(os.getuid()))
 
+# On Slurm, Snakemake runs twice in a job, and the second one keeps a cache in the home folder, if there is one.
+if IS_JOB:
+    try:
+        os.makedirs(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), exist_ok=True)
+    except OSError:
+        os.environ.update(XDG_CACHE_HOME=os.path.abspath(".snakemake/cache"))
+
 # What Snakemake and jobs would only find out later, and say in many lines.
 if not os.path.isdir(".snakemake") and not os.access(".", os.W_OK | os.X_OK):
     sys.exit(f"{os.getcwd()}: cannot write to the run's folder; name another with --directory")
