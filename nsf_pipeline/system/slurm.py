@@ -45,6 +45,14 @@ class Job(NamedTuple):
     time: str
 
 
+REFUSED = re.compile(
+    r"SLURM sbatch failed\. The error message was '(?P<error>.*?)'\.\s+sbatch call:\s+"
+    r"(?P<call>sbatch [^\n]*?) --wrap",
+    re.DOTALL,
+)
+"""What the executor says of a job that Slurm did not take."""
+RULE = re.compile(r"(?:rule|group)_(\w+?)(_wildcards_.*)?$")
+"""What the executor writes into the comment of a job."""
 FIELDS = ("%i", "%T", "%r", "%k", "%P", "%C", "%m", "%l", "%Z")
 
 
@@ -62,9 +70,8 @@ def jobs_in(folder: Path) -> list[Job] | None:
         *values, place = line.split("|", len(FIELDS) - 1)
         if len(values) == len(FIELDS) - 1 and os.path.realpath(place) == os.path.realpath(folder):
             job = Job(*(value.strip() for value in values))
-            is_rule = re.match(r"(?:rule|group)_(\w+?)(_wildcards_.*)?$", job.rule)
-            if is_rule:
-                found.append(job._replace(rule=is_rule[1]))
+            if rule := RULE.match(job.rule):
+                found.append(job._replace(rule=rule[1]))
     return found
 
 
@@ -79,6 +86,36 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if done.returncode else done.stdout
+
+
+def refused_in(log: Path | str) -> list[Job]:
+    """The jobs that Slurm did not take, by what Snakemake has logged.
+
+    Args:
+        log: Snakemake's log.
+    """
+    try:
+        text = Path(log).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = []
+    for refused in REFUSED.finditer(text):
+        options = refused["call"]
+
+        def option(name: str, options: str = options) -> str:
+            value = re.search(rf" {name}[ =]'?([\w.-]+)", options)
+            return value[1] if value else ""
+
+        rule = RULE.match(option("--comment"))
+        reason = " ".join(refused["error"].replace("sbatch: error: ", "").split())
+        hours, minutes = divmod(_number(option("-t")), 60)
+        found.append(
+            Job(
+                *("", "REFUSED", reason, rule[1] if rule else "a rule", option("-p")),
+                *(option("--cpus-per-task"), f"{option('--mem')}M", f"{hours}:{minutes:02}:00"),
+            )
+        )
+    return found
 
 
 def runs_jobs(arguments: Sequence[str]) -> bool:
@@ -108,18 +145,19 @@ def await_earlier_jobs(folder: Path) -> None:
         time.sleep(min(EVERY, 5.0))
 
 
-def watch(folder: Path) -> None:
+def watch(folder: Path, log: Path | str) -> None:
     """Start a thread that names jobs which can never run, and the setting to change.
 
     Args:
         folder: the run's.
+        log: Snakemake's.
     """
 
     def look() -> None:
         hopeless = Hopeless()
         while True:
             time.sleep(EVERY)
-            hopeless.tell(jobs_in(folder) or [])
+            hopeless.tell([*(jobs_in(folder) or []), *refused_in(log)])
 
     if shutil.which("squeue"):
         threading.Thread(target=look, daemon=True).start()
@@ -134,10 +172,12 @@ class Hopeless:
     def tell(self, jobs: Sequence[Job]) -> None:
         """Print a line for each rule of which a job can never run."""
         for job in jobs:
-            waits = job.state == "PENDING" and NEVER.fullmatch(job.reason)
-            if waits and (job.rule, job.reason) not in self._told:
+            is_hopeless = job.state == "REFUSED" or (
+                job.state == "PENDING" and NEVER.fullmatch(job.reason)
+            )
+            if is_hopeless and (job.rule, job.reason) not in self._told:
                 self._told.add((job.rule, job.reason))
-                complain(why_it_waits(job, _limits(job.partition)))
+                complain(why_not(job, _limits(job.partition)))
 
 
 class Limits(NamedTuple):
@@ -179,10 +219,11 @@ def minutes(text: str) -> float:
     return 1440 * days + 60 * hours + mins + seconds / 60
 
 
-def why_it_waits(job: Job, limits: Limits | None) -> str:
+def why_not(job: Job, limits: Limits | None) -> str:
     """One line: a job that can never run, what it asks for, what there is, what to change."""
     asked = f"it asks for {job.cores} cores, {job.memory} of memory and a time of {job.time}"
-    line = f"job {job.number} ({job.rule}) can never run ({job.reason}): {asked}"
+    named = f"job {job.number} ({job.rule})" if job.number else f"a job of {job.rule}"
+    line = f"{named} can never run ({job.reason}): {asked}"
     if limits is None:
         return f"{line}; change what `{job.rule}` asks for in {PROFILE}"
     line += (

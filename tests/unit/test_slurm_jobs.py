@@ -23,11 +23,11 @@ WAITS = {
 @pytest.mark.parametrize("name", WAITS)
 def test_the_setting_to_change_is_named(name):
     job, expected = WAITS[name]
-    line = slurm.why_it_waits(job, LIMITS)
+    line = slurm.why_not(job, LIMITS)
     assert line.startswith(f"job 17 (train) can never run ({job.reason}): it asks for {job.cores} ")
     assert expected in line
     assert "\n" not in line
-    assert "profiles/slurm/config.yaml" in slurm.why_it_waits(job, None)
+    assert "profiles/slurm/config.yaml" in slurm.why_not(job, None)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,33 @@ def test_a_job_that_can_never_run_is_told_once(monkeypatch, capsys):
     assert "job 17" in printed
 
 
+LOG = """\
+Error in rule rollouts:
+    message: SLURM sbatch failed. The error message was 'sbatch: error: Memory is too much
+sbatch: error: Batch job submission failed: Requested node configuration is not available'.
+    sbatch call:
+        sbatch --parsable --comment rule_rollouts_wildcards_00000   -p short -t 90 --mem 9999999 \
+--requeue --ntasks=1 --cpus-per-task=2 -D /run --wrap="python -m snakemake -t 1 --mem 3"
+    jobid: 0
+"""
+
+
+def test_a_job_that_slurm_did_not_take_is_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(slurm, "_limits", lambda partition: LIMITS)
+    log = tmp_path / "log"
+    log.write_text(LOG + LOG.replace("00000", "00001") + "no more")
+    slurm.Hopeless().tell(slurm.refused_in(log))
+    printed = capsys.readouterr().err
+    assert printed == (
+        "a job of rollouts can never run (Memory is too much Batch job submission failed: "
+        "Requested node configuration is not available): it asks for 2 cores, 9999999M of memory "
+        "and a time of 1:30:00; a node of partition short has at most 64 cores and 256000M, for a "
+        "time of 1-00:00:00; in profiles/slurm/config.yaml, lower set-resources: rollouts: mem_mb, "
+        "or name another partition\n"
+    )
+    assert slurm.refused_in(tmp_path / "none") == []
+
+
 QUEUE = """\
 12|RUNNING|None|rule_train|short|4|8000M|4:00:00|{folder}
 13_[2-9]|PENDING|Resources|rule_rollouts_wildcards_00001|short|1|1000M|30:00|{folder}
@@ -98,7 +125,7 @@ def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     assert slurm.jobs_in(tmp_path) is None
     slurm.await_earlier_jobs(tmp_path)
-    slurm.watch(tmp_path)
+    slurm.watch(tmp_path, tmp_path / "log")
 
 
 @pytest.mark.parametrize(

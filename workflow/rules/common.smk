@@ -224,7 +224,7 @@ def out_of_date(files):
 
 onstart:
     STAMPS.drop_others()
-    slurm.watch(Path.cwd())
+    slurm.watch(Path.cwd(), log)
 
 
 # Again, because a dry run with other settings may have written stamps meanwhile.
@@ -234,3 +234,4 @@ onsuccess:
 
 onerror:
     STAMPS.drop_others()
+    slurm.Hopeless().tell(slurm.refused_in(log))
