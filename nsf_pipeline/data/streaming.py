@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
-from nsf_pipeline.data.parts import DataFile
+from nsf_pipeline.data.parts import DataFile, require_head
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.data.transitions import (
     Picker,
@@ -79,10 +79,7 @@ class StreamedFiles:
         path, head = self.files[number].path, self.files[number].head
         try:
             with open_file(path) as file:
-                if file.read(len(head)) != head:
-                    raise store.StoreError(
-                        f"{path}: another file was put in its place while it was read; start again"
-                    )
+                require_head(path, file, head)
                 while len(self._descriptors) >= self._most:
                     os.close(self._descriptors.popitem(last=False)[1])
                 self._descriptors[number] = os.dup(file.fileno())
