@@ -1,12 +1,15 @@
 """Training on data held in memory and streamed from the disk, side by side: speed and memory.
 
     python benchmarks/streaming.py --copies 400 --rounds 3
+    python benchmarks/streaming.py --copies 100 --files 100 --steps 0
 
 Simulates 1000 trajectories and repeats them in a larger data set in a temporary folder (4.5 MB a
-copy). Both ways take turns, each in a separate process, with the default model.
+copy). All ways take turns, each in a separate process, with the default model. With `--files`, one
+of them streams the same data from several files behind an index.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -20,7 +23,8 @@ from typing import Any
 import numpy as np
 
 SETTINGS: dict[str, Any] = {"num_trajectories": 1000, "shard_size": 500}
-MODES = {"in memory": 1 << 20, "streamed": 0}
+DIVIDED = "streamed from several files"
+MODES = {"in memory": 1 << 20, "streamed": 0, DIVIDED: 0}
 """By name, the data memory in MiB."""
 SKIPPED = 3
 """Blocks of steps at the start that are not timed: compilation, and the first small blocks."""
@@ -30,6 +34,7 @@ def main() -> None:
     """Make the data, run both ways, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--copies", type=int, default=400, help="of 1000 trajectories")
+    parser.add_argument("--files", type=int, default=0, help="divide the data into so many, too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600, help="0: only draw batches")
     parser.add_argument("--folder", help="where to make the data (the temporary folder)")
@@ -40,10 +45,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         dataset = make(Path(folder), options.copies)
-        found: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+        index = divided(dataset, options.files) if options.files else dataset
+        modes = {name: MODES[name] for name in MODES if options.files or name != DIVIDED}
+        found: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
         for _ in range(options.rounds):
-            for mode, memory in MODES.items():
-                command = [__file__, "--run", dataset, memory, "--steps", options.steps]
+            for mode, memory in modes.items():
+                path = index if mode == DIVIDED else dataset
+                command = [__file__, "--run", path, memory, "--steps", options.steps]
                 done = subprocess.run(
                     [sys.executable, *map(str, command)],
                     env={**os.environ, "JAX_COMPILATION_CACHE_DIR": folder},
@@ -84,6 +92,24 @@ def make(folder: Path, copies: int) -> Path:
                     large[name][first : first + count] = once
             large["trajectory"][...] = range(copies * count)
     return path
+
+
+def divided(dataset: Path, files: int) -> Path:
+    """The index of the same data in several files."""
+    from nsf_pipeline.data import store
+    from nsf_pipeline.paths import shard_in
+
+    index, parts = dataset.with_name("divided.h5"), []
+    with store.reading(dataset, "dataset") as file:
+        attributes = {name: value for name, value in file.attrs.items() if "schema" not in name}
+        stops = np.linspace(0, len(file["length"]), files + 1).astype(int).tolist()
+        for number, (first, stop) in enumerate(itertools.pairwise(stops)):
+            part = shard_in(store.folder_of(index), number)
+            arrays = {name: file[name][first:stop] for name in store.DATASET}
+            store.write(part, "dataset", arrays, attributes | {"first": first, "stop": stop})
+            parts.append(store.part_file(part))
+    store.write_index(index, parts)
+    return index
 
 
 def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:

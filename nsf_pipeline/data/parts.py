@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from nsf_pipeline.data.checking import INDEX, UnsoundError
-from nsf_pipeline.data.faults import readable
+from nsf_pipeline.data.faults import StoreError, readable
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.paths import shard_name
 
@@ -132,6 +132,18 @@ class DataFile(NamedTuple):
     descriptor: int | None = None
 
 
+def require_head(path: Path, raw: BinaryIO, head: bytes) -> None:
+    """Check that an open file is the one that was checked before, by its first bytes.
+
+    Raises:
+        StoreError: it is another one.
+    """
+    if raw.read(len(head)) != head:
+        raise StoreError(
+            f"{path}: another file was put in its place while it was read; start again"
+        )
+
+
 def offsets_in(file: Any) -> dict[str, int | None]:
     """By array of an open HDF5 file, where its bytes start; None if they are not in one piece."""
     return {name: file[name].id.get_offset() for name in file}
@@ -148,15 +160,15 @@ class Joined:
         self,
         index: Any,
         parts: Sequence[Part],
-        open_part: Callable[[Part, bool], tuple[Any, bytes]],
+        open_part: Callable[[Part, bytes], tuple[Any, bytes]],
     ):
         """Join the files.
 
         Args:
             index: open with h5py; it is checked.
             parts: its files.
-            open_part: opens one of them; returns it with its first bytes. The second argument tells
-                whether all of it is to be checked.
+            open_part: opens one of them; returns it with its first bytes. All of it is checked,
+                unless its first bytes from an earlier opening are given, which are then compared.
         """
         self.index, self.parts, self._open_part = index, parts, open_part
         self._stops = np.array([part.stop for part in parts])
@@ -212,10 +224,12 @@ class Joined:
         if not self._current or self._current[0] != number:
             self.close()
             part = self.parts[number]
-            file, head = self._open_part(part, number not in self._known)
+            known = self._known.get(number)
+            file, head = self._open_part(part, known.head if known else b"")
             self._current = number, file
-            with readable(part.path):
-                self._known[number] = DataFile(part.path, head, part.stop, offsets_in(file))
+            if not known:
+                with readable(part.path):
+                    self._known[number] = DataFile(part.path, head, part.stop, offsets_in(file))
         return self._current[1]
 
 

@@ -23,7 +23,15 @@ from nsf_pipeline import label
 from nsf_pipeline.data import checking
 from nsf_pipeline.data.faults import StoreError as StoreError
 from nsf_pipeline.data.faults import damaged, in_words, readable
-from nsf_pipeline.data.parts import DataFile, Joined, Part, listed, offsets_in, parts_of
+from nsf_pipeline.data.parts import (
+    DataFile,
+    Joined,
+    Part,
+    listed,
+    offsets_in,
+    parts_of,
+    require_head,
+)
 from nsf_pipeline.data.parts import folder_of as folder_of
 from nsf_pipeline.data.scaling import Bound as Bound
 from nsf_pipeline.data.scaling import bounds_range as bounds_range
@@ -369,9 +377,18 @@ def _fault_in(parts: Sequence[Part]) -> _Fault | None:
     return None
 
 
-def _open_part(part: Part, whole: bool) -> tuple[Any, bytes]:
-    """Open a file of a data set; returns it with its first bytes."""
-    opened = _opened(part.path, ("dataset",), part=True, whole=whole)
+def _open_part(part: Part, head: bytes) -> tuple[Any, bytes]:
+    """Open a file of a data set; returns it with its first bytes.
+
+    Args:
+        part: the file.
+        head: its first bytes when it was checked; none if it still has to be.
+    """
+    if head:
+        with readable(part.path), open_file(part.path) as raw:
+            require_head(part.path, raw, head)
+            return _open(part.path, raw), head
+    opened = _opened(part.path, ("dataset",), part=True)
     try:
         part.check(opened.label)
     except checking.UnsoundError as error:

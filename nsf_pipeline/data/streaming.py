@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from nsf_pipeline.data import store
-from nsf_pipeline.data.parts import DataFile
+from nsf_pipeline.data.parts import DataFile, require_head
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.data.transitions import (
     Picker,
@@ -55,13 +55,13 @@ class StreamedFiles:
         if files[0].descriptor is not None:
             self._descriptors[0] = os.dup(files[0].descriptor)
 
-    def read(self, number: int, size: int, place: int) -> bytes:
-        """Bytes of a file.
+    def read(self, number: int, sizes: list[int], places: list[int]) -> list[bytes]:
+        """Pieces of a file.
 
         Args:
             number: which file.
-            size: number of bytes.
-            place: of the first of them.
+            sizes: of the pieces, in bytes.
+            places: of the first byte of each.
 
         Raises:
             StoreError: the file cannot be read, or was replaced.
@@ -69,8 +69,9 @@ class StreamedFiles:
         if number not in self._descriptors:
             self._open(number)
         self._descriptors.move_to_end(number)
+        held = self._descriptors[number]
         try:
-            return os.pread(self._descriptors[number], size, place)
+            return [os.pread(held, size, at) for size, at in zip(sizes, places, strict=True)]
         except OSError as error:
             raise self._error(number, error) from None
 
@@ -79,10 +80,7 @@ class StreamedFiles:
         path, head = self.files[number].path, self.files[number].head
         try:
             with open_file(path) as file:
-                if file.read(len(head)) != head:
-                    raise store.StoreError(
-                        f"{path}: another file was put in its place while it was read; start again"
-                    )
+                require_head(path, file, head)
                 while len(self._descriptors) >= self._most:
                     os.close(self._descriptors.popitem(last=False)[1])
                 self._descriptors[number] = os.dup(file.fileno())
@@ -162,16 +160,20 @@ class StreamedArray:
         place = self._offsets[number] + (row - files.firsts[number]) * width + skipped
         # File after file, so that each is opened at most once.
         order = np.argsort(number, kind="stable")
-        pieces = [b""] * len(row)
-        for index in order.tolist():
-            pieces[index] = files.read(int(number[index]), int(size[index]), int(place[index]))
-        for index in np.flatnonzero(np.fromiter(map(len, pieces), int, len(pieces)) != size)[:1]:
-            path = files.files[number[index]].path
-            raise store.StoreError(
-                f"{path}: ends within `{self.name}`: it was cut short while it was read; "
-                f"{again(path)}"
-            )
-        return pieces
+        found: list[bytes] = []
+        for group in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
+            which, sizes = int(number[group[0]]), size[group]
+            pieces = files.read(which, sizes.tolist(), place[group].tolist())
+            if sum(map(len, pieces)) != sizes.sum():
+                path = files.files[which].path
+                raise store.StoreError(
+                    f"{path}: ends within `{self.name}`: it was cut short while it was read; "
+                    f"{again(path)}"
+                )
+            found += pieces
+        if len(files.files) == 1:
+            return found
+        return [found[index] for index in np.argsort(order).tolist()]
 
     def _array(self, pieces: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
         return np.frombuffer(b"".join(pieces), self.dtype).reshape(-1, *shape)

@@ -51,8 +51,8 @@ def test_a_data_set_of_several_files_is_made(divided):
 
 WRITTEN = {METADATA, INDEX} | files("dataset", 0, 1)
 # By case: files that are lost, changed settings, and the files that are made again.
-CASES = {
-    "nothing": ([], {}, set()),
+CASES: dict[str, tuple[set[str], dict, set[str]]] = {
+    "nothing": (set(), {}, set()),
     "a file": (files("dataset", 0), {}, files("dataset", 0) | {INDEX}),
     "a shard": (
         files("rollouts", 2),
@@ -60,11 +60,11 @@ CASES = {
         files("rollouts", 2) | files("statistics", 1) | WRITTEN,
     ),
     "one more shard": (
-        [],
+        set(),
         {"num_trajectories": 16},
         files("policies", 3) | files("rollouts", 3) | files("statistics", 1) | WRITTEN,
     ),
-    "one file": ([], {"dataset": {}}, {METADATA, INDEX}),
+    "one file": (set(), {"dataset": {}}, {METADATA, INDEX}),
 }
 
 
