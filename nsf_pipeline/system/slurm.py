@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,16 +89,16 @@ def _output(*command: str) -> str | None:
     return None if done.returncode else done.stdout
 
 
-def refused_in(log: Path | str) -> list[Job]:
+def refused_in(logs: Sequence[Path | str]) -> list[Job]:
     """The jobs that Slurm did not take, by what Snakemake has logged.
 
     Args:
-        log: Snakemake's log.
+        logs: Snakemake's; none if it was told to keep none.
     """
-    try:
-        text = Path(log).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
+    text = ""
+    for log in logs:
+        with suppress(OSError):
+            text += Path(log).read_text(encoding="utf-8", errors="replace")
     found = []
     for refused in REFUSED.finditer(text):
         options = refused["call"]
@@ -145,19 +146,19 @@ def await_earlier_jobs(folder: Path) -> None:
         time.sleep(min(EVERY, 5.0))
 
 
-def watch(folder: Path, log: Path | str) -> None:
+def watch(folder: Path, logs: Sequence[Path | str]) -> None:
     """Start a thread that names jobs which can never run, and the setting to change.
 
     Args:
         folder: the run's.
-        log: Snakemake's.
+        logs: Snakemake's.
     """
 
     def look() -> None:
         hopeless = Hopeless()
         while True:
             time.sleep(EVERY)
-            hopeless.tell([*(jobs_in(folder) or []), *refused_in(log)])
+            hopeless.tell([*(jobs_in(folder) or []), *refused_in(logs)])
 
     if shutil.which("squeue"):
         threading.Thread(target=look, daemon=True).start()

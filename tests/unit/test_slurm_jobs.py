@@ -80,7 +80,7 @@ def test_a_job_that_slurm_did_not_take_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(slurm, "_limits", lambda partition: LIMITS)
     log = tmp_path / "log"
     log.write_text(LOG + LOG.replace("00000", "00001") + "no more")
-    slurm.Hopeless().tell(slurm.refused_in(log))
+    slurm.Hopeless().tell(slurm.refused_in([log]))
     printed = capsys.readouterr().err
     assert printed == (
         "a job of rollouts can never run (Memory is too much Batch job submission failed: "
@@ -89,7 +89,7 @@ def test_a_job_that_slurm_did_not_take_is_told(monkeypatch, capsys, tmp_path):
         "time of 1-00:00:00; in profiles/slurm/config.yaml, lower set-resources: rollouts: mem_mb, "
         "or name another partition\n"
     )
-    assert slurm.refused_in(tmp_path / "none") == []
+    assert slurm.refused_in([tmp_path / "none"]) == slurm.refused_in([]) == []
 
 
 QUEUE = """\
@@ -125,7 +125,7 @@ def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     assert slurm.jobs_in(tmp_path) is None
     slurm.await_earlier_jobs(tmp_path)
-    slurm.watch(tmp_path, tmp_path / "log")
+    slurm.watch(tmp_path, [])
 
 
 @pytest.mark.parametrize(
