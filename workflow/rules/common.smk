@@ -40,9 +40,10 @@ for folder in paths.FOLDERS:
     if os.path.exists(folder) and not os.path.isdir(folder):
         sys.exit(f"{folder}: expected a folder, found something else; move it away")
 
-# A run whose Snakemake was killed has left its jobs in Slurm's queue.
-if not IS_JOB and slurm.runs_jobs(sys.argv[1:]):
+# A run whose Snakemake was killed has left its jobs in Slurm's queue. Where one runs, Snakemake says so itself.
+if not IS_JOB and slurm.runs_jobs(sys.argv[1:], Path.cwd()):
     slurm.await_earlier_jobs(Path.cwd())
+HOPELESS = slurm.Hopeless()
 
 # Settings of W&B shape no model, so they are in no model's stamp.
 WANDB_MODE, _ = mode_of(SETTINGS.wandb)
@@ -224,7 +225,7 @@ def out_of_date(files):
 
 onstart:
     STAMPS.drop_others()
-    slurm.watch(Path.cwd(), log)
+    slurm.watch(Path.cwd(), log, HOPELESS)
 
 
 # Again, because a dry run with other settings may have written stamps meanwhile.
@@ -234,4 +235,4 @@ onsuccess:
 
 onerror:
     STAMPS.drop_others()
-    slurm.Hopeless().tell(slurm.refused_in(log))
+    HOPELESS.tell(slurm.refused_in(log))
