@@ -29,7 +29,9 @@ except (KeyError, OSError):
 # On Slurm, Snakemake runs twice in a job, and the second one keeps a cache in the home folder, if there is one.
 if IS_JOB:
     try:
-        os.makedirs(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), exist_ok=True)
+        os.makedirs(
+            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), exist_ok=True
+        )
     except OSError:
         os.environ.update(XDG_CACHE_HOME=os.path.abspath(".snakemake/cache"))
 
@@ -42,7 +44,10 @@ for folder in paths.FOLDERS:
 
 # A run whose Snakemake was killed has left its jobs in Slurm's queue. Where one runs, Snakemake says so itself.
 if not IS_JOB and slurm.runs_jobs(sys.argv[1:], Path.cwd()):
-    slurm.await_earlier_jobs(Path.cwd())
+    try:
+        slurm.await_earlier_jobs(Path.cwd())
+    except KeyboardInterrupt:
+        sys.exit(130)
 HOPELESS = slurm.Hopeless()
 
 # Settings of W&B shape no model, so they are in no model's stamp.
