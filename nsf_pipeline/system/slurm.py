@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ NEVER = re.compile(
 )
 """Reasons for which a job waits until its settings, or the cluster's, are changed."""
 NOTHING_RUNS = re.compile(
-    r"-[A-Za-z]*n[A-Za-z]*|--(dry-?run|unlock|lint|list\S*|summary|detailed-summary|report|dag"
+    r"-[DFSfhklptv]*n[A-Za-z]*|--(dry-?run|unlock|lint|list\S*|summary|detailed-summary|report|dag"
     r"|rulegraph|filegraph|d3dag|touch|cleanup-\S+|containerize|archive|help|version)(=.*)?|-[hlStDv]"
 )
 """Options of Snakemake's with which it runs no job."""
@@ -51,6 +52,8 @@ REFUSED = re.compile(
     re.DOTALL,
 )
 """What the executor says of a job that Slurm did not take."""
+PASSES = re.compile(r"timed out|contact|connect|temporarily|try again|communicat", re.IGNORECASE)
+"""What such an error has in it if Slurm did not answer: the job itself may be all right."""
 RULE = re.compile(r"(?:rule|group)_(\w+?)(_wildcards_.*)?$")
 """What the executor writes into the comment of a job."""
 FIELDS = ("%i", "%T", "%r", "%k", "%P", "%C", "%m", "%l", "%Z")
@@ -81,25 +84,34 @@ def _output(*command: str) -> str | None:
         return None
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
+            command,
+            # A person's own choice of columns, states or partitions is for the terminal.
+            env={k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SINFO_"))},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if done.returncode else done.stdout
 
 
-def refused_in(log: Path | str) -> list[Job]:
+def refused_in(logs: Sequence[Path | str]) -> list[Job]:
     """The jobs that Slurm did not take, by what Snakemake has logged.
 
     Args:
-        log: Snakemake's log.
+        logs: Snakemake's; none if it was told to keep none.
     """
-    try:
-        text = Path(log).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
+    text = ""
+    for log in logs:
+        with suppress(OSError):
+            text += Path(log).read_text(encoding="utf-8", errors="replace")
     found = []
     for refused in REFUSED.finditer(text):
+        if PASSES.search(refused["error"]):
+            continue
         options = refused["call"]
 
         def option(name: str, options: str = options) -> str:
@@ -118,9 +130,13 @@ def refused_in(log: Path | str) -> list[Job]:
     return found
 
 
-def runs_jobs(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake runs jobs with these arguments."""
-    return not any(NOTHING_RUNS.fullmatch(argument) for argument in arguments)
+def runs_jobs(arguments: Sequence[str], folder: Path) -> bool:
+    """Whether Snakemake runs jobs with these arguments in a folder.
+
+    In one that is locked it does not: another Snakemake runs there, or was killed.
+    """
+    is_locked = any(folder.glob(".snakemake/locks/*.lock")) and "--nolock" not in arguments
+    return not is_locked and not any(map(NOTHING_RUNS.fullmatch, arguments))
 
 
 def await_earlier_jobs(folder: Path) -> None:
@@ -131,7 +147,10 @@ def await_earlier_jobs(folder: Path) -> None:
     """
     said: list[str] = []
     hopeless = Hopeless()
-    while jobs := jobs_in(folder):
+    while (jobs := jobs_in(folder)) or (jobs is None and said):
+        if jobs is None:  # Slurm had answered before: it will again
+            time.sleep(EVERY)
+            continue
         numbers = [job.number for job in jobs]
         if numbers != said:
             shown = ", ".join(f"{job.number} ({job.rule})" for job in jobs[:5])
@@ -145,19 +164,19 @@ def await_earlier_jobs(folder: Path) -> None:
         time.sleep(min(EVERY, 5.0))
 
 
-def watch(folder: Path, log: Path | str) -> None:
+def watch(folder: Path, logs: Sequence[Path | str], hopeless: "Hopeless") -> None:
     """Start a thread that names jobs which can never run, and the setting to change.
 
     Args:
         folder: the run's.
-        log: Snakemake's.
+        logs: Snakemake's.
+        hopeless: those that are named.
     """
 
     def look() -> None:
-        hopeless = Hopeless()
         while True:
             time.sleep(EVERY)
-            hopeless.tell([*(jobs_in(folder) or []), *refused_in(log)])
+            hopeless.tell([*(jobs_in(folder) or []), *refused_in(logs)])
 
     if shutil.which("squeue"):
         threading.Thread(target=look, daemon=True).start()
@@ -224,19 +243,18 @@ def why_not(job: Job, limits: Limits | None) -> str:
     asked = f"it asks for {job.cores} cores, {job.memory} of memory and a time of {job.time}"
     named = f"job {job.number} ({job.rule})" if job.number else f"a job of {job.rule}"
     line = f"{named} can never run ({job.reason}): {asked}"
-    if limits is None:
-        return f"{line}; change what `{job.rule}` asks for in {PROFILE}"
-    line += (
-        f"; a node of partition {job.partition} has at most {limits.cores} cores and "
-        f"{limits.memory}M, for a time of {limits.time}"
-    )
     lower = []
-    if _number(job.cores) > limits.cores:
-        lower.append(f"set-threads: {job.rule}")
-    if megabytes(job.memory) > limits.memory:
-        lower.append(f"set-resources: {job.rule}: mem_mb")
-    if minutes(job.time) > minutes(limits.time):
-        lower.append(f"set-resources: {job.rule}: runtime")
+    if limits:
+        line += (
+            f"; a node of partition {job.partition} has at most {limits.cores} cores and "
+            f"{limits.memory}M, for a time of {limits.time}"
+        )
+        if _number(job.cores) > limits.cores:
+            lower.append(f"set-threads: {job.rule}")
+        if megabytes(job.memory) > limits.memory:
+            lower.append(f"set-resources: {job.rule}: mem_mb")
+        if minutes(job.time) > minutes(limits.time):
+            lower.append(f"set-resources: {job.rule}: runtime")
     if lower:
         return f"{line}; in {PROFILE}, lower {' and '.join(lower)}, or name another partition"
     return f"{line}; in {PROFILE}, name another account, partition or GPU, or ask for less"
@@ -256,13 +274,17 @@ def _own_job() -> str | None:
 def run_again() -> bool:
     """Ask Slurm to run this process's job again later, if it is a running one that allows it.
 
-    A job that was cancelled stays so.
+    A job that was cancelled stays so, and one that Snakemake has not submitted, such as that of a
+    notebook with a terminal in which a person trains.
     """
     number = _own_job()
     if not number:
         return False
-    state = (_output("squeue", "--noheader", "-j", number, "--format=%T") or "").strip()
-    if state != "RUNNING" or _output("scontrol", "requeue", number) is None:
+    output = _output("squeue", "--noheader", "-j", number, "--format=%T|%k") or ""
+    state, _, comment = output.strip().partition("|")
+    if state != "RUNNING" or not RULE.match(comment):
+        return False
+    if _output("scontrol", "requeue", number) is None:
         return False
     say(f"Slurm will run job {number} again, and training will go on")
     return True

@@ -27,7 +27,7 @@ def test_the_setting_to_change_is_named(name):
     assert line.startswith(f"job 17 (train) can never run ({job.reason}): it asks for {job.cores} ")
     assert expected in line
     assert "\n" not in line
-    assert "profiles/slurm/config.yaml" in slurm.why_not(job, None)
+    assert "profiles/slurm/config.yaml, name another account, part" in slurm.why_not(job, None)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_job_that_slurm_did_not_take_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(slurm, "_limits", lambda partition: LIMITS)
     log = tmp_path / "log"
     log.write_text(LOG + LOG.replace("00000", "00001") + "no more")
-    slurm.Hopeless().tell(slurm.refused_in(log))
+    slurm.Hopeless().tell(slurm.refused_in([log]))
     printed = capsys.readouterr().err
     assert printed == (
         "a job of rollouts can never run (Memory is too much Batch job submission failed: "
@@ -89,7 +89,13 @@ def test_a_job_that_slurm_did_not_take_is_told(monkeypatch, capsys, tmp_path):
         "time of 1-00:00:00; in profiles/slurm/config.yaml, lower set-resources: rollouts: mem_mb, "
         "or name another partition\n"
     )
-    assert slurm.refused_in(tmp_path / "none") == []
+    for error in (
+        "Unable to contact slurm controller (connect failure)",
+        "Socket timed out on send",
+    ):
+        log.write_text(LOG.replace("Requested node configuration is not available", error))
+        assert not slurm.refused_in([log])
+    assert slurm.refused_in([tmp_path / "none"]) == slurm.refused_in([]) == []
 
 
 QUEUE = """\
@@ -109,8 +115,13 @@ def program(folder, name, text):
 
 
 def test_jobs_of_the_folder_are_found(monkeypatch, tmp_path):
-    program(tmp_path, "squeue", f"cat <<'END'\n{QUEUE.format(folder=tmp_path)}END")
+    program(
+        tmp_path,
+        "squeue",
+        f"""test "$SQUEUE_STATES" || cat <<'END'\n{QUEUE.format(folder=tmp_path)}END""",
+    )
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
     found = slurm.jobs_in(tmp_path)
     assert [(job.number, job.rule) for job in found or []] == [
         ("12", "train"),
@@ -125,7 +136,7 @@ def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     assert slurm.jobs_in(tmp_path) is None
     slurm.await_earlier_jobs(tmp_path)
-    slurm.watch(tmp_path, tmp_path / "log")
+    slurm.watch(tmp_path, [], slurm.Hopeless())
 
 
 @pytest.mark.parametrize(
@@ -143,17 +154,47 @@ def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text)
         (["--report=report.html"], False),
         (["--lint"], False),
         (["--summary"], False),
+        (["-sSnakefile", "-dnew", "-Rtrain"], True),
+        (["-Fn"], False),
     ],
 )
-def test_only_runs_wait_for_earlier_jobs(arguments, runs):
-    assert slurm.runs_jobs(arguments) == runs
+def test_only_runs_wait_for_earlier_jobs(arguments, runs, tmp_path):
+    assert slurm.runs_jobs(arguments, tmp_path) == runs
+
+
+def test_where_snakemake_runs_already_it_says_so_at_once(tmp_path):
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    assert slurm.runs_jobs([], tmp_path)
+    lock.write_text("results/model.eqx")
+    assert not slurm.runs_jobs([], tmp_path)
+    assert slurm.runs_jobs(["--nolock"], tmp_path)
+
+
+def test_earlier_jobs_are_waited_for_while_slurm_does_not_answer(monkeypatch, tmp_path):
+    answers = [[JOB], None, None, [JOB], []]
+    monkeypatch.setattr(slurm, "jobs_in", lambda folder: answers.pop(0))
+    monkeypatch.setattr(slurm, "_limits", lambda partition: LIMITS)
+    monkeypatch.setattr(slurm, "EVERY", 0.0)
+    slurm.await_earlier_jobs(tmp_path)
+    assert not answers
 
 
 @pytest.mark.parametrize(
-    ("state", "again"), [("RUNNING", True), ("COMPLETING", False), ("CANCELLED", False)]
+    ("job", "again"),
+    [
+        ("RUNNING|rule_train", True),
+        ("RUNNING|rule_train_variant_wildcards_state5", True),
+        ("RUNNING|group_models", True),
+        ("COMPLETING|rule_train", False),
+        ("CANCELLED|rule_train", False),
+        ("RUNNING|(null)", False),
+        ("RUNNING|", False),
+        ("RUNNING|my notebook", False),
+    ],
 )
-def test_only_a_running_job_asks_to_run_again(monkeypatch, tmp_path, state, again):
-    program(tmp_path, "squeue", f"echo {state}")
+def test_only_a_running_job_of_snakemake_asks_to_run_again(monkeypatch, tmp_path, job, again):
+    program(tmp_path, "squeue", f"echo '{job}'")
     program(tmp_path, "scontrol", f'echo "$@" > {tmp_path}/asked')
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.setenv("SLURM_JOB_ID", "12")

@@ -29,7 +29,9 @@ except (KeyError, OSError):
 # On Slurm, Snakemake runs twice in a job, and the second one keeps a cache in the home folder, if there is one.
 if IS_JOB:
     try:
-        os.makedirs(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), exist_ok=True)
+        os.makedirs(
+            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), exist_ok=True
+        )
     except OSError:
         os.environ.update(XDG_CACHE_HOME=os.path.abspath(".snakemake/cache"))
 
@@ -40,9 +42,13 @@ for folder in paths.FOLDERS:
     if os.path.exists(folder) and not os.path.isdir(folder):
         sys.exit(f"{folder}: expected a folder, found something else; move it away")
 
-# A run whose Snakemake was killed has left its jobs in Slurm's queue.
-if not IS_JOB and slurm.runs_jobs(sys.argv[1:]):
-    slurm.await_earlier_jobs(Path.cwd())
+# A run whose Snakemake was killed has left its jobs in Slurm's queue. Where one runs, Snakemake says so itself.
+if not IS_JOB and slurm.runs_jobs(sys.argv[1:], Path.cwd()):
+    try:
+        slurm.await_earlier_jobs(Path.cwd())
+    except KeyboardInterrupt:
+        sys.exit(130)
+HOPELESS = slurm.Hopeless()
 
 # Settings of W&B shape no model, so they are in no model's stamp.
 WANDB_MODE, _ = mode_of(SETTINGS.wandb)
@@ -224,7 +230,7 @@ def out_of_date(files):
 
 onstart:
     STAMPS.drop_others()
-    slurm.watch(Path.cwd(), log)
+    slurm.watch(Path.cwd(), log, HOPELESS)
 
 
 # Again, because a dry run with other settings may have written stamps meanwhile.
@@ -234,4 +240,4 @@ onsuccess:
 
 onerror:
     STAMPS.drop_others()
-    slurm.Hopeless().tell(slurm.refused_in(log))
+    HOPELESS.tell(slurm.refused_in(log))
