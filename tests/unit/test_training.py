@@ -334,7 +334,7 @@ def first_state(config):
 
 
 def test_fit_takes_steps_that_are_pure_functions_of_state_and_batch():
-    config = TrainingConfig(**{**SETTINGS, "steps": 5, "warmup_steps": 1})
+    config = TrainingConfig(**{**BRIEF, "steps": 5, "warmup_steps": 1})
     parameters, fixed = eqx.partition(laws(), eqx.is_inexact_array)
     key, _ = jax.random.split(KEY)
     step = Step(fixed, config, Devices.all(config.batch_size), key)
