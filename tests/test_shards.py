@@ -73,15 +73,31 @@ def test_another_size_of_the_last_shard_without_records(folder, count):
         assert jobs(run_eight(folder, num_trajectories=number)) == {}
 
 
-def test_back_to_settings_of_before_without_records(folder):
+# By case: other settings, what is asked for, and the jobs.
+BACK = {
+    "of shards": (
+        {"seed": 1},
+        ["results/policies/00005.h5", "results/rollouts/00005.h5"],
+        {"policies": 1, "rollouts": 1},
+    ),
+    "of the data set": (
+        {"dataset": {"test_fraction": 0.2}},
+        EIGHT_TARGETS,
+        {"dataset": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BACK)
+def test_back_to_settings_of_before_without_records(case, folder):
     """The stamps of the first settings are gone, so file times show that all must be made."""
+    changes, targets, expected = BACK[case]
     before = contents(folder)
-    everything = {"policies": 8, "rollouts": 8, "dataset": 1}
-    assert jobs(run_eight(folder, seed=1)) == everything
+    assert jobs(run_eight(folder, targets=targets, **changes)) == expected
     assert contents(folder).keys() == before.keys()
     assert contents(folder) != before
     shutil.rmtree(folder / ".snakemake")
-    assert jobs(run_eight(folder)) == everything
+    assert jobs(run_eight(folder, targets=targets)) == expected
     assert contents(folder) == before
 
 
