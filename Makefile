@@ -41,10 +41,9 @@ test-slurm: .venv/.installed-test .venv/.installed-slurm .venv/.installed-generi
 static: .venv/.installed-test  ## format, lint, types, and imports between layers
 	ruff format --check
 	ruff check
-	mypy
-	lint-imports
-	snakefmt --check Snakefile workflow
-	snakemake --lint
+	@# mypy takes as long as the others together.
+	mypy & types=$$!; lint-imports && snakefmt --check Snakefile workflow && snakemake --lint; \
+	  others=$$?; wait $$types && exit $$others
 
 docs: .venv/.installed-docs  ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet

@@ -323,35 +323,42 @@ FILES = {
 NUM_BAD_SHARDS = {FILES[f"dataset of {what}"][1]: 4 for what in ("nothing", "policies")}
 
 
-@pytest.fixture
-def folder(smoke, tmp_path, monkeypatch):
-    """A working folder with sound files and damaged ones."""
+@pytest.fixture(scope="module")
+def prepared(smoke, tmp_path_factory):
+    """A folder with sound files and damaged ones; verbs that are refused change none of them."""
+    folder = tmp_path_factory.mktemp("prepared")
     shard = smoke.results / "rollouts/00000.h5"
-    shutil.copy(shard, tmp_path / "shard.h5")
+    shutil.copy(shard, folder / "shard.h5")
     for name in ("dataset.h5", "model.eqx", "evaluation/provenance.json"):
-        shutil.copy(smoke.results / name, tmp_path)
+        shutil.copy(smoke.results / name, folder)
     for name in ("horizons.md", "horizons.csv"):
-        (tmp_path / name).write_bytes((smoke.results / "evaluation" / name).read_bytes() + b"\n")
+        (folder / name).write_bytes((smoke.results / "evaluation" / name).read_bytes() + b"\n")
     (stamp,) = (smoke.results / "stamps/policies").iterdir()
-    shutil.copy(stamp, tmp_path / "policies.stamp.json")
-    retrained(tmp_path / "model.eqx", tmp_path / "other_model.eqx")
-    shutil.copytree(smoke.results / "ensembles", tmp_path / "ensembles")
+    shutil.copy(stamp, folder / "policies.stamp.json")
+    retrained(folder / "model.eqx", folder / "other_model.eqx")
+    shutil.copytree(smoke.results / "ensembles", folder / "ensembles")
     policies = (smoke.results / "policies/00000.h5").read_bytes()
-    (tmp_path / "policies.h5").write_bytes(policies)
-    (tmp_path / "truncated.h5").write_bytes(policies[: len(policies) // 2])
+    (folder / "policies.h5").write_bytes(policies)
+    (folder / "truncated.h5").write_bytes(policies[: len(policies) // 2])
     for name in ("damaged", "exchanged"):
-        shutil.copytree(smoke.results / "rollouts", tmp_path / name)
-    shutil.copytree(smoke.results / "policies", tmp_path / "policies")
-    damaged, exchanged = tmp_path / "damaged/00001.h5", tmp_path / "exchanged/00000.h5"
+        shutil.copytree(smoke.results / "rollouts", folder / name)
+    shutil.copytree(smoke.results / "policies", folder / "policies")
+    damaged, exchanged = folder / "damaged/00001.h5", folder / "exchanged/00000.h5"
     damaged.write_bytes(damaged.read_bytes()[:4000])
-    shutil.copy(tmp_path / "exchanged/00001.h5", exchanged)
+    shutil.copy(folder / "exchanged/00001.h5", exchanged)
     for kind in ("policies", "dataset"):
-        refingerprint(tmp_path / f"{kind}.h5", tmp_path / f"other_{kind}.h5")
-    (tmp_path / "broken.yaml").write_text("training: {steps: [")
-    (tmp_path / "list.yaml").write_text("- 1\n")
-    shutil.copy(smoke.settings, tmp_path / "config.yaml")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        refingerprint(folder / f"{kind}.h5", folder / f"other_{kind}.h5")
+    (folder / "broken.yaml").write_text("training: {steps: [")
+    (folder / "list.yaml").write_text("- 1\n")
+    shutil.copy(smoke.settings, folder / "config.yaml")
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, monkeypatch):
+    """It, as the current folder."""
+    monkeypatch.chdir(prepared)
+    return prepared
 
 
 def refingerprint(source, target):

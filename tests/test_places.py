@@ -7,8 +7,9 @@ from conftest import ROOT, run_snakemake
 
 PAGE = "results/report/settings.html"
 NAMES = {
-    "braces": "a{x}b{{y}}{config}{",
-    "quotes, blanks and others": ' it\'s "so" `id` %(x)s\ta\nb é☃\u202e中',
+    "braces, quotes, blanks and others": (
+        ' a{x}b{{y}}{config}{ it\'s "so" `id` %(x)s\ta\nb é☃\u202e中'
+    ),
     "what shells and globs take": "a; b & c | d > e $HOME $(id) ~ \\ # *?[1]!",
     "a dash": "-n",
     "a home": "~",

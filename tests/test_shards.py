@@ -65,7 +65,7 @@ def test_more_trajectories_run_the_new_shards_alone(folder):
 @pytest.mark.parametrize("count", [32, 29])
 def test_another_size_of_the_last_shard_without_records(folder, count):
     """The shard and what follows are made again, although no time and no setting shows it."""
-    for number in (count, 30, count):
+    for number in (count, 30):
         shutil.rmtree(folder / ".snakemake")
         done = run_eight(folder, num_trajectories=number)
         assert jobs(done) == {"policies": 1, "rollouts": 1, "dataset": 1}
@@ -73,15 +73,31 @@ def test_another_size_of_the_last_shard_without_records(folder, count):
         assert jobs(run_eight(folder, num_trajectories=number)) == {}
 
 
-def test_back_to_settings_of_before_without_records(folder):
+# By case: other settings, what is asked for, and the jobs.
+BACK = {
+    "of shards": (
+        {"seed": 1},
+        ["results/policies/00005.h5", "results/rollouts/00005.h5"],
+        {"policies": 1, "rollouts": 1},
+    ),
+    "of the data set": (
+        {"dataset": {"test_fraction": 0.2}},
+        EIGHT_TARGETS,
+        {"dataset": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BACK)
+def test_back_to_settings_of_before_without_records(case, folder):
     """The stamps of the first settings are gone, so file times show that all must be made."""
+    changes, targets, expected = BACK[case]
     before = contents(folder)
-    everything = {"policies": 8, "rollouts": 8, "dataset": 1}
-    assert jobs(run_eight(folder, seed=1)) == everything
+    assert jobs(run_eight(folder, targets=targets, **changes)) == expected
     assert contents(folder).keys() == before.keys()
     assert contents(folder) != before
     shutil.rmtree(folder / ".snakemake")
-    assert jobs(run_eight(folder)) == everything
+    assert jobs(run_eight(folder, targets=targets)) == expected
     assert contents(folder) == before
 
 
@@ -98,46 +114,46 @@ def another(path):
 def of_another_config(path):
     config = load_config(ROOT / "config.yaml").model_copy(update={"seed": 1, **SIZES})
     made = Record.new(STAGES["rollouts"], config, Record.new(STAGES["policies"], config))
-    store.write(path, "rollouts", simulate(config, sample_policies(config, 12, 16)), made.fields())
+    first = int(path.stem) * EIGHT["shard_size"]
+    policies = sample_policies(config, first, first + EIGHT["shard_size"])
+    store.write(path, "rollouts", simulate(config, policies), made.fields())
 
 
 SIZES = {name: EIGHT[name] for name in ("num_trajectories", "shard_size")}
-AGAIN = "snakemake --cores 1 --force results/rollouts/00003.h5 with your other options"
-# What happens to a shard, and how the job that reads it names it.
+# By shard: what happens to it, and how the job that reads it names it.
 BAD = {
-    "truncated": (lambda path: os.truncate(path, 9000), "truncated or damaged: 8488 bytes where"),
-    "empty": (lambda path: os.truncate(path, 0), "truncated or damaged: it starts neither with"),
-    "flipped": (flip, "truncated or damaged: its content does not match its checksum"),
-    "flipped in its first bytes": (flip_the_label, "truncated or damaged: it starts neither with"),
-    "another's": (another, "expected trajectories 12 to 15, got 4 from 16"),
-    "of another config": (of_another_config, "seed was 1, is 0"),
-    "a text": (lambda path: path.write_text("shard"), "truncated or damaged: it starts neither"),
+    0: (lambda path: os.truncate(path, 9000), "truncated or damaged: 8488 bytes where"),
+    1: (lambda path: os.truncate(path, 0), "truncated or damaged: it starts neither with"),
+    2: (flip, "truncated or damaged: its content does not match its checksum"),
+    3: (another, "expected trajectories 12 to 15, got 4 from 16"),
+    5: (of_another_config, "seed was 1, is 0"),
+    6: (lambda path: path.write_text("shard"), "truncated or damaged: it starts neither with"),
+    7: (flip_the_label, "truncated or damaged: it starts neither with"),
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_shard_is_named_by_the_job_that_reads_it(folder, case):
-    spoil, message = BAD[case]
+def test_bad_shards_are_named_by_the_job_that_reads_them(folder):
     good = contents(folder)
-    shard = folder / "results/rollouts/00003.h5"
-    spoil(shard)
+    for number, (spoil, _) in BAD.items():
+        spoil(folder / f"results/rollouts/{number:05d}.h5")
     done = run_eight(folder)
     assert done.returncode == 1
     log = (folder / "results/logs/dataset.log").read_text()
-    (line,) = (line for line in log.splitlines() if line.startswith("nsf_pipeline: "))
-    assert line in done.stdout
-    assert line.startswith("nsf_pipeline: results/rollouts/00003.h5: ")
-    assert message in line
-    assert AGAIN in line
+    lines = [line for line in log.splitlines() if line.startswith("nsf_pipeline: ")]
+    assert len(lines) == len(BAD)
+    for line, (number, (_, message)) in zip(lines, BAD.items(), strict=True):
+        path = f"results/rollouts/{number:05d}.h5"
+        assert line in done.stdout
+        assert line.startswith(f"nsf_pipeline: {path}: ")
+        assert message in line
+        assert f"snakemake --cores 1 --force {path} with your other options" in line
     assert "Traceback" not in done.stdout
     # The data set is gone, so that it cannot hold wrong numbers.
-    left = contents(folder)
+    left, bad = contents(folder), shards("rollouts", BAD)
     assert good.keys() - left.keys() == DATASET
-    assert {name for name in left if left[name] != good[name]} == {"results/rollouts/00003.h5"}
-    again = run_snakemake(
-        folder, "--force", "results/rollouts/00003.h5", "--configfile", folder / "eight.yaml"
-    )
-    assert jobs(again) == {"rollouts": 1}
+    assert {name for name in left if left[name] != good[name]} == bad
+    again = run_snakemake(folder, "--force", *bad, "--configfile", folder / "eight.yaml")
+    assert jobs(again) == {"rollouts": len(BAD)}
     assert jobs(run_eight(folder)) == {"dataset": 1}
     assert contents(folder) == good
 

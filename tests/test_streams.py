@@ -164,7 +164,7 @@ WORKFLOWS = {
 def test_no_stream_fails_a_run_of_the_workflow(name, tmp_path):
     redirected, environment = WORKFLOWS[name]
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump({"num_trajectories": 30, "shard_size": 15}))
+    settings.write_text(yaml.safe_dump({"num_trajectories": 30, "shard_size": 30}))
     command = [sys.executable, "-m", "snakemake", "results/dataset.png", "--cores", "2"]
     command += ["-s", str(ROOT / "Snakefile"), "--configfile", str(SMOKE), str(settings)]
     # Snakemake says that it uses a profile, and stops if it cannot.

@@ -29,6 +29,9 @@ SETTINGS = {
         "warmup_steps": 50,
         "validate_every": 300,
         "validation_size": 512,
+        # Without the losses that take long to compile; tests/unit/test_training.py has them.
+        "one_to_two_weight": 0.0,
+        "two_to_one_weight": 0.0,
     },
     "runtime": {"checkpoint_seconds": 0},
     "wandb": {"mode": "disabled"},
@@ -39,11 +42,8 @@ BRIEF = {
     "warmup_steps": 1,
     "validate_every": 2,
     "validation_size": 64,
-    # Without the losses that take long to compile.
-    "one_to_two_weight": 0.0,
-    "two_to_one_weight": 0.0,
 }
-"""Training for tests that are not about its losses; compiled once, because all use the same."""
+"""Training for tests that are not about its steps; compiled once, because all use the same."""
 KILLS = 4
 PROMPT = 10.0
 """s within which SIGTERM must have ended training."""
@@ -60,6 +60,7 @@ class Training:
         self.settings.write_text(yaml.safe_dump(settings))
         self.model = folder / "results/model.eqx"
         self.metrics = folder / "results/training/metrics.csv"
+        self.took = 0.0  # s until it was stopped
 
     def start(self, *options, **environment):
         command = [sys.executable, "-m", "nsf_pipeline", "train", "--config", self.settings]
@@ -85,11 +86,13 @@ class Training:
 
     def stopped_at_work(self):
         """Stop it by SIGTERM after two checkpoints; returns what it printed."""
+        started = time.monotonic()
         process = self.start()
         while len(self.checkpoints()) < 2:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
         asked = time.monotonic()
+        self.took = asked - started
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate()
         assert process.returncode == 143, printed
@@ -122,15 +125,15 @@ def training(undisturbed, tmp_path):
 
 @pytest.fixture(scope="module")
 def stopped(undisturbed, tmp_path_factory):
-    """The folder of a training that was stopped, and what it printed; tests must not change it."""
+    """A training that was stopped, and what it printed; tests must not change its folder."""
     training = Training(tmp_path_factory.mktemp("stopped"), undisturbed.dataset)
-    return training.metrics.parent, training.stopped_at_work()
+    return training, training.stopped_at_work()
 
 
 @pytest.fixture
 def halfway(stopped, training):
     """A copy of the stopped training, to be continued."""
-    shutil.copytree(stopped[0], training.metrics.parent)
+    shutil.copytree(stopped[0].metrics.parent, training.metrics.parent)
     return training
 
 
@@ -145,13 +148,10 @@ def assert_same(training, undisturbed):
     assert pd.read_csv(training.metrics)["seconds"].is_monotonic_increasing
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, training):
+def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, stopped, training):
     """SIGKILL at any moment: importing, loading, stepping, validating, writing."""
     moments = random.Random()  # others each time; a failure prints which
-    started = time.monotonic()
-    training.finish()
-    whole = time.monotonic() - started
-    shutil.rmtree(training.folder / "results")
+    most = stopped[0].took
     kills, told, steps = 0, [], set()
     while kills < KILLS:
         process = training.start()
@@ -159,7 +159,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(undisturbed, training
             before = training.checkpoints()
             while training.checkpoints() == before and process.poll() is None:
                 time.sleep(0.02)
-        told.append(moments.uniform(0.0, 1.0) if kills % 2 else moments.uniform(0.1, 1.0) * whole)
+        told.append(moments.uniform(0.0, 1.0) if kills % 2 else moments.uniform(0.1, 1.0) * most)
         try:
             printed, _ = process.communicate(timeout=told[-1])
         except subprocess.TimeoutExpired:
@@ -189,24 +189,27 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, s
     assert_same(halfway, undisturbed)
 
 
-def test_sigterm_to_all_of_a_job_keeps_its_code(training):
-    """The process that reads its output is gone, too, as when a cluster stops a job."""
+def test_a_closed_terminal_leaves_a_checkpoint_too(training):
+    """Its hangup comes when the process that reads the output is gone; the code stays."""
     process = training.start()
     while not training.checkpoints():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
+    before = int(training.checkpoints()[-1].stem)
     process.stdout.close()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PROMPT) == 143
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PROMPT) == 129
+    assert int(training.checkpoints()[-1].stem) >= before
+    assert not training.model.exists()
+    assert no_temporary_files(training)
 
 
 def test_sigterm_while_compiling_is_obeyed_in_time(training):
     path = training.settings
-    settings = merged(yaml.safe_load(path.read_text()), {"model": {"autonomous": False}})
-    path.write_text(yaml.safe_dump(settings))
-    other = Training(training.folder, training.dataset)
-    path.write_text(yaml.safe_dump(settings))
-    process = other.start(JAX_ENABLE_COMPILATION_CACHE="false")
+    weights = {"one_to_two_weight": 0.03, "two_to_one_weight": 0.03}
+    changes = {"model": {"autonomous": False}, "training": weights}
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changes)))
+    process = training.start(JAX_ENABLE_COMPILATION_CACHE="false")
     assert "starts, in memory" in process.stdout.readline()
     time.sleep(1.0)
     asked = time.monotonic()
@@ -214,7 +217,7 @@ def test_sigterm_while_compiling_is_obeyed_in_time(training):
     printed, _ = process.communicate()
     assert process.returncode == 143, printed
     assert time.monotonic() - asked < PROMPT
-    assert not other.model.exists()
+    assert not training.model.exists()
 
 
 def test_two_trainings_at_once_end_with_the_same_model(undisturbed, training):
@@ -247,18 +250,6 @@ def test_a_training_that_stands_still_and_one_that_overtakes_it(undisturbed, tra
 
 def no_temporary_files(training):
     return not [path for path in training.folder.rglob("*") if path.name.startswith(".")]
-
-
-def test_a_hangup_leaves_a_checkpoint_too(training):
-    """As of a closed terminal."""
-    process = training.start()
-    while not training.checkpoints():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGHUP)
-    printed, _ = process.communicate()
-    assert process.returncode == 129
-    assert printed.splitlines()[-1].startswith("nsf_pipeline: stopped at step ")
 
 
 def test_a_damaged_checkpoint_is_passed_over(undisturbed, halfway):
@@ -308,7 +299,6 @@ def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
 
 def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undisturbed, tmp_path):
     wild = {"learning_rate": 1.0, "clip_norm": 1e30, "warmup_steps": 0, "validate_every": 20}
-    wild |= {name: BRIEF[name] for name in ("one_to_two_weight", "two_to_one_weight")}
     training = Training(tmp_path, undisturbed.dataset, training=wild)
     process = training.start()
     printed, _ = process.communicate()
