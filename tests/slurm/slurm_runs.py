@@ -40,6 +40,7 @@ class Submitted:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=heed_interrupts,
             )
 
     def text(self):
@@ -57,6 +58,11 @@ class Submitted:
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
         return self.process.wait(120)
+
+
+def heed_interrupts():
+    """Let the process end on SIGINT, also where a shell has started the tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment(cluster):

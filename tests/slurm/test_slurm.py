@@ -14,7 +14,7 @@ from conftest import ROOT, SMOKE, merged, run_snakemake
 from slurm_runs import CORES, Submitted, Watcher, own_cluster, wait_for
 
 SETTINGS = {
-    "training": {"steps": 500, "validate_every": 100, "warmup_steps": 30, "batch_size": 64},
+    "training": {"steps": 1000, "validate_every": 100, "warmup_steps": 30, "batch_size": 64},
     "runtime": {"checkpoint_seconds": 0},
     "variants": {},
     "ensembles": {"num_states": 32},
@@ -74,8 +74,8 @@ def bad_day(local, cluster, settings, tmp_path_factory):
 
 
 def live_through(day, submit, cluster, settings):
-    # Memory for Snakemake on the node, but not for our command as well; the second time for both.
-    memory = ("--set-resources", "policies:mem_mb=230*attempt")
+    # Too little memory for Snakemake and our command on the node; the second time enough.
+    memory = ("--set-resources", "policies:mem_mb=120*attempt*attempt")
     day.memory = submit("results/policies/00000.h5", options=memory).wait()
 
     # While shards are made, Snakemake is killed, the node drained and the controller restarted.
@@ -156,7 +156,7 @@ def test_each_rule_ran_as_jobs_of_slurm(bad_day, cluster):
         "dataset": 1,
         "picture": 1,
         "train": 1,
-        "ensembles": 1,
+        "ensembles": 2,
         "evaluate": 1,
         "videos": 1,
     }
@@ -197,7 +197,7 @@ def test_training_that_was_stopped_twice_ends_in_the_bytes_of_a_local_run(bad_da
 def test_a_job_over_its_memory_is_tried_again_with_more(bad_day):
     jobs = [job for job in bad_day.jobs if job["Comment"].endswith("policies_wildcards_00000")]
     assert [job["JobState"] for job in jobs] == ["FAILED", "COMPLETED"]
-    assert [part(r"mem=(\d+M)", job["TRES"]) for job in jobs] == ["230M", "460M"]
+    assert [part(r"mem=(\d+M)", job["TRES"]) for job in jobs] == ["120M", "480M"]
 
 
 def test_nothing_is_submitted_twice_or_lost_when_snakemake_is_killed(bad_day):
@@ -232,14 +232,14 @@ def test_training_gets_the_partition_and_gpu_of_the_profile(bad_day):
         assert ("gpu:a100" in job.get("TresPerNode", "")) == (rule_of(job) == "train")
 
 
-def test_jobs_had_the_cores_that_they_asked_for_and_used_no_more(bad_day, cluster):
-    assert {*bad_day.watcher.seen} >= {"policies", "rollouts", "dataset", "train", "evaluate"}
-    for verb, processes in bad_day.watcher.seen.items():
-        asked = 1 if cluster.cores == 1 else CORES.get(verb, 1)
+def test_jobs_had_the_cores_that_they_asked_for_and_used_no_more(bad_day):
+    simulation = {"policies", "rollouts", "dataset", "ensembles"}
+    for verb in simulation | {"train", "evaluate"}:
+        processes = bad_day.watcher.seen[verb]
+        assert processes, verb
         for cores, busy in processes.values():
-            assert cores == asked, verb
-            if verb in ("policies", "rollouts", "dataset", "ensembles"):
-                assert busy <= 1, verb
+            assert cores == CORES.get(verb, 1), verb
+            assert busy <= 1 or verb not in simulation, verb
 
 
 def test_a_job_that_no_node_can_run_is_told(cluster, settings, tmp_path):
