@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
-EIGHT = {"num_trajectories": 30, "shard_size": 4, "training": {"batch_size": 64}}
+EIGHT: dict = {"num_trajectories": 30, "shard_size": 4, "training": {"batch_size": 64}}
 # What the default target asks for, up to the data set.
 EIGHT_TARGETS = [
     f"results/{kind}/{n:05d}.h5" for kind in ("policies", "rollouts") for n in range(8)
