@@ -74,7 +74,7 @@ def test_another_size_of_the_last_shard_without_records(folder, count):
 
 
 # By case: other settings, what is asked for, and the jobs.
-BACK = {
+BACK: dict[str, tuple[dict, list, dict]] = {
     "of shards": (
         {"seed": 1},
         ["results/policies/00005.h5", "results/rollouts/00005.h5"],

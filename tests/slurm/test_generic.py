@@ -98,7 +98,11 @@ def test_a_killed_run_goes_on_with_its_jobs_and_a_deleted_job_is_run_again(clust
     jobs = cluster.jobs()
     assert Counter(job["JobName"] for job in jobs) == {"nsf.policies": 2, "nsf.rollouts": 3}
     asked = {(job["NumCPUs"], job["MinMemoryNode"], job["TimeLimit"]) for job in jobs}
-    assert asked == {("1", "500M", "00:10:00"), ("1", "1000M", "00:30:00")}
+    assert asked == {
+        ("1", "500M", "00:10:00"),
+        ("1", "1000M", "00:30:00"),
+        ("1", "2000M", "01:00:00"),  # the one that was deleted, the second time
+    }
     logs = tmp_path / "results/logs/generic"
     done = [job["JobId"] for job in jobs if job["JobState"] == "COMPLETED"]
     assert {f"{id}.exit" for id in done} <= set(os.listdir(logs))
