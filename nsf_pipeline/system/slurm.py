@@ -130,13 +130,9 @@ def refused_in(logs: Sequence[Path | str]) -> list[Job]:
     return found
 
 
-def runs_jobs(arguments: Sequence[str], folder: Path) -> bool:
-    """Whether Snakemake runs jobs with these arguments in a folder.
-
-    In one that is locked it does not: another Snakemake runs there, or was killed.
-    """
-    is_locked = any(folder.glob(".snakemake/locks/*.lock")) and "--nolock" not in arguments
-    return not is_locked and not any(map(NOTHING_RUNS.fullmatch, arguments))
+def runs_jobs(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake runs jobs with these arguments."""
+    return not any(map(NOTHING_RUNS.fullmatch, arguments))
 
 
 def await_earlier_jobs(folder: Path) -> None:
@@ -156,8 +152,9 @@ def await_earlier_jobs(folder: Path) -> None:
             shown = ", ".join(f"{job.number} ({job.rule})" for job in jobs[:5])
             more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
             complain(
-                f"waiting for jobs of an earlier run in this folder: {shown}{more}; `scancel` ends "
-                "them"
+                f"waiting for jobs of another run in this folder: {shown}{more}; end this one if "
+                "that one goes on; if it was killed, end this one, run `snakemake --unlock`, and "
+                "start it again; `scancel` ends the jobs"
             )
             said = numbers
         hopeless.tell(jobs)

@@ -158,17 +158,8 @@ def test_a_slurm_that_does_not_answer_stops_nothing(monkeypatch, tmp_path, text)
         (["-Fn"], False),
     ],
 )
-def test_only_runs_wait_for_earlier_jobs(arguments, runs, tmp_path):
-    assert slurm.runs_jobs(arguments, tmp_path) == runs
-
-
-def test_where_snakemake_runs_already_it_says_so_at_once(tmp_path):
-    lock = tmp_path / ".snakemake/locks/0.output.lock"
-    lock.parent.mkdir(parents=True)
-    assert slurm.runs_jobs([], tmp_path)
-    lock.write_text("results/model.eqx")
-    assert not slurm.runs_jobs([], tmp_path)
-    assert slurm.runs_jobs(["--nolock"], tmp_path)
+def test_only_runs_wait_for_earlier_jobs(arguments, runs):
+    assert slurm.runs_jobs(arguments) == runs
 
 
 def test_earlier_jobs_are_waited_for_while_slurm_does_not_answer(monkeypatch, tmp_path):

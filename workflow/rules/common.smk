@@ -42,8 +42,8 @@ for folder in paths.FOLDERS:
     if os.path.exists(folder) and not os.path.isdir(folder):
         sys.exit(f"{folder}: expected a folder, found something else; move it away")
 
-# A run whose Snakemake was killed has left its jobs in Slurm's queue. Where one runs, Snakemake says so itself.
-if not IS_JOB and slurm.runs_jobs(sys.argv[1:], Path.cwd()):
+# A run whose Snakemake was killed has left its jobs in Slurm's queue.
+if not IS_JOB and slurm.runs_jobs(sys.argv[1:]):
     try:
         slurm.await_earlier_jobs(Path.cwd())
     except KeyboardInterrupt:
@@ -215,8 +215,8 @@ def out_of_date(files):
     Only the report calls it, so no other run and no job pays for it.
     """
     wanted = [path for path in rules.all.input if not callable(path)]
-    for rule in (rules.policies, rules.rollouts):
-        wanted += expand(rule.output, shard=SHARDS)
+    for output in (rules.policies.output, rules.rollouts.output):
+        wanted += expand(output, shard=SHARDS)
     if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
         wanted += [*MODELS.values(), *rules.ablations.input]
     try:
