@@ -164,6 +164,7 @@ def test_a_bad_policy_shard_costs_no_other_rollouts(folder):
     done = run_eight(folder)
     assert done.returncode == 1
     assert "nsf_pipeline: results/policies/00003.h5: " in done.stdout
+    assert "common.smk" not in done.stderr  # what the workflow does after an error has worked
     assert good.keys() - contents(folder).keys() == {"results/rollouts/00003.h5"}
 
 
