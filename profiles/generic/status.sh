@@ -7,20 +7,20 @@ id=$2
 unless_ended() {
   case $scheduler in
     pbs)
-      answer=$(qstat -f "$id" 2>&1)
+      answer=$(timeout 30 qstat -f "$id" 2>&1)
       case $?:$answer in
         153:* | 35:* | *"Unknown Job"* | *"has finished"*) return ;;
         *"job_state = "[CFX]*) return ;;
       esac
       ;;
     lsf)
-      answer=$(bjobs -noheader -o stat "$id" 2>&1)
+      answer=$(timeout 30 bjobs -noheader -o stat "$id" 2>&1)
       case $answer in
         DONE* | EXIT* | ZOMBI* | *"is not found"*) return ;;
       esac
       ;;
     sge)
-      answer=$(qstat -j "$id" 2>&1)
+      answer=$(timeout 30 qstat -j "$id" 2>&1)
       case $answer in
         *"do not exist"*) return ;;
       esac

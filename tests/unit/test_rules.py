@@ -48,3 +48,11 @@ def test_no_rule_lists_all_shards_while_it_is_read():
     """Every job on a cluster reads all rules."""
     texts = {path.name: path.read_text() for path in RULES}
     assert [name for name, text in texts.items() if "shard=SHARDS" in text] == ["common.smk"]
+
+
+@pytest.mark.parametrize("name", ["slurm", "generic"])
+def test_profiles_of_clusters_have_what_the_default_one_has(name):
+    profiles = [ROOT / f"profiles/{each}/config.yaml" for each in (name, "default")]
+    cluster, default = (yaml.safe_load(path.read_text()) for path in profiles)
+    del default["cores"]
+    assert {option: cluster.get(option) for option in default} == default
