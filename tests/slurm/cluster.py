@@ -82,13 +82,15 @@ def missing() -> list[str]:
 
 
 def install() -> None:
-    """Install Slurm from Debian's packages, as root."""
+    """Install Slurm from Debian's packages, where that is possible."""
+    if os.geteuid() or not shutil.which("apt-get"):
+        return
     environment = ENVIRONMENT | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES],
     ):
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=False, env=environment, stdout=subprocess.DEVNULL)
 
 
 class Cluster:
@@ -265,12 +267,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="for its settings, logs and state")
     parser.add_argument("--cores", type=int, help="of the node (all by default)")
-    parser.add_argument("--install", action="store_true", help="first install it, as root")
+    parser.add_argument("--install", action="store_true", help="first install Slurm, as root")
     arguments = parser.parse_args()
     if missing() and arguments.install:
         install()
     if missing():
-        sys.exit(f"no {', '.join(missing())}: install {' and '.join(PACKAGES)}, or use --install")
+        sys.exit(
+            f"no {', '.join(missing())}: install {', '.join(PACKAGES)}, or use --install as root"
+        )
     if not arguments.folder:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
