@@ -23,7 +23,7 @@ unexport XDG_CACHE_HOME XDG_CONFIG_HOME
 endif
 
 .NOTPARALLEL:
-.PHONY: model check test test-slurm static docs setup lock clean help
+.PHONY: model check test test-slurm test-thorough static docs setup lock clean help
 
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
@@ -33,7 +33,10 @@ check: static  ## the quick part of `make test`: static checks and unit tests, s
 
 test: static .venv/pymunk7  ## every check that CI runs
 	PYTHONPATH=.venv/pymunk7 PYMUNK=7 python -m pytest -n $(WORKERS) $(SIMULATION_TESTS)
-	python -m pytest -n $(WORKERS) --ignore tests/slurm
+	python -m pytest -n $(WORKERS) --ignore tests/slurm -m 'not thorough'
+
+test-thorough: .venv/.installed-test  ## more cases of what `make test` tests, which take long
+	python -m pytest -n $(WORKERS) --ignore tests/slurm -m thorough
 
 test-slurm: .venv/.installed-test .venv/.installed-slurm .venv/.installed-generic  ## the workflow on a real Slurm, which `python3 tests/slurm/cluster.py --install` installs
 	python -m pytest -v tests/slurm
@@ -56,7 +59,7 @@ clean:  ## remove .venv, and nothing else
 	rm -rf .venv
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 
 # One stamp per lock, newer than the lock. Locks agree on versions, so extras can be combined.

@@ -232,6 +232,7 @@ def test_two_trainings_at_once_end_with_the_same_model(undisturbed, training):
     assert no_temporary_files(training)
 
 
+@pytest.mark.thorough
 def test_a_training_that_stands_still_and_one_that_overtakes_it(undisturbed, training):
     first = training.start()
     while not training.checkpoints():
@@ -261,6 +262,7 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed, halfway):
     assert_same(halfway, undisturbed)
 
 
+@pytest.mark.thorough
 def test_without_a_sound_checkpoint_it_starts_afresh(undisturbed, halfway):
     for path in halfway.checkpoints():
         path.write_bytes(path.read_bytes()[:1000])
@@ -291,12 +293,14 @@ def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
     process.communicate()
 
 
+@pytest.mark.thorough
 def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
     printed = training.finish("--data-memory", "0", "--checkpoint-seconds", "300")
     assert "starts, streamed from the file" in printed
     assert_same(training, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undisturbed, tmp_path):
     wild = {"learning_rate": 1.0, "clip_norm": 1e30, "warmup_steps": 0, "validate_every": 20}
     training = Training(tmp_path, undisturbed.dataset, training=wild)

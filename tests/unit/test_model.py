@@ -52,7 +52,12 @@ SCALES = {7: (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1), 5: (8.0, 8.0, 5.0, 5.0, 0.1)
 STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
 WEIGHTS = np.linspace(-0.5, 0.5, 12)
 CONDITION = jnp.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0], jnp.float32)
-VARIANTS = [(7, False), (7, True), (5, False), (5, True)]
+VARIANTS = [
+    (7, False),
+    pytest.param(7, True, marks=pytest.mark.thorough),
+    pytest.param(5, False, marks=pytest.mark.thorough),
+    (5, True),
+]
 
 
 @functools.cache
@@ -652,7 +657,9 @@ def nominally(state, s, t, condition, points):
     return knots[-1], velocities[-1], poses[-1], depths.max()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+@pytest.mark.parametrize(
+    "steps", [1, *(pytest.param(n, marks=pytest.mark.thorough) for n in (2, 3)), 10]
+)
 def test_noise_of_the_agent_is_the_simulators(steps):
     """Covariance of position and velocity, of draws with noise of 1 px on each target."""
     state = np.array([250.0, 400.0, 20.0, -30.0, 100.0, 100.0, 0.0])
