@@ -70,7 +70,7 @@ ReturnToService=2
 # The null device, which jobs can ask for as if it were a GPU.
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Gres=gpu:a100:1 State=UNKNOWN
-PartitionName=short Nodes={host} Default=YES State=UP PriorityTier=1 GraceTime=60
+PartitionName=short Nodes={host} Default=YES State=UP PriorityTier=1 GraceTime=300
 PartitionName=urgent Nodes={host} State=UP PriorityTier=9
 {more}
 """

@@ -46,7 +46,7 @@ class Submitted:
     def text(self):
         return self.printed.read_text()
 
-    def wait(self, seconds=400):
+    def wait(self, seconds=600):
         try:
             self.process.wait(seconds)
         finally:
@@ -109,7 +109,7 @@ def is_busy(task):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 0.2
 
 
-def wait_for(found, what, seconds=120):
+def wait_for(found, what, seconds=300):
     end = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < end, f"{what}: not after {seconds} s"

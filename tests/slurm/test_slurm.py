@@ -99,12 +99,12 @@ def live_through(day, submit, cluster, settings):
     def said(text):
         return log.exists() and text in log.read_text()
 
-    wait_for(lambda: said(" starts, "), "training", seconds=300)
+    wait_for(lambda: said(" starts, "), "training")
     cluster.run("sbatch", "-p", "urgent", "-c2", "-o", "/dev/null", "--wrap", "sleep 1")
     day.preempted = wait_for(
         lambda: [job for job in cluster.jobs() if job["Restarts"] == "1"], "a job that waits again"
     )[0]
-    wait_for(lambda: said("going on from step"), "training that goes on", seconds=300)
+    wait_for(lambda: said("going on from step"), "training that goes on")
     cluster.run("scancel", day.preempted["JobId"])
     day.trained = training.wait()
 
