@@ -89,6 +89,10 @@ class Config(Section):
         first, stop = self.shard_range(shard)
         return stop - first
 
+    def shards_with(self, first: int, stop: int) -> range:
+        """The shards that hold the trajectories from `first` up to, and without, `stop`."""
+        return range(first // self.shard_size, shards.num_shards(stop, self.shard_size))
+
     @property
     def parts(self) -> shards.Division:
         """The files that the data set is divided into; none if it is one file."""

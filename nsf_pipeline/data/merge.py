@@ -65,8 +65,7 @@ def merge(
         return metadata
     folder = store.folder_of(output)
     for number in range(config.parts.num_shards):
-        first, stop = config.parts.shard_range(number)
-        own = shards[first // config.shard_size : -(-stop // config.shard_size)]
+        own = [shards[shard] for shard in config.shards_with(*config.parts.shard_range(number))]
         write_part(own, config, number, metadata, output=shard_in(folder, number))
     write_metadata(metadata, metadata_output)
     write_index(config, output)

@@ -136,8 +136,7 @@ def _parts(config: Config) -> int:
 
 
 def _shards(folder: Path, config: Config, first: int, stop: int) -> list[Path]:
-    size = config.shard_size
-    return [paths.shard_in(folder, shard) for shard in range(first // size, -(-stop // size))]
+    return [paths.shard_in(folder, shard) for shard in config.shards_with(first, stop)]
 
 
 def _say(output: Path, found: dict[str, Any], started: float) -> None:

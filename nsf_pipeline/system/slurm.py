@@ -158,7 +158,7 @@ def await_earlier_jobs(folder: Path) -> None:
             )
             said = numbers
         hopeless.tell(jobs)
-        time.sleep(min(EVERY, 5.0))
+        time.sleep(EVERY / 4)
 
 
 def watch(folder: Path, logs: Sequence[Path | str], hopeless: "Hopeless") -> None:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -212,9 +212,8 @@ class Cluster:
         path = self.folder / "completed.txt"
         return [fields(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def wait(self, found: object, what: str, patience: float = PATIENCE) -> None:
+    def wait(self, found: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
         """Wait until a function returns something true."""
-        assert callable(found)
         end = time.monotonic() + patience
         while time.monotonic() < end:
             try:

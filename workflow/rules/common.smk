@@ -160,9 +160,8 @@ def sized_stamp(stage, part, span, usual):
 
 def shards_of(wildcards):
     """The rollout shards of a part of the data set."""
-    first, stop = SETTINGS.parts.shard_range(int(wildcards.part))
-    shards = SHARDS[first // SETTINGS.shard_size : -(-stop // SETTINGS.shard_size)]
-    return expand(paths.ROLLOUTS, shard=shards)
+    shards = SETTINGS.shards_with(*SETTINGS.parts.shard_range(int(wildcards.part)))
+    return expand(paths.ROLLOUTS, shard=[SHARDS[shard] for shard in shards])
 
 
 def source_of(wildcards):
