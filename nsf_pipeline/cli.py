@@ -43,7 +43,7 @@ from nsf_pipeline.system.printing import (
     report_lost_output,
     say,
 )
-from nsf_pipeline.system.signals import Ended, Handling
+from nsf_pipeline.system.signals import Ended, Handling, behind
 
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
@@ -159,10 +159,13 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
                 function(*arguments, **options)
                 with suppress(UserError):  # the clock may have been set back meanwhile
                     _date_now(written, read)
-            except KeyboardInterrupt:
+            except BaseException as error:
+                ended = behind(error)
+                if ended is None:
+                    raise
+                if isinstance(ended, Ended):
+                    raise _Exit(int(str(ended.code)), ended.reason) from None
                 raise _Exit(INTERRUPTED, "interrupted") from None
-            except Ended as ended:
-                raise _Exit(int(str(ended.code)), ended.reason) from None
 
         for hint in get_type_hints(function, include_extras=True).values():
             for option in getattr(hint, "__metadata__", ()):

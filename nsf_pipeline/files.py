@@ -45,21 +45,23 @@ def open_file(path: Path | str) -> io.BufferedReader:
         OSError: it cannot be opened, or is no ordinary file; `strerror` says so.
     """
     try:
-        # Without O_NONBLOCK, opening a FIFO would wait for its writer. Files ignore it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open(path, "rb", opener=_open_at_once)
     except ValueError as error:  # a NUL in the path
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     try:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind == stat.S_IFDIR:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
         if kind != stat.S_IFREG:
             found = _SPECIAL.get(kind, "something else")
             raise OSError(errno.EINVAL, f"expected a file, got {found}", str(path))
-        return os.fdopen(descriptor, "rb")
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a FIFO would wait for its writer. Files ignore it.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_file(path: Path | str, most: int) -> bytes:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, cast
 
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.system.signals import PATIENCE, in_worker
+from nsf_pipeline.system.signals import PATIENCE, behind, in_worker
 
 KILLED = (
     "a process was killed, perhaps for lack of memory: lower --jobs or shard_size, and run the "
@@ -126,6 +126,8 @@ def _serve(connection: Connection, parent: int) -> None:
         try:
             answer: tuple[Exception | None, Any] = None, function(*arguments)
         except Exception as error:
+            if ended := behind(error):
+                raise ended from None
             error.add_note(traceback.format_exc())
             answer = error, None
         with suppress(ConnectionError):  # the caller was killed

@@ -43,6 +43,14 @@ def raise_ended(number: int) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
 
+def behind(error: BaseException) -> Ended | KeyboardInterrupt | None:
+    """What a signal raised, if the error is that, or was raised while files were tidied after it."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, Ended | KeyboardInterrupt):
+        cause = cause.__context__
+    return cause
+
+
 _undisturbed: set[CodeType] = set()
 Function = TypeVar("Function", bound=Callable[..., Any])
 
