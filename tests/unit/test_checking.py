@@ -267,7 +267,7 @@ TYPES = {
     "a missing array": ("policies", without("goal"), "expected an array 'goal'"),
     "an unknown array": ("policies", another("extra", [1.0]), "no array 'extra'"),
     "a name of two lines": ("policies", another("a\nb", [1.0]), r"no array 'a\\nb'"),
-    "many arrays": ("policies", many_arrays, "holds 311 arrays"),
+    "many arrays": ("policies", many_arrays, "holds 312 arrays"),
     "float32": ("policies", as_type("float32"), "'duration' of type float64"),
     "float16": ("policies", as_type("float16"), "'duration' of type float64"),
     "big-endian": ("policies", as_type(">f8"), "'duration' of type float64"),
