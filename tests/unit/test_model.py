@@ -125,6 +125,7 @@ def test_an_unconditional_law_hides_the_policy(autonomous):
     assert not encoded(hidden, 0.5, CONDITION)[:7].any()
 
 
+@pytest.mark.thorough
 def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
     model, state, (s, m, t) = model_of(), state_of(7), jnp.array([0.5, 0.6, 0.9])
     flow, push, pushes = model.transition, nominal.nominal_push, itertools.count()
@@ -149,6 +150,7 @@ def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
     np.testing.assert_allclose(shared, alone, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_public_methods_are_jitted_as_they_are():
     model, state = model_of(), state_of(7)
     arguments = state, 0.5, 0.9, CONDITION
