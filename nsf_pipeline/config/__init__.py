@@ -11,6 +11,7 @@ from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config.planning import CEMConfig, ContactConfig, PlanningConfig, SearchConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
@@ -34,17 +35,21 @@ __all__ = [
     "STAMP",
     "UNTRAINED",
     "BridgeConfig",
+    "CEMConfig",
     "Config",
     "ConfigError",
+    "ContactConfig",
     "DMPConfig",
     "DatasetConfig",
     "EnsembleConfig",
     "EvaluationConfig",
     "ModelConfig",
     "NetworkConfig",
+    "PlanningConfig",
     "PolicyConfig",
     "Rank",
     "RuntimeConfig",
+    "SearchConfig",
     "SimulationConfig",
     "SpeedConfig",
     "TrainingChanges",

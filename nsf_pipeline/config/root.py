@@ -11,6 +11,7 @@ from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.model import ModelConfig
+from nsf_pipeline.config.planning import PlanningConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
 from nsf_pipeline.config.section import ConfigError, Section
@@ -63,6 +64,7 @@ class Config(Section):
     ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
+    planning: PlanningConfig = PlanningConfig()
     videos: VideoConfig = VideoConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()
