@@ -14,6 +14,7 @@ from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import CEMConfig, ContactConfig, PlanningConfig, SearchConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.root import Config
+from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
@@ -47,6 +48,7 @@ __all__ = [
     "NetworkConfig",
     "PlanningConfig",
     "PolicyConfig",
+    "ProtocolConfig",
     "Rank",
     "RuntimeConfig",
     "SearchConfig",

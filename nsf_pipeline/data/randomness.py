@@ -21,6 +21,10 @@ class Stream(IntEnum):
     START = 4
     ENSEMBLE = 5
     SELECTION = 6
+    EPISODE = 7
+    DISTURBANCE = 8
+    TASK = 9
+    PUSH = 10
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:
