@@ -47,6 +47,7 @@ from nsf_pipeline.system.signals import Ended, Handling, behind
 
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
+MAX_EPISODES = 100_000
 MAX_DESCRIPTOR = 2**31 - 1
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
@@ -90,11 +91,16 @@ Provenance = Annotated[
 ]
 Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards.")]
 Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
+PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
+PlayedSeconds = Annotated[Path, typer.Option(help="Folder of the times, a folder a row.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 CONFIG = "config.yaml"
 CORES = os.cpu_count() or 1
 ROLLOUT_SHARDS, ENSEMBLE_SHARDS = (Path(path).parent for path in (paths.ROLLOUTS, paths.ENSEMBLES))
+
+EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
+FIRST_SEED = 100_000
 
 
 class _Exit(Exception):  # noqa: N818
@@ -176,7 +182,7 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
     return register
 
 
-WRITTEN = ("output", "metadata", "metrics", "curves")
+WRITTEN = ("output", "metadata", "metrics", "curves", "seconds")
 """Options that name output files; every other path is an input."""
 
 
@@ -543,6 +549,81 @@ def _speed(
     from nsf_pipeline.stages import speed
 
     speed.run(settings, model, variants, dataset, scores, provenance, output, threads)
+
+
+@_verb("episodes", "--planner contact --world-model flow_4 --stop 50 --output episodes.h5")
+def _episodes(
+    world_model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A world model: flow_4, nominal, simulator_8, ..."),
+    ],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last episode's number.")
+    ],
+    output: Output,
+    first: Annotated[
+        int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
+    ] = 0,
+    planner: Annotated[str, typer.Option(help="cem or contact.")] = "contact",
+    noise: Annotated[
+        float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
+    ] = 0.0,
+    variation: Annotated[
+        str, typer.Option(metavar="NAME", help="What else is different from the standard.")
+    ] = "standard",
+    first_seed: Annotated[
+        int, typer.Option(min=0, metavar="SEED", help="Seed of the reset of episode 0.")
+    ] = FIRST_SEED,
+    seconds: Annotated[
+        Path | None, typer.Option(help="JSON to write: the time that it took.")
+    ] = None,
+    config: Settings = CONFIG,
+    model: Annotated[
+        Path | None, typer.Option(help="The model, if the world model is trained.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Play episodes of gym-pusht's environment with a planner."""
+    from nsf_pipeline.protocols.rows import checked_row
+
+    row = checked_row(planner, world_model, noise, variation)
+    settings = load_config(config)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _before_jax(threads)
+    from nsf_pipeline.stages import episodes
+
+    episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
+
+
+@_verb("planning-tables", "--config my.yaml")
+def _planning_tables(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the tables of the standard and the harder planning protocols."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.run(settings, episodes, times, output)
+
+
+@_verb("short-planning", "--config my.yaml")
+def _short_planning(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the short table of planning that the default run has."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.short(settings, episodes, times, output)
 
 
 @_verb("upload", "--config my.yaml --video results/videos/best.mp4")

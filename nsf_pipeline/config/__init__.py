@@ -13,12 +13,18 @@ from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_con
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import CEMConfig, ContactConfig, PlanningConfig, SearchConfig
 from nsf_pipeline.config.policies import PolicyConfig
-from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.protocols import ProtocolConfig
+from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
-from nsf_pipeline.config.shards import MAX_PARTS, MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
+from nsf_pipeline.config.shards import (
+    MAX_PARTS,
+    MAX_SHARD_SIZE,
+    MAX_SHARDS,
+    MAX_TRAJECTORIES,
+    Division,
+)
 from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
@@ -42,6 +48,7 @@ __all__ = [
     "ContactConfig",
     "DMPConfig",
     "DatasetConfig",
+    "Division",
     "EnsembleConfig",
     "EvaluationConfig",
     "ModelConfig",

@@ -20,8 +20,9 @@ class Field(NamedTuple):
     """One array: its axes after the trajectory's, type, unit, meaning and range.
 
     Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
-    vector's length, "M" members, "S" steps of an episode. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`. All numbers
-    lie between `low` and `high`, which may be the name of an axis; so all of them are finite.
+    vector's length, "M" members, "S" steps of an episode. `scaled` arrays are scaled to [-1, 1] in
+    `dataset.h5`. All numbers lie between `low` and `high`, which may be the name of an axis; so all
+    of them are finite.
     """
 
     axes: tuple[int | str, ...]
@@ -159,8 +160,10 @@ EPISODES: dict[str, Field] = {
     ),
     "push": Field(("S",), "int32", "1", "number of the push that a step belongs to", low=NEVER),
     "predicted": Field(
-        ("S", 3), "float64", "px, rad", "mean pose of the block that the model predicted for "
-        "the end of the push"
+        ("S", 3),
+        "float64",
+        "px, rad",
+        "mean pose of the block that the model predicted for the end of the push",
     ),
     "first_step": FIRST_STEP._replace(
         meaning="step after which each threshold was first exceeded, from 1; -1: never"
@@ -169,14 +172,20 @@ EPISODES: dict[str, Field] = {
         meaning=f"the same where it was exceeded after {HELD} steps in a row: the last of these"
     ),
     "disturbed_step": Field(
-        (DISTURBANCES,), "int32", "steps", "steps taken when the block was moved; -1: not",
-        low=NEVER, high="S",
+        (DISTURBANCES,),
+        "int32",
+        "steps",
+        "steps taken when the block was moved; -1: not",
+        low=NEVER,
+        high="S",
     ),
     "disturbed_pose": Field(
         (DISTURBANCES, 3), "float64", "px, rad", "the pose that the block was moved to"
     ),
     "pushes": Field((), "int32", "1", "pushes that were chosen", low=0),
-    "queries": Field((), "int64", "1", "predictions that the planner asked for", low=0, high=2.0**63),
+    "queries": Field(
+        (), "int64", "1", "predictions that the planner asked for", low=0, high=2.0**63
+    ),
 }
 
 NUMBERS = {"episodes": "episode"}

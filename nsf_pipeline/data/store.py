@@ -39,6 +39,7 @@ from nsf_pipeline.data.scaling import scale as scale
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
+from nsf_pipeline.data.schema import EPISODES as EPISODES
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
 from nsf_pipeline.errors import on_one_line

@@ -277,17 +277,16 @@ def disturbed(random: np.random.Generator, state: np.ndarray) -> np.ndarray | No
         (3,) px, px, rad: the centre of mass is at most `SHIFT` away, the angle at most `TURN`; None
         if many draws find no such pose.
     """
+    x, y = T_CENTRE
     for _ in range(100):
-        angle = random.uniform(0.0, 2.0 * np.pi)
-        shift = SHIFT * np.sqrt(random.random()) * np.array([np.cos(angle), np.sin(angle)])
-        turn = random.uniform(-TURN, TURN)
+        direction = random.uniform(0.0, 2.0 * np.pi)
+        distance = SHIFT * np.sqrt(random.random())
+        angle = state[STATE.angle] + random.uniform(-TURN, TURN)
         old, new = (
-            np.array(rotated(*T_CENTRE, np.cos(a), np.sin(a)))
-            for a in (state[STATE.angle], state[STATE.angle] + turn)
+            np.array(rotated(x, y, np.cos(a), np.sin(a))) for a in (state[STATE.angle], angle)
         )
-        position = state[STATE.block_position] + old + shift - new
-        pose = np.array([*position, state[STATE.angle] + turn])
+        shift = distance * np.array([np.cos(direction), np.sin(direction)])
+        pose = np.array([*(state[STATE.block_position] + old + shift - new), angle])
         if is_clear(pose, state[STATE.agent]):
             return pose
     return None
-

@@ -3,15 +3,20 @@
 The workflow reads this module, so it imports nothing that takes time.
 """
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
-from nsf_pipeline.config import ProtocolConfig
+from nsf_pipeline.config import Division, ProtocolConfig
+from nsf_pipeline.errors import UserError, shown
 
 FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
 UNTRAINED = (NOMINAL, SIMULATOR)
 CEM, CONTACT = "cem", "contact"
 STANDARD, SHORT = "standard", "short"
 DISTURBED, HELD, HIDDEN = "disturbed", "held", "velocity_hidden"
+PLANNERS = (CEM, CONTACT)
+VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN)
+MODEL_NAME = "nominal|simulator_[0-9]{1,5}|[a-z][a-z0-9_]{0,63}_([0-9]{1,5}|mean|steps)"
 
 
 class Row(NamedTuple):
@@ -38,16 +43,47 @@ class Row(NamedTuple):
         plain = self.variation == STANDARD
         return "-".join([self.planner, self.model, noise, *([] if plain else [self.variation])])
 
+    def described(self) -> dict[str, Any]:
+        """What its files say about it; not the number of episodes, which may be raised."""
+        return {name: value for name, value in self._asdict().items() if name != "episodes"}
+
     @property
     def trained(self) -> str:
         """The trained model behind it: `flow`, a variant's name, or empty if there is none."""
         return trained(self.model)
 
 
+def checked_row(planner: str, model: str, action_noise_std: float, variation: str) -> Row:
+    """A row as someone has asked for it.
+
+    Raises:
+        UserError: it has no such planner, world model or variation.
+    """
+    for name, given, known in (
+        ("--planner", planner, PLANNERS),
+        ("--variation", variation, VARIATIONS),
+    ):
+        if given not in known:
+            raise UserError(f"{name} {shown(given)}: expected one of {', '.join(known)}")
+    if not re.fullmatch(MODEL_NAME, model):
+        raise UserError(
+            f"--world-model {shown(model)}: expected nominal, simulator_N with N noisy runs (0: "
+            "one without noise), or flow_N with N draws, flow_mean or flow_steps, or a variant's "
+            "name in place of flow"
+        )
+    return Row(planner, model, action_noise_std, variation)
+
+
 def trained(model: str) -> str:
     """The trained model behind a world model: `flow`, a variant's name, or empty."""
     base = model.rpartition("_")[0] or model
     return "" if base in UNTRAINED else base
+
+
+def shards(row: Row, config: ProtocolConfig) -> list[tuple[int, int]]:
+    """For each shard of a row, the number of its first episode and one past its last."""
+    division = Division(row.episodes, config.shard_size)
+    return [division.shard_range(shard) for shard in range(division.num_shards)]
 
 
 def standard(config: ProtocolConfig) -> list[Row]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nsf_pipeline.data.schema import HELD, NEVER, THRESHOLDS
 from nsf_pipeline.evaluation.tables import as_csv as as_csv
-from nsf_pipeline.protocols.rows import DISTURBED, SHORT, STANDARD, HIDDEN, Row
+from nsf_pipeline.protocols.rows import DISTURBED, HIDDEN, SHORT, STANDARD, Row
 from nsf_pipeline.protocols.rows import HELD as LASTING
 
 Z_95 = 1.959963984540054

@@ -20,6 +20,9 @@ ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
 COMPARISON = (*EVALUATION, "variants")
 SPEED = (*COMPARISON, "speed")
+PLANNING = (*MODEL, "planning")
+# Which rows there are shapes the tables, but no episode.
+PROTOCOLS = (*PLANNING, "variants", "protocols")
 
 STAGES = {
     name: Stage(name, f"nsf_pipeline.stages.{module}", reads)
@@ -33,6 +36,11 @@ STAGES = {
         ("evaluate", "evaluate", EVALUATION),
         ("compare", "evaluate", COMPARISON),
         ("speed", "speed", SPEED),
+        ("episodes", "episodes", PLANNING),
+        # No model is behind them, so no data either.
+        ("untrained_episodes", "episodes", ("seed", "dmp", "planning")),
+        ("planning_tables", "planning", PROTOCOLS),
+        ("short_planning", "planning", PROTOCOLS),
         ("upload", "upload", (*EVALUATION, "wandb")),
         # Not `videos`: these settings choose which videos are made, not what one shows.
         ("video", "video", ROLLOUTS),
