@@ -18,7 +18,6 @@ from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY,
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
 from nsf_pipeline.config.shards import MAX_PARTS, MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
-from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant, require_free_name
@@ -50,7 +49,6 @@ __all__ = [
     "Rank",
     "RuntimeConfig",
     "SearchConfig",
-    "SimulationConfig",
     "SpeedConfig",
     "TrainingChanges",
     "TrainingConfig",

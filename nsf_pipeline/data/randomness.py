@@ -21,6 +21,7 @@ class Stream(IntEnum):
     START = 4
     ENSEMBLE = 5
     SELECTION = 6
+    NOISE_LEVEL = 7
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:
