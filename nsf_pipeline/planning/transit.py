@@ -20,13 +20,16 @@ STEP = 25.0
 REST = 3
 """Control steps for which the last target is held."""
 BEYOND = 1.0
-"""px; how far off the enlarged rectangles the nodes are."""
+"""px; how far outside the enlarged rectangles the agent goes where it leaves them."""
+NODE_DISTANCE = 33.0
+"""px; how far off a corner's two sides its node is: the agent lags behind its targets, and so passes
+about 14 px inside of a node (its control takes 0.2 s, in the mean)."""
 LONGEST = 60
 """Control steps; a longer way is not taken."""
 
 _CORNERS = t_outline(np.zeros(3))
 _OUTWARD = np.where(_CORNERS < (0.0, 15.0), -1.0, 1.0)
-NODES = _CORNERS + (CLEARANCE + BEYOND) * _OUTWARD
+NODES = _CORNERS + NODE_DISTANCE * _OUTWARD
 """(8, 2) px, in the block's frame: off the six corners that stick out, and in the two that do not.
 """
 _LOW, _HIGH = T_RECTANGLES[:, :2] - CLEARANCE, T_RECTANGLES[:, 2:] + CLEARANCE
@@ -87,12 +90,11 @@ def transits(starts: np.ndarray, poses: np.ndarray, ends: np.ndarray) -> Transit
     own = to_block(poses, starts[:, None])
     exits, gone = _exits(own[:, 0], poses)
     targets = to_block(poses, ends)
-    usable = in_room(to_room(poses, np.broadcast_to(NODES, (len(poses), *NODES.shape))))
+    nodes = _nodes(poses)
     # From each exit to each node, by the nodes between: Bellman and Ford's recursion.
-    hop = np.where(usable[:, :, None] & usable[:, None], _BETWEEN, np.inf)
-    nodes = np.broadcast_to(NODES, (len(poses), *NODES.shape))
-    length = np.where(usable, _lengths(exits[:, None], nodes), np.inf)
-    order = np.tile(np.arange(len(NODES))[:, None], (len(poses), 1, 1))  # nodes on the way to each
+    hop = _lengths(nodes[:, :, None], nodes[:, None])
+    length = _lengths(exits[:, None], nodes)
+    order = np.tile(np.arange(len(NODES))[:, None], (len(poses), 1, 1))  # the nodes on each way
     for _ in range(len(NODES) - 1):
         through = length[:, :, None] + hop
         best = through.argmin(axis=1)
@@ -114,12 +116,19 @@ def transits(starts: np.ndarray, poses: np.ndarray, ends: np.ndarray) -> Transit
     around = np.take_along_axis(by_node, node[..., None], axis=2)[..., 0]
     straight = _lengths(exits[:, None], targets)
     is_straight = straight <= around
-    way = np.take_along_axis(NODES[order], node[..., None, None], axis=1)
+    row = np.arange(len(poses))[:, None, None]
+    way = np.take_along_axis(nodes[row, order], node[..., None, None], axis=1)
     way = np.where(is_straight[..., None, None], exits[:, None, None], way)
     begin = np.broadcast_to(np.stack([own[:, 0], exits], axis=1)[:, None], (*node.shape, 2, 2))
     points = np.concatenate([begin, way, targets[:, :, None]], axis=2)
     exists = np.isfinite(np.minimum(straight, around)) & gone[:, None] & in_room(ends)
     return _paced(points, exists, poses)
+
+
+def _nodes(poses: np.ndarray) -> np.ndarray:
+    """(n, 8, 2) px, in the blocks' frames: the nodes, moved to where the agent fits in the room."""
+    nodes = np.broadcast_to(NODES, (len(poses), *NODES.shape))
+    return to_block(poses, to_room(poses, nodes).clip(_ROOM[0] + 1e-6, _ROOM[1] - 1e-6))
 
 
 def arrivals(states: np.ndarray, targets: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -153,8 +162,7 @@ def _exits(points: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, np.ndarra
             out = np.repeat(points[:, None], len(places), axis=1)
             out[..., axis] = places
             sides.append(out)
-    nodes = np.broadcast_to(NODES, (len(points), *NODES.shape))
-    out = np.concatenate([points[:, None], *sides, nodes], axis=1)
+    out = np.concatenate([points[:, None], *sides, _nodes(poses)], axis=1)
     allowed = is_free(out) & in_room(to_room(poses, out))
     # A point that is free needs no way out, even where the walls are too near for a target.
     allowed[:, 0] = is_free(points)
@@ -194,6 +202,5 @@ def _paced(points: np.ndarray, exists: np.ndarray, poses: np.ndarray) -> Transit
     return Transit(to_room(poses, start + share[..., None] * (end - start)), steps, exists)
 
 
-_BETWEEN = _lengths(NODES[:, None], NODES[None])
 # What a control step makes of position and velocity, measured from the target.
 _ONE_STEP = np.eye(2) + np.tensordot(np.expm1(CONTROL_DT * RATES), PROJECTIONS, 1)
