@@ -1,4 +1,4 @@
-"""Planar Dynamic Movement Primitives: a policy's desired path.
+"""Planar Dynamic Movement Primitives: a policy's parameters, and its desired path.
 
 In the policy's own time u = t / duration in [0, 1], with the phase x(u) = exp(-a u):
 
@@ -34,6 +34,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "duration": {"above": 0.0},
     "stiffness": {"above": 0.0},
     "damping": {"least": 0.0},
+    "action_noise_std": {"least": 0.0},
 }
 """Limits of a policy's parameters."""
 
@@ -48,6 +49,8 @@ class DMPParams(NamedTuple):
         weights: (..., 2, n_basis), in units of the forcing's scale.
         stiffness: (...) K, in 1 / duration^2.
         damping: (...) D, in 1 / duration.
+        action_noise_std: (...) px; standard deviation of the noise that its targets get when it is
+            executed. The desired path does not depend on it.
     """
 
     duration: Array
@@ -56,6 +59,7 @@ class DMPParams(NamedTuple):
     weights: Array
     stiffness: Array
     damping: Array
+    action_noise_std: Array
 
     def as_vector(self, xp: Any = np) -> Array:
         """Packed in the order of the attributes, the weights row by row: (..., `condition_dim`)."""
@@ -70,8 +74,8 @@ class DMPParams(NamedTuple):
         """Check parameters that are known: those traced by a compiler of JAX pass.
 
         Raises:
-            ValueError: a number is not finite, a duration or stiffness not positive, a damping
-                negative, or the shapes do not belong together.
+            ValueError: a number is not finite, a duration or stiffness not positive, a damping or
+                noise negative, or the shapes do not belong together.
         """
         shape = np.shape(self.weights)
         checks.require_shape("weights", shape, (..., 2, None))
@@ -83,8 +87,9 @@ class DMPParams(NamedTuple):
                 checks.numbers(name, values, (*axes, *own), **LIMITS.get(name, {}))
 
     def in_range(self) -> Array:
-        """(...) whether duration and stiffness are positive, and the damping is not negative."""
-        return (self.duration > 0.0) & (self.stiffness > 0.0) & (self.damping >= 0.0)
+        """(...) whether duration and stiffness are positive, damping and noise not negative."""
+        is_positive = (self.duration > 0.0) & (self.stiffness > 0.0)
+        return is_positive & (self.damping >= 0.0) & (self.action_noise_std >= 0.0)
 
     @classmethod
     def from_vector(cls, vector: Array) -> "DMPParams":
@@ -112,7 +117,13 @@ class DMPParams(NamedTuple):
 def _shapes(n_basis: int) -> DMPParams:
     """The shape of each parameter of one policy."""
     return DMPParams(
-        duration=(), start=(2,), goal=(2,), weights=(2, n_basis), stiffness=(), damping=()
+        duration=(),
+        start=(2,),
+        goal=(2,),
+        weights=(2, n_basis),
+        stiffness=(),
+        damping=(),
+        action_noise_std=(),
     )
 
 

@@ -45,6 +45,7 @@ def some_arrays(kind, seed=0, first=0):
         weights=rng.uniform(-1, 1, (count, 2, SIZES["B"])),
         stiffness=rng.uniform(1, 50, count),
         damping=rng.uniform(0, 50, count),
+        action_noise_std=rng.uniform(0, 16, count),
     ).as_vector()
     low, high = condition.min(axis=0), condition.max(axis=0)
     arrays["condition"] = store.scale(condition, low, high) if kind == "dataset" else condition

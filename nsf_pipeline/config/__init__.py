@@ -25,7 +25,6 @@ from nsf_pipeline.config.shards import (
     MAX_TRAJECTORIES,
     Division,
 )
-from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant, require_free_name
@@ -59,7 +58,6 @@ __all__ = [
     "Rank",
     "RuntimeConfig",
     "SearchConfig",
-    "SimulationConfig",
     "SpeedConfig",
     "TrainingChanges",
     "TrainingConfig",

@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Duration = Annotated[float, Field(ge=0.1, le=MAX_DURATION)]
 Weight = Annotated[float, Field(ge=-100.0, le=100.0)]
 Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
+NoiseStd = Annotated[float, Field(ge=0.0, le=256.0)]
 DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
 
@@ -36,6 +37,11 @@ class PolicyConfig(Section):
     """K, in 1/duration^2; small values spread the motion over the duration."""
     damping_ratio: Range[DampingRatio] = (1.0, 1.0)
     """D / (2 sqrt(K)); 1 is critical damping."""
+
+    action_noise_std: Range[NoiseStd] = (0.0, 16.0)
+    """px; standard deviation of the Gaussian noise on a trajectory's commanded targets."""
+    noiseless_fraction: Fraction = 0.1
+    """Share of trajectories without noise, whatever action_noise_std says."""
 
     @property
     def max_steps(self) -> int:

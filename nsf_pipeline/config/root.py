@@ -17,7 +17,6 @@ from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
 from nsf_pipeline.config.section import ConfigError, Section
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
-from nsf_pipeline.config.simulation import SimulationConfig
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.config.variants import (
@@ -52,7 +51,6 @@ class Config(Section):
     """Trajectories per shard: one file and two jobs each."""
     dmp: DMPConfig = DMPConfig()
     policies: PolicyConfig = PolicyConfig()
-    simulation: SimulationConfig = SimulationConfig()
     dataset: DatasetConfig = DatasetConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

@@ -17,6 +17,10 @@ PLAIN_WORDS = {
     "Field required": "one more number",
 }
 """Replacements for words of pydantic's."""
+MOVED: dict[tuple[str | int, ...], str] = {
+    ("simulation",): "action_noise_std is now the range policies.action_noise_std, [8.0, 8.0] say",
+}
+"""Settings of earlier versions, and what took their place."""
 
 
 MAX_ERRORS = 5
@@ -41,6 +45,8 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         return f"{where}: {message}" if where else message
+    if error["type"] == "extra_forbidden" and error["loc"] in MOVED:
+        return f"{where}: unknown setting; {MOVED[error['loc']]}"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_nearest(error['loc'])}"
     given = shown(json.dumps(error["input"], ensure_ascii=False))

@@ -31,7 +31,13 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     seeds = [reset_seed(config.seed, i) for i in trajectories]
     states, from_reset = initial_states(config, trajectories, seeds)
     policies = [
-        sample_policy(generator(config.seed, i, Stream.POLICY), state, config.policies, config.dmp)
+        sample_policy(
+            generator(config.seed, i, Stream.POLICY),
+            state,
+            config.policies,
+            config.dmp,
+            sample_noise_std(generator(config.seed, i, Stream.NOISE_LEVEL), config.policies),
+        )
         for i, state in zip(trajectories, states, strict=True)
     ]
     params = DMPParams(*(np.stack(values) for values in zip(*policies, strict=True)))
@@ -64,11 +70,18 @@ def initial_states(
     return states, from_reset
 
 
+def sample_noise_std(random: np.random.Generator, config: PolicyConfig) -> float:
+    """px: standard deviation of a trajectory's action noise; 0 for some share of trajectories."""
+    std = random.uniform(*config.action_noise_std)
+    return 0.0 if random.random() < config.noiseless_fraction else std
+
+
 def sample_policy(
     random: np.random.Generator,
     state: np.ndarray,
     config: PolicyConfig,
     dmp: DMPConfig,
+    action_noise_std: float,
     shape: tuple[int, ...] = (),
 ) -> DMPParams:
     """One policy, or many, which start at the agent's position.
@@ -78,6 +91,7 @@ def sample_policy(
         state: (7,) initial state: px, px/s, rad.
         config: ranges to sample from.
         dmp: settings that all policies share.
+        action_noise_std: px; of the noise with which the policy is executed.
         shape: leading axes of the policies' parameters; none for one policy.
 
     Raises:
@@ -101,6 +115,7 @@ def sample_policy(
         weights=random.uniform(*config.weights, size=(*shape, 2, dmp.n_basis)),
         stiffness=np.asarray(stiffness),
         damping=np.asarray(2.0 * random.uniform(*config.damping_ratio, shape) * np.sqrt(stiffness)),
+        action_noise_std=np.full(shape, action_noise_std),
     )
 
 

@@ -21,10 +21,11 @@ class Stream(IntEnum):
     START = 4
     ENSEMBLE = 5
     SELECTION = 6
-    EPISODE = 7
-    DISTURBANCE = 8
-    TASK = 9
-    PUSH = 10
+    NOISE_LEVEL = 7
+    EPISODE = 8
+    DISTURBANCE = 9
+    TASK = 10
+    PUSH = 11
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:

@@ -13,7 +13,14 @@ from nsf_pipeline.pusht.simulator import Simulator, observations
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
-CARRIED_OVER = ("trajectory", "seed", "initial_state", "from_reset", "condition")
+CARRIED_OVER = (
+    "trajectory",
+    "seed",
+    "initial_state",
+    "from_reset",
+    "action_noise_std",
+    "condition",
+)
 
 
 def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -28,7 +35,7 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     actions = np.zeros((len(planned), longest, 2), np.float32)
     for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
-        noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
+        noise = random.normal(0.0, policies["action_noise_std"][row], (length, 2))
         # Stored as the environment takes them, float32 in the workspace, so that they replay.
         actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
     states = states_of(policies, actions, planned)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LARGEST = 1e6
 """No number of PushT's is as large, in any unit; a file that holds a larger one is not sound."""
 LARGEST_SCALED = 1e9
@@ -60,6 +60,9 @@ TRAJECTORY = Field((), "int64", "1", "index in the whole data set", low=0, high=
 SEED = Field((), "int64", "1", "seed of env.reset", low=0, high=2.0**63)
 INITIAL_STATE = state_field(STATE, "float64", STATE.meaning, scaled=True)
 FROM_RESET = Field((), "bool", "1", "the state of env.reset(seed); false: entered directly")
+ACTION_NOISE_STD = Field(
+    (), "float64", "px", "standard deviation of the noise on each target", low=0.0
+)
 CONDITION = Field(("C",), "float64", "mixed", "the packed DMP vector", scaled=True)
 
 POLICIES: dict[str, Field] = {
@@ -73,6 +76,7 @@ POLICIES: dict[str, Field] = {
     "weights": Field((2, "B"), "float64", "1", "forcing weights"),
     "stiffness": Field((), "float64", "1/duration^2", "K", low=ABOVE_ZERO),
     "damping": Field((), "float64", "1/duration", "D", low=0.0),
+    "action_noise_std": ACTION_NOISE_STD,
     "condition": CONDITION,
 }
 
@@ -81,6 +85,7 @@ ROLLOUTS: dict[str, Field] = {
     "seed": SEED,
     "initial_state": INITIAL_STATE,
     "from_reset": FROM_RESET,
+    "action_noise_std": ACTION_NOISE_STD,
     "condition": CONDITION,
     "observations": state_field(
         STATE_WITHOUT_VELOCITY,

@@ -34,6 +34,7 @@ READ = (
     "seed",
     "initial_state",
     "from_reset",
+    "action_noise_std",
     "condition",
     *state_parts(STATE),
     "targets",
@@ -198,7 +199,7 @@ def noisy_actions(test: Arrays, config: Config, row: int, step: int, gap: int) -
     trajectory = int(test["trajectory"][row])
     random = generator(config.seed, trajectory, Stream.ENSEMBLE, step, gap)
     size = (config.ensembles.num_members, gap, 2)
-    noise = random.normal(0.0, config.simulation.action_noise_std, size)
+    noise = random.normal(0.0, test["action_noise_std"][row], size)
     # As for rollouts, actions are float32 within the workspace.
     actions = np.clip(test["targets"][row, step : step + gap] + noise, *WORKSPACE)
     return actions.astype(np.float32).astype(np.float64)

@@ -18,6 +18,7 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.rollouts import desired_positions
 from nsf_pipeline.data.transitions import load_trajectories
+from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
@@ -120,10 +121,10 @@ def choose_starts(config: Config, dataset: Path, horizon: float, count: int) -> 
     random = np.random.default_rng(config.seed)
     chosen = np.resize(random.permutation(len(row)), count)
     row, step = row[chosen], step[chosen]
-    noise = random.normal(0.0, config.simulation.action_noise_std, (count, steps, 2))
-    starts = Starts(
-        test.states[row, step], np.float32(CONTROL_DT) * step, test.condition[row], noise
-    )
+    condition = test.condition[row]
+    std = DMPParams.from_vector(condition).action_noise_std[:, None, None]
+    noise = std * random.normal(0.0, 1.0, (count, steps, 2))
+    starts = Starts(test.states[row, step], np.float32(CONTROL_DT) * step, condition, noise)
     return starts._replace(actions=actions_of(config, starts))
 
 

@@ -22,7 +22,7 @@ SHRINK = 0.6
 def find(search: Search, config: CEMConfig) -> list[Found]:
     """The best pushes of each episode, best first."""
     prior = PolicyConfig(duration=config.duration)
-    kept = max(KEPT, config.elites)
+    kept, count, dmp = max(KEPT, config.elites), config.candidates, search.model.dmp
     found: list[Found] = []
     for number in range(config.rounds):
         proposals = []
@@ -31,10 +31,8 @@ def find(search: Search, config: CEMConfig) -> list[Found]:
                 elites = found[episode].candidates.policies
                 policies = _varied(random, elites, number - 1, config, prior)
             else:
-                policies = sample_policy(
-                    random, state, prior, search.model.dmp, (config.candidates,)
-                )
-            proposals.append(Candidates.without_transit(state, search.with_noise(policies)))
+                policies = sample_policy(random, state, prior, dmp, search.noise, (count,))
+            proposals.append(Candidates.without_transit(state, policies))
         latest = search.evaluate(proposals)
         if number:
             pairs = zip(found, latest, strict=True)

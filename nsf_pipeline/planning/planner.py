@@ -12,7 +12,7 @@ from nsf_pipeline.config import SearchConfig
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.numerics import with_defaults
-from nsf_pipeline.planning import cem
+from nsf_pipeline.planning import cem, contact
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Push
@@ -111,7 +111,10 @@ def plan_batch(
     noise = checks.number("action_noise_std", action_noise_std, least=0.0, most=MOST_NOISE)
     randoms = [_generator(key) for key in keys]
     search = Search(model, known, each, randoms, noise)
-    found = cem.find(search, config.cem)
+    if config.planner == "cem":
+        found = cem.find(search, config.cem)
+    else:
+        found = contact.find(search, config.contact)
     return [
         Plan(best.candidates.push(0), float(best.costs[0]), int(queries), best.best(KEPT))
         for best, queries in zip(found, search.queries, strict=True)

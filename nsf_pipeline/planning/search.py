@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Candidates, joined
@@ -61,10 +60,6 @@ class Search:
         self.model, self.states, self.goals = model, states, goals
         self.randoms, self.noise = randoms, noise
         self.queries = np.zeros(len(states), int)
-
-    def with_noise(self, policies: DMPParams) -> DMPParams:
-        """The policies, with the noise that their execution will have."""
-        return policies
 
     def evaluate(
         self, proposals: Sequence[Candidates], started: Sequence[np.ndarray | float] | None = None

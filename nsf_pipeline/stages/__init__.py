@@ -13,8 +13,7 @@ from nsf_pipeline.system import printing
 
 # The settings that shape a stage's files: what it reads, and what shaped its sources.
 POLICIES = ("seed", "shard_size", "dmp", "policies")
-ROLLOUTS = (*POLICIES, "simulation")
-DATASET = (*ROLLOUTS, "num_trajectories", "dataset")
+DATASET = (*POLICIES, "num_trajectories", "dataset")
 MODEL = (*DATASET, "model", "training")
 ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
@@ -28,7 +27,7 @@ STAGES = {
     name: Stage(name, f"nsf_pipeline.stages.{module}", reads)
     for name, module, reads in (
         ("policies", "policies", POLICIES),
-        ("rollouts", "rollouts", ROLLOUTS),
+        ("rollouts", "rollouts", POLICIES),
         ("dataset", "dataset", DATASET),
         ("picture", "picture", DATASET),
         ("train", "train", MODEL),
@@ -43,7 +42,7 @@ STAGES = {
         ("short_planning", "planning", PROTOCOLS),
         ("upload", "upload", (*EVALUATION, "wandb")),
         # Not `videos`: these settings choose which videos are made, not what one shows.
-        ("video", "video", ROLLOUTS),
+        ("video", "video", POLICIES),
         ("ranked_video", "video", DATASET),
         ("prediction", "prediction", MODEL),
         ("table_page", "pages", EVALUATION),
@@ -53,7 +52,7 @@ STAGES = {
     )
 }
 
-STATISTICS = STAGES["dataset"]._replace(name="statistics", reads=(*ROLLOUTS, "dataset"))
+STATISTICS = STAGES["dataset"]._replace(name="statistics", reads=(*POLICIES, "dataset"))
 """The first half of `dataset`, for a part of the data: it does not depend on how many there are."""
 
 

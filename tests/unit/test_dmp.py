@@ -41,6 +41,7 @@ def policy(seed=0, ratio=1.0, stiffness=STIFFNESS, spread=0.5, n_basis=6, count=
         weights=rng.uniform(-spread, spread, (*axes, 2, n_basis)),
         stiffness=np.full(axes, stiffness),
         damping=np.full(axes, 2.0 * ratio * np.sqrt(stiffness)),
+        action_noise_std=np.full(axes, 8.0),
     )
 
 
@@ -294,13 +295,13 @@ def test_vectors_and_params_round_trip(data, n_basis, axes):
 
 
 def test_the_vectors_order_is_the_file_formats():
-    params = DMPParams(1.5, np.array([2.0, 3.0]), np.array([4.0, 5.0]), np.zeros((2, 2)), 6.0, 7.0)
-    params = params._replace(weights=np.array([[10.0, 11.0], [20.0, 21.0]]))
-    assert params.as_vector().tolist() == [1.5, 2, 3, 4, 5, 10, 11, 20, 21, 6, 7]
-    assert condition_dim(2) == 11
+    start, goal, weights = np.array([2.0, 3.0]), np.array([4.0, 5.0]), np.array([[10, 11], [20, 21]])
+    params = DMPParams(1.5, start, goal, weights, 6.0, 7.0, 8.0)
+    assert params.as_vector().tolist() == [1.5, 2, 3, 4, 5, 10, 11, 20, 21, 6, 7, 8]
+    assert condition_dim(2) == 12
 
 
-@pytest.mark.parametrize("length", [0, 6, 7, 8, 10, 20])
+@pytest.mark.parametrize("length", [0, 7, 8, 9, 11, 19])
 def test_a_vector_of_impossible_length_is_refused(length):
-    with pytest.raises(ValueError, match=rf"7 \+ 2 n_basis numbers, got {length}:"):
+    with pytest.raises(ValueError, match=rf"8 \+ 2 n_basis numbers, got {length}:"):
         DMPParams.from_vector(np.zeros(length))
