@@ -19,7 +19,9 @@ EVALUATION = "results/evaluation"
 ABLATIONS = "results/ablations"
 PLANNING = "results/planning"
 EPISODES = "results/planning/episodes/{row}/{shard}.h5"
+PUSHES = "results/planning/pushes/{world}/{shard}.h5"
 SECONDS = "results/planning/seconds/{row}/{shard}.json"
+PUSH_SECONDS = "results/planning/push_seconds/{world}/{shard}.json"
 COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
@@ -58,6 +60,8 @@ PLANNED = {
     "provenance": "episodes.json",
 }
 """Tables of episodes in the folder of planning, by what they hold."""
+PUSHED = {"table": "one_push.csv", "text": "one_push.md", "provenance": "pushes.json"}
+"""Tables of one push under noise in that folder, by what they hold."""
 PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.json"}
 """The short table of the default run in that folder."""
 
@@ -84,6 +88,8 @@ RECORDED = (
     f"{ABLATIONS}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SPEED['provenance']}",
     EPISODES,
+    PUSHES,
+    f"{PLANNING}/{PUSHED['provenance']}",
     f"{PLANNING}/{PLANNED_SHORT['provenance']}",
     f"{PLANNING}/{PLANNED['provenance']}",
     VIDEO,

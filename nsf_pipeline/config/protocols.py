@@ -31,6 +31,16 @@ class ProtocolConfig(Section):
     """Episodes of a row of the short table in the default run; 0 for no such table."""
     shard_size: int = Field(default=50, ge=1, le=MAX_SHARD_SIZE)
     """Episodes per shard: one file and one job each. They are played side by side."""
+    push_tasks: int = Field(default=300, ge=1, le=100_000)
+    """Tasks of one push under noise, from different test trajectories."""
+    push_shard_size: int = Field(default=100, ge=1, le=MAX_SHARD_SIZE)
+    """Tasks per shard: one file and one job each."""
+    push_candidates: int = Field(default=1000, ge=1, le=100_000)
+    """Pushes that the models choose from in each task, about."""
+    push_runs: int = Field(default=256, ge=1, le=65_536)
+    """Noisy runs of each chosen push."""
+    push_noise: float = Field(default=8.0, ge=0.0, le=256.0)
+    """px; standard deviation of the action noise of these."""
     variants: Variants = ()
     """Variants of the model that get rows too, besides the default model."""
 

@@ -390,7 +390,7 @@ def _check_order(arrays: Mapping[str, Any], kind: str, attributes: Mapping[str, 
 
 def _items(kind: str) -> str:
     """What the rows of a kind of file are."""
-    return kind if kind in NUMBERS else "trajectories"
+    return f"{NUMBERS[kind]}s" if kind in NUMBERS else "trajectories"
 
 
 def span_of(arrays: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[int, int]:

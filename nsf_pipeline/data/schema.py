@@ -193,7 +193,29 @@ EPISODES: dict[str, Field] = {
     ),
 }
 
-NUMBERS = {"episodes": "episode"}
+TOLERANCES = ((8.0, 8.0), (4.0, 4.0), (2.0, 2.0))
+"""px and degrees: of the block's centre of mass, and of its angle, from a pose that it should take.
+"""
+SHARES = Field((len(TOLERANCES),), "float64", "1", "", low=0.0, high=1.0)
+
+PUSHES: dict[str, Field] = {
+    "task": Field((), "int64", "1", "number of the task", low=0, high=2.0**63),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state", low=0),
+    "state": state_field(STATE, "float64", "where the push starts"),
+    "goal": Field((3,), "float64", "px, rad", "the pose that the block should take"),
+    "cost": Field((), "float64", "s", "the chosen push's, as the model expects it"),
+    "condition": Field(("C",), "float64", "mixed", "the chosen push, as a packed DMP vector"),
+    "reached": SHARES._replace(
+        meaning="share of the noisy runs that end within each tolerance of the goal"
+    ),
+    "promised": SHARES._replace(meaning="the same of new draws of the model's"),
+    "promised_at_choice": SHARES._replace(
+        meaning="the same of the draws by which the model chose the push"
+    ),
+}
+
+NUMBERS = {"episodes": "episode", "pushes": "task"}
 """By kind, the array that numbers its rows where it is not `trajectory`."""
 
 MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
@@ -205,6 +227,7 @@ SCHEMAS = {
     "dataset": DATASET,
     "ensembles": ENSEMBLES,
     "episodes": EPISODES,
+    "pushes": PUSHES,
 }
 
 ATTRIBUTES: dict[str, type] = {

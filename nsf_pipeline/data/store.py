@@ -42,6 +42,7 @@ from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
 from nsf_pipeline.data.schema import EPISODES as EPISODES
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
+from nsf_pipeline.data.schema import PUSHES as PUSHES
 from nsf_pipeline.errors import on_one_line
 from nsf_pipeline.files import again, open_file, replacing
 from nsf_pipeline.paths import shard_name

@@ -16,7 +16,7 @@ STANDARD, SHORT = "standard", "short"
 DISTURBED, HELD, HIDDEN = "disturbed", "held", "velocity_hidden"
 PLANNERS = (CEM, CONTACT)
 VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN)
-MODEL_NAME = "nominal|simulator_[0-9]{1,5}|[a-z][a-z0-9_]{0,63}_([0-9]{1,5}|mean|steps)"
+MODEL_NAME = "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
 
 
 class Row(NamedTuple):
@@ -65,18 +65,36 @@ def checked_row(planner: str, model: str, action_noise_std: float, variation: st
     ):
         if given not in known:
             raise UserError(f"{name} {shown(given)}: expected one of {', '.join(known)}")
-    if not re.fullmatch(MODEL_NAME, model):
+    parsed(model)
+    return Row(planner, model, action_noise_std, variation)
+
+
+def parsed(model: str) -> tuple[str, str, int]:
+    """What the name of a world model says: what it is of, of what kind, and how many draws.
+
+    The names are those of `planning.models`: nominal, simulator_N (noisy runs; 0: one without
+    noise), flow_N (draws in one pass), flow_mean (the draw without noise), flow_steps_N (draws, one
+    control step at a time); a variant's name may stand in place of flow.
+
+    Raises:
+        UserError: it is no such name.
+    """
+    found = re.fullmatch(MODEL_NAME, model)
+    if not found:
         raise UserError(
-            f"--world-model {shown(model)}: expected nominal, simulator_N with N noisy runs (0: "
-            "one without noise), or flow_N with N draws, flow_mean or flow_steps, or a variant's "
+            f"world model {shown(model)}: expected nominal, simulator_N with N noisy runs (0: one "
+            "without noise), or flow_N with N draws, flow_mean or flow_steps_N, or a variant's "
             "name in place of flow"
         )
-    return Row(planner, model, action_noise_std, variation)
+    base, kind = found["base"], found["kind"] or found["steps"] or ""
+    if base == SIMULATOR and kind:
+        raise UserError(f"world model {model}: expected simulator_N with N noisy runs")
+    return (NOMINAL, "", 0) if model == NOMINAL else (base, kind, int(found["count"] or 0))
 
 
 def trained(model: str) -> str:
     """The trained model behind a world model: `flow`, a variant's name, or empty."""
-    base = model.rpartition("_")[0] or model
+    base = parsed(model)[0]
     return "" if base in UNTRAINED else base
 
 
@@ -120,7 +138,7 @@ def harder(config: ProtocolConfig) -> list[Row]:
         found += [
             Row(CONTACT, model, noise, HIDDEN, count) for model in ("flow_4", NOMINAL, *variants)
         ]
-    found.append(Row(CONTACT, "flow_steps", 0.0, episodes=count))
+    found.append(Row(CONTACT, "flow_steps_4", 0.0, episodes=count))
     return found
 
 

@@ -61,7 +61,7 @@ def run(
         model, source = _load(model_path, config)
         sources.append(source)
         require_unseen(config, range(first_seed + first, first_seed + stop))
-    world = world_model(row.model, model, config.dmp, row.action_noise_std)
+    world = world_model(row.model, model, config.dmp)
     decide = decider(world, row, config.planning.search, config.seed)
     decide([WARM_UP])
     arrays, took = play(decide, rules_of(row), config.seed, first_seed, first, stop)
