@@ -162,7 +162,7 @@ class SDELaw(eqx.Module):
         residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = encoding.state + gap / CONTROL_DT * nominal
         angle = encoding.state[encoder.layout.angle]
-        return BlockFrameLaw(residual, origin, angle, encoder.normaliser.scale)
+        return BlockFrameLaw(residual, origin, angle, encoder.scale(encoding.condition))
 
 
 @final
@@ -199,7 +199,7 @@ class _Field(diffrax.AbstractTerm):
         encoder = self.transition.encoder
         encoding = self.transition.encode(y, t, t, self.condition)
         nominal, drift, factor = self.transition.coefficients(encoding)
-        scale, angle = jnp.array(encoder.normaliser.scale), y[encoder.layout.angle]
+        scale, angle = encoder.scale(self.condition), y[encoder.layout.angle]
         drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
         return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 
