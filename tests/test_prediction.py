@@ -90,7 +90,7 @@ def test_a_model_without_velocity_is_shown_too(trajectory):
         flow=network,
         bridge=BridgeConfig(**dict(network)),
     )
-    normaliser = Normaliser(((0.0, 0.0), (512.0, 512.0)), (1.0,) * 5, 8.0)
+    normaliser = Normaliser(((0.0, 0.0), (512.0, 512.0)), (1.0,) * 5)
     model = build_model(config, DMPConfig(), normaliser, key=jax.random.key(0))
     path, draws = predict(model, trajectory, key=jax.random.key(0))
     assert (path.shape[1], draws.shape[2]) == (5, 5)

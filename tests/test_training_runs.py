@@ -67,7 +67,7 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
             callback.on_row(state)
         raise TrainingError("the loss stopped being finite")
 
-    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * STATE.dim, 1.0)
+    unit = Normaliser(((0.0, 0.0), (1.0, 1.0)), (1.0,) * STATE.dim)
     monkeypatch.setattr("nsf_pipeline.stages.train.fit_normaliser", lambda *_: unit)
     monkeypatch.setattr("nsf_pipeline.stages.train.fit", diverge)
     paths = (tmp_path / name for name in ("model.eqx", "metrics.csv", "curves.png"))

@@ -22,6 +22,9 @@ from nsf_pipeline.timing import CONTROL_DT
 OWN_SHARE = 0.01
 """Share of the velocity's noise that is independent of the position's. In the simulator one target
 moves both alike, and the law of a single control step would have no density."""
+LEAST_NOISE = 0.25
+"""px; noise on the targets that the agent's law has at least, so that it has a density where there
+is none."""
 MAX_STEPS = 32
 """Control steps after which the first target's noise no longer matters."""
 
@@ -41,6 +44,11 @@ def _covariances() -> np.ndarray:
 
 
 _COVARIANCES = _covariances()
+
+
+def effective_noise(std: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """px: the noise on the targets that the agent's law has, with LEAST_NOISE beside the own."""
+    return jnp.sqrt(std**2 + LEAST_NOISE**2)
 
 
 def noise_share(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:

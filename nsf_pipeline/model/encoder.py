@@ -18,8 +18,15 @@ from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.model.arguments import condition_vector, start_and_end, vector
 from nsf_pipeline.model.contact import clearance, in_frame_of, rotate
-from nsf_pipeline.model.nominal import Condition, NominalMotion, Scalar, State, nominal_motion
-from nsf_pipeline.model.normaliser import Normaliser
+from nsf_pipeline.model.nominal import (
+    Condition,
+    NominalMotion,
+    Scalar,
+    State,
+    knows_noise,
+    nominal_motion,
+)
+from nsf_pipeline.model.normaliser import Normaliser, noise_unit
 from nsf_pipeline.pusht.state import StateLayout, layout_of
 
 
@@ -78,10 +85,13 @@ class Encoder(eqx.Module):
         self.require_meaning(state, t_init, t_final, condition)
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
         if self.config.conditional:
-            time = DMPParams.from_vector(condition).duration
+            params = DMPParams.from_vector(condition)
+            noise = params.action_noise_std
+            # The first is steep where there is little noise.
+            known = jnp.stack([params.duration, jnp.tanh(noise / 2.0), noise / 10.0])
         else:
-            time = jnp.zeros(()) if self.config.autonomous else t_init
-        features = self._features(motion, time)
+            known = jnp.zeros(1) if self.config.autonomous else t_init[None]
+        features = self._features(motion, known)
         return Encoding(state, t_init, t_final, condition, motion.displacements, features)
 
     def require_meaning(
@@ -96,12 +106,15 @@ class Encoder(eqx.Module):
         start_and_end(t_init, t_final)
         condition_vector(condition, self.condition_dim)
 
-    def _features(self, motion: NominalMotion, time: Scalar) -> Float[Array, " features"]:
+    def _features(
+        self, motion: NominalMotion, known: Float[Array, " known"]
+    ) -> Float[Array, " features"]:
         """Numbers of order one.
 
         Args:
             motion: the nominal motion.
-            time: s; the policy's duration, or t_init for a model that is not conditional.
+            known: what else the model may know: the policy's duration (s) and noise, or t_init (s)
+                for a model that is not conditional.
         """
         agent, velocity, block = motion.agent, motion.velocity, motion.block
         push = _push_features(motion)
@@ -118,7 +131,8 @@ class Encoder(eqx.Module):
             jnp.min(gaps)[None] / 30.0,
             push,
             2.0 * (block[:2] - low) / (high - low) - 1.0,
-            jnp.stack([jnp.cos(block[2]), jnp.sin(block[2]), time]),
+            jnp.stack([jnp.cos(block[2]), jnp.sin(block[2])]),
+            known,
         ]
         if velocity is not None:
             parts.append(rotate(velocity, -block[2]) / 200.0)
@@ -131,9 +145,12 @@ class Encoder(eqx.Module):
 
     @property
     def knows_noise(self) -> bool:
-        """Whether the agent's noise is known in closed form: that takes its path and velocity."""
-        config = self.config
-        return config.conditional and not config.autonomous and self.layout.velocity is not None
+        """See `nominal.knows_noise`."""
+        return knows_noise(self.config)
+
+    def scale(self, condition: Condition) -> State:
+        """Sizes of the residual's numbers: px, px/s, rad."""
+        return jnp.array(self.normaliser.scale) * noise_unit(condition, self.config)
 
     @property
     def condition_dim(self) -> int:

@@ -26,7 +26,7 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record
 
 FORMAT = "nsf_pipeline model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 START = json.dumps({"format": FORMAT})[:-1].encode()
 """How each file starts."""
 GREATEST = 1e5
@@ -44,7 +44,6 @@ Place = Annotated[float, Field(ge=-GREATEST, le=GREATEST)]
 class _Normaliser(Section):
     block_bounds: tuple[tuple[Place, Place], tuple[Place, Place]]
     scale: tuple[Size, ...]
-    noise: Size
 
 
 class _Parts(Section):

@@ -17,7 +17,6 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.flow.distributions import Distribution
@@ -42,12 +41,16 @@ class BlockFrameLaw(eqx.Module):
     residual: Distribution
     origin: State
     angle: Scalar
-    scale: tuple[float, ...] = eqx.field(static=True)
+    scale: State
     agent_factor: Float[Array, "2 2"] | None = None
 
     def sample(self, key: PRNGKeyArray) -> State:
         """One state."""
         return self._state(self.residual.sample(key))
+
+    def noiseless(self) -> State:
+        """The state for which the residual's noise is 0."""
+        return self._state(self.residual.noiseless())
 
     def log_prob(self, x: State) -> Scalar:
         """Log-density in nats, per px, px/s and rad."""
@@ -67,10 +70,10 @@ class BlockFrameLaw(eqx.Module):
             first = (d * position - b * velocity) / (a * d - b * c)
             second = (a * velocity - c * position) / (a * d - b * c)
             moved = STATE.join(first, second, moved[STATE.block], jnp)
-        return moved / jnp.array(self.scale)
+        return moved / self.scale
 
     def _state(self, residual: State) -> State:
-        moved = jnp.array(self.scale) * residual
+        moved = self.scale * residual
         if self.agent_factor is not None:
             first, second = moved[STATE.agent], moved[STATE.velocity]
             (a, b), (c, d) = self.agent_factor
@@ -80,7 +83,7 @@ class BlockFrameLaw(eqx.Module):
 
     def _log_volume(self) -> Scalar:
         # Rotating the frame leaves volumes as they are.
-        volume = jnp.asarray(np.log(self.scale).sum(), jnp.float32)
+        volume = jnp.log(self.scale).sum()
         if self.agent_factor is None:
             return volume
         (a, b), (c, d) = self.agent_factor

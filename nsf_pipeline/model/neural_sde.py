@@ -118,13 +118,20 @@ class SDELaw(eqx.Module):
 
     def sample(self, key: PRNGKeyArray) -> State:
         """One state, by steps of the solver; not differentiable backwards."""
+        return self._solved(diffrax.UnsafeBrownianPath(self.encoding.state.shape, key))
+
+    def noiseless(self) -> State:
+        """The state that the drift alone leads to."""
+        return self._solved(Still(self.encoding.state.shape))
+
+    def _solved(self, motion: "diffrax.UnsafeBrownianPath | Still") -> State:
         start, known = self.encoding.state, self.encoding.condition
         t_init, t_final = self.encoding.t_init, self.encoding.t_final
         # Without an end after the start, the solver would go on for ever; nearly so for one that is
         # far away.
         has_end = (t_final >= t_init) & (t_final <= LATEST) & (t_init >= EARLIEST)
         solution = diffrax.diffeqsolve(
-            _Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
+            _Field(self.transition, known, motion),
             diffrax.Euler(),
             t_init,
             jnp.where(has_end, t_final, t_init),
@@ -155,7 +162,22 @@ class SDELaw(eqx.Module):
         residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = encoding.state + gap / CONTROL_DT * nominal
         angle = encoding.state[encoder.layout.angle]
-        return BlockFrameLaw(residual, origin, angle, encoder.normaliser.scale)
+        return BlockFrameLaw(residual, origin, angle, encoder.scale(encoding.condition))
+
+
+@final
+class Still(eqx.Module):
+    """A Brownian motion that does not move.
+
+    Attributes:
+        shape: of its values.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def evaluate(self, t0: Scalar, t1: Scalar) -> Float[Array, " dim"]:
+        """How far it moves between two times."""
+        return jnp.zeros(self.shape)
 
 
 @final
@@ -170,14 +192,14 @@ class _Field(diffrax.AbstractTerm):
 
     transition: SDETransition
     condition: Condition
-    motion: diffrax.UnsafeBrownianPath
+    motion: "diffrax.UnsafeBrownianPath | Still"
 
     def vf(self, t, y, args):  # type: ignore[no-untyped-def]
         """Drift (dim) per s, and diffusion (dim, dim) per root s with the block's angle."""
         encoder = self.transition.encoder
         encoding = self.transition.encode(y, t, t, self.condition)
         nominal, drift, factor = self.transition.coefficients(encoding)
-        scale, angle = jnp.array(encoder.normaliser.scale), y[encoder.layout.angle]
+        scale, angle = encoder.scale(self.condition), y[encoder.layout.angle]
         drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
         return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 

@@ -19,6 +19,12 @@ State = Float[Array, " dim"]
 Condition = Float[Array, " condition"]
 
 
+def knows_noise(config: ModelConfig) -> bool:
+    """Whether a model knows the agent's noise in closed form: that takes its path and velocity."""
+    has_velocity = layout_of(config.state_dim).velocity is not None
+    return config.conditional and not config.autonomous and has_velocity
+
+
 class NominalMotion(NamedTuple):
     """What happens without noise from s to t, or for one control step where that is longer.
 

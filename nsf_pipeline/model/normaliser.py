@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams, condition_dim
-from nsf_pipeline.model.agent_noise import noise_factor
-from nsf_pipeline.model.nominal import Condition, Scalar, State, nominal_motion
+from nsf_pipeline.model.agent_noise import effective_noise
+from nsf_pipeline.model.nominal import Condition, Scalar, State, knows_noise, nominal_motion
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.state import layout_of
 
@@ -24,13 +25,12 @@ class Normaliser(NamedTuple):
 
     Attributes:
         block_bounds: least and greatest block x and y, px.
-        scale: (state_dim) root mean square size of the residuals: px, px/s, rad.
-        noise: px; standard deviation of the noise on targets, as the agent's residuals show it.
+        scale: (state_dim) root mean square size of the residuals: px, px/s, rad. Where the agent's
+            noise is known, the agent's are per px of noise on the targets.
     """
 
     block_bounds: tuple[tuple[float, float], tuple[float, float]]
     scale: tuple[float, ...]
-    noise: float
 
     def require_meaning(self, dim: int) -> None:
         """Check the numbers for states of so many.
@@ -41,7 +41,16 @@ class Normaliser(NamedTuple):
         low, high = checks.numbers("block_bounds", self.block_bounds, (2, 2))
         checks.numbers("block_bounds' width", high - low, above=0.0)
         checks.numbers("scale", self.scale, (dim,), above=0.0, dtype=np.float32)
-        checks.number("noise", self.noise, above=0.0, dtype=np.float32)
+
+
+def noise_unit(condition: Condition, config: ModelConfig) -> State:
+    """(state_dim) what a scale is given per: the agent's noise (px) where it is known, or 1."""
+    layout = layout_of(config.state_dim)
+    if not knows_noise(config):
+        return jnp.ones(layout.dim)
+    noise = effective_noise(DMPParams.from_vector(condition).action_noise_std)
+    is_agents = np.arange(layout.dim) < layout.block.start
+    return jnp.where(is_agents, noise, 1.0)
 
 
 @with_defaults
@@ -69,13 +78,9 @@ def fit_normaliser(
     @jax.vmap
     def residual(start: State, end: State, s: Scalar, t: Scalar, condition: Condition) -> State:
         motion = nominal_motion(start, s, t, condition, config, dmp)
-        return end - start - motion.displacements[-1]
+        return (end - start - motion.displacements[-1]) / noise_unit(condition, config)
 
     residuals = np.asarray(residual(*transitions))
-    # Standard deviation of the agent's position per px of noise on the targets.
-    per_px = np.asarray(jax.jit(jax.vmap(noise_factor))(*transitions[2:4]))[:, :1, 0]
-    of_targets = (residuals[:, layout.agent] / per_px).astype(np.float64)
-    noise = float(np.sqrt(np.mean(of_targets**2)))
     size = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0))
     # Frames are rotated, so x and y share one size.
     for plane in layout.planes:
@@ -83,7 +88,6 @@ def fit_normaliser(
     return Normaliser(
         block_bounds=(tuple(low.tolist()), tuple(high.tolist())),
         scale=tuple(float(max(each, LEAST)) for each in size),
-        noise=max(noise, LEAST),
     )
 
 

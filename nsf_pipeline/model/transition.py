@@ -14,6 +14,7 @@ from nsf_pipeline.model.agent_noise import noise_factor, noise_share
 from nsf_pipeline.model.encoder import Encoder, Encoding
 from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
 from nsf_pipeline.model.nominal import Condition, Scalar, State
+from nsf_pipeline.model.normaliser import noise_unit
 from nsf_pipeline.model.within_step import PartOfStep
 from nsf_pipeline.pusht.state import STATE
 
@@ -81,12 +82,14 @@ class FlowTransition(PushTTransition):
         delta = step / TIME_UNIT
         # The flow moves the residual, which starts at 0; the state enters by the features alone.
         whole = self.flow.unguarded(jnp.zeros_like(state), 0.0, delta, encoding.features)
-        normaliser, share = self.encoder.normaliser, gap / step
-        noise, scale, factor = share, normaliser.scale, None
+        share, scale = gap / step, self.encoder.scale(encoding.condition)
+        noise, factor = share, None
         moved = share * encoding.displacements[-1]
         if self.encoder.knows_noise:
             moved = encoding.displacement(share)
-            scale = (normaliser.noise,) * STATE.block.start + scale[STATE.block]
+            # The agent's numbers get their units from the factor, which is per px of noise.
+            agents = noise_unit(encoding.condition, self.encoder.config)[: STATE.block.start]
+            scale = jnp.concatenate([agents, scale[STATE.block]])
             noise = noise_share(t_init, t_final)
             # In no time there is neither noise nor residual, and any factor will do.
             later = t_init + jnp.maximum(gap, SHORTEST)
@@ -119,8 +122,8 @@ class PushTBridge(eqx.Module):
         step = end_of_at_least_a_step(t_init, t_final) - t_init
         to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
-        scale, angle = self.encoder.normaliser.scale, self.encoder.layout.angle
-        end = rotate_planes(x_final - state - to_final, -state[angle]) / jnp.array(scale)
+        scale, angle = self.encoder.scale(encoding.condition), self.encoder.layout.angle
+        end = rotate_planes(x_final - state - to_final, -state[angle]) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)
         residual = self.flow.unguarded(start, end, 0.0, mid, final, encoding.features)

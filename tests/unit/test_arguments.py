@@ -33,9 +33,9 @@ KEY = jax.random.key(0)
 DMP = DMPConfig()
 STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
 WEIGHTS = np.linspace(-0.5, 0.5, 12)
-CONDITION = np.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0], np.float32)
+CONDITION = np.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0, 8.0], np.float32)
 DURATION, STIFFNESS, DAMPING = 0, -2, -1
-NORMALISER = Normaliser(((0.0, 0.0), (500.0, 500.0)), (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1), 20.0)
+NORMALISER = Normaliser(((0.0, 0.0), (500.0, 500.0)), (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1))
 
 
 def changed(values, place, number):

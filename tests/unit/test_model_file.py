@@ -25,7 +25,7 @@ CONFIG = ModelConfig(
     flow=NetworkConfig(**NETWORK),
     bridge=BridgeConfig(**NETWORK),
 )
-NORMALISER = Normaliser(((40.0, 40.0), (470.0, 470.0)), (8.0, 8.0, 5.0, 5.0, 0.1), 8.0)
+NORMALISER = Normaliser(((40.0, 40.0), (470.0, 470.0)), (8.0, 8.0, 5.0, 5.0, 0.1))
 RECORD = {
     "stage": "train",
     "fingerprint": "0123456789abcdef",
@@ -130,8 +130,6 @@ HEADERS = {
     "no scales": at("normaliser.scale", []),
     "a scale too many": at("normaliser.scale", [8.0] * 6),
     "one number for all scales": at("normaliser.scale", 8.0),
-    "zero noise": at("normaliser.noise", 0),
-    "negative noise": at("normaliser.noise", -8.0),
     "reversed bounds": at("normaliser.block_bounds", [[470.0, 470.0], [40.0, 40.0]]),
     "one reversed bound": at("normaliser.block_bounds", [[40.0, 470.0], [470.0, 40.0]]),
     "equal bounds": at("normaliser.block_bounds.1", [40.0, 470.0]),
@@ -141,7 +139,7 @@ HEADERS = {
     "bounds far away": at("normaliser.block_bounds.1", [1e30, 1e30]),
     "a size that is unknown": at("normaliser.offset", 1.0),
     "no normaliser": without("normaliser"),
-    "a normaliser without noise": without("normaliser.noise"),
+    "a normaliser without a scale": without("normaliser.scale"),
     "a list for the normaliser": at("normaliser", [1.0, 2.0]),
     "a list for the settings": at("config", []),
     "nothing for the settings": at("config", None),

@@ -25,7 +25,7 @@ UPRIGHT = jnp.asarray(STATE).at[-1].set(0.0)
 
 
 def built(config=TINY, scale=SCALES[7]):
-    return build_model(config, DMP, Normaliser(BOUNDS, scale, 8.0), key=KEY)
+    return build_model(config, DMP, Normaliser(BOUNDS, scale), key=KEY)
 
 
 def constant(model, drift, raw):
@@ -155,7 +155,7 @@ def test_by_default_it_has_as_many_parameters_as_the_flow():
     config = Config()
 
     def count(settings):
-        normaliser = Normaliser(BOUNDS, SCALES[7], 8.0)
+        normaliser = Normaliser(BOUNDS, SCALES[7])
         model = eqx.filter_eval_shape(build_model, settings, DMP, normaliser, key=KEY)
         leaves = jax.tree.leaves(model.transition)
         arrays = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]

@@ -63,7 +63,7 @@ def session(**options):
 
 SMALL = NETWORK.model_copy(update={"num_flow_layers": 1})
 CONFIG = ModelConfig(autonomous=True, path_points=1, flow=SMALL, bridge=BridgeConfig(**dict(SMALL)))
-NORMALISER = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[7], 8.0)
+NORMALISER = Normaliser(((40.0, 40.0), (470.0, 470.0)), SCALES[7])
 LATER = STATE + np.float32(1.0)
 CONDITIONS = np.asarray(CONDITION)
 TIMES = np.linspace(0.5, 0.8, 4)
