@@ -93,6 +93,16 @@ Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards."
 Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
 PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
 PlayedSeconds = Annotated[Path, typer.Option(help="Folder of the times, a folder a row.")]
+WorldModel = Annotated[
+    str, typer.Option(metavar="NAME", help="A world model: flow_4, nominal, simulator_8, ...")
+]
+ActionNoise = Annotated[
+    float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
+]
+Seconds = Annotated[Path | None, typer.Option(help="JSON to write: the time that it took.")]
+TrainedModel = Annotated[
+    Path | None, typer.Option(help="The model, if the world model is a trained one.")
+]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 CONFIG = "config.yaml"
@@ -553,10 +563,7 @@ def _speed(
 
 @_verb("episodes", "--planner contact --world-model flow_4 --stop 50 --output episodes.h5")
 def _episodes(
-    world_model: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="A world model: flow_4, nominal, simulator_8, ..."),
-    ],
+    world_model: WorldModel,
     stop: Annotated[
         int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last episode's number.")
     ],
@@ -565,22 +572,16 @@ def _episodes(
         int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
     ] = 0,
     planner: Annotated[str, typer.Option(help="cem or contact.")] = "contact",
-    noise: Annotated[
-        float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
-    ] = 0.0,
+    noise: ActionNoise = 0.0,
     variation: Annotated[
         str, typer.Option(metavar="NAME", help="What else is different from the standard.")
     ] = "standard",
     first_seed: Annotated[
         int, typer.Option(min=0, metavar="SEED", help="Seed of the reset of episode 0.")
     ] = FIRST_SEED,
-    seconds: Annotated[
-        Path | None, typer.Option(help="JSON to write: the time that it took.")
-    ] = None,
+    seconds: Seconds = None,
     config: Settings = CONFIG,
-    model: Annotated[
-        Path | None, typer.Option(help="The model, if the world model is trained.")
-    ] = None,
+    model: TrainedModel = None,
     threads: Threads = None,
 ) -> None:
     """Play episodes of gym-pusht's environment with a planner."""
@@ -594,6 +595,57 @@ def _episodes(
     from nsf_pipeline.stages import episodes
 
     episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
+
+
+@_verb("pushes", "--world-model flow_16 --model results/model.eqx --stop 10 --output pushes.h5")
+def _pushes(
+    world_model: WorldModel,
+    stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
+    output: Output,
+    first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
+    noise: ActionNoise = 8.0,
+    candidates: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Pushes to choose from, about.")
+    ] = 1000,
+    runs: Annotated[
+        int, typer.Option(min=1, max=65_536, metavar="N", help="Noisy runs of the chosen push.")
+    ] = 256,
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    dataset: Dataset = Path(paths.DATASET),
+    threads: Threads = None,
+) -> None:
+    """Let a world model choose single pushes from test states, and run them with noise."""
+    from nsf_pipeline.protocols.rows import parsed
+
+    parsed(world_model)
+    settings = load_config(config)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _before_jax(threads)
+    from nsf_pipeline.protocols.one_push import Trial
+    from nsf_pipeline.stages import pushes
+
+    trial = Trial(noise, candidates, runs)
+    pushes.run(settings, world_model, trial, first, stop, model, dataset, output, seconds)
+
+
+@_verb("push-tables", "--config my.yaml")
+def _push_tables(
+    config: Settings = CONFIG,
+    pushes: Annotated[
+        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
+    ] = Path(paths.PUSHES).parent.parent,
+    times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of one push under noise."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.pushes(settings, pushes, times, output)
 
 
 @_verb("planning-tables", "--config my.yaml")

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from nsf_pipeline.config.section import Section, require_each_once
-from nsf_pipeline.config.shards import MAX_SHARD_SIZE
+from nsf_pipeline.config.shards import MAX_SHARD_SIZE, Division
 from nsf_pipeline.config.variants import MAX_VARIANTS, VariantName
 
 Episodes = Annotated[int, Field(ge=1, le=100_000)]
@@ -48,6 +48,12 @@ class ProtocolConfig(Section):
     def _names_variants_once(self) -> "ProtocolConfig":
         require_each_once("variants", self.variants, "variant")
         return self
+
+    @property
+    def push_shards(self) -> list[tuple[int, int]]:
+        """For each shard of one push, the number of its first task and one past its last."""
+        division = Division(self.push_tasks, self.push_shard_size)
+        return [division.shard_range(shard) for shard in range(division.num_shards)]
 
     def contradictions(self, variants: list[str], num_trajectories: int) -> Iterator[str]:
         """One line for each contradiction with another section."""

@@ -215,7 +215,29 @@ PUSHES: dict[str, Field] = {
     ),
 }
 
-NUMBERS = {"episodes": "episode", "pushes": "task"}
+GOAL_HELD = 5
+"""Steps in a row for which the block has to lie at a goal, where it is to last."""
+SOLVED = Field((), "int32", "steps", "", low=NEVER, high="S")
+
+GOALS: dict[str, Field] = {
+    "task": Field((), "int64", "1", "number of the task", low=0, high=2.0**63),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state", low=0),
+    "state": state_field(STATE, "float64", "where the task starts"),
+    "goal": state_field(STATE, "float64", "the state to reach, some steps later"),
+    "length": Field((), "int32", "steps", "steps taken", low=1, high="S"),
+    "actions": Field(("S", 2), "float32", "px", "what the environment was given"),
+    "both_step": SOLVED._replace(
+        meaning="step after which agent and block were first at the goal, from 1; -1: never"
+    ),
+    "block_step": SOLVED._replace(
+        meaning=f"step after which the block was first at the goal for {GOAL_HELD} steps in a row: "
+        "the last of these; -1: never"
+    ),
+    "queries": EPISODES["queries"],
+}
+
+NUMBERS = {"episodes": "episode", "pushes": "task", "goals": "task"}
 """By kind, the array that numbers its rows where it is not `trajectory`."""
 
 MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
@@ -228,6 +250,7 @@ SCHEMAS = {
     "ensembles": ENSEMBLES,
     "episodes": EPISODES,
     "pushes": PUSHES,
+    "goals": GOALS,
 }
 
 ATTRIBUTES: dict[str, type] = {

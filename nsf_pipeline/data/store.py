@@ -40,6 +40,7 @@ from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
 from nsf_pipeline.data.schema import EPISODES as EPISODES
+from nsf_pipeline.data.schema import GOALS as GOALS
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
 from nsf_pipeline.data.schema import PUSHES as PUSHES

@@ -73,9 +73,23 @@ def candidates(
         state[None],
         goals=[goal],
         keys=[key],
-        config=search.model_copy(update={"planner": "cem"}),
+        config=search,
     )
     return DMPParams(*(np.concatenate(values) for values in zip(*recorder.asked, strict=True)))
+
+
+class Trial(NamedTuple):
+    """What one push is tried under.
+
+    Attributes:
+        action_noise_std: px.
+        candidates: pushes that the models choose from, about.
+        runs: noisy runs of each chosen push.
+    """
+
+    action_noise_std: float
+    candidates: int
+    runs: int
 
 
 class Choice(NamedTuple):
@@ -145,9 +159,8 @@ def judge(
     exact: WorldModel,
     tasks: Tasks,
     first: int,
+    trial: Trial,
     search: SearchConfig,
-    action_noise_std: float,
-    runs: int,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], float]:
     """What comes of a model's choices in some tasks.
@@ -161,15 +174,18 @@ def judge(
         exact: the simulator without noise, which finds the candidates.
         tasks: those of the shard.
         first: number of the first one.
-        search: the budget for the candidates.
-        action_noise_std: px.
-        runs: noisy runs of each chosen push.
+        trial: noise, candidates and runs.
+        search: how the candidates are searched for; not how many.
         seed: of all random numbers.
 
     Returns:
         The arrays of a file of pushes; the processor's seconds that the choices took.
     """
+    action_noise_std, count, runs = trial
     simulator, key, seconds = Simulator(), jax.random.key(seed), 0.0
+    each = max(1, count // search.cem.rounds)
+    cem = search.cem.model_copy(update={"candidates": each, "elites": min(each, search.cem.elites)})
+    search = search.model_copy(update={"planner": "cem", "cem": cem})
     longest, found = num_steps(search.cem.duration[1]), []
     # So that JAX compiles what the model needs before the clock starts.
     candidate = sample_policy(
@@ -217,7 +233,7 @@ def _screened(
 def _fresh(
     model: WorldModel, state: np.ndarray, policy: DMPParams, draws: int, key: PRNGKeyArray
 ) -> np.ndarray:
-    """(n, 3) px, px, rad: new draws of one push, at least `FRESH`; one if the model has no noise."""
+    """(n, 3) px, px, rad: new draws of a push, at least `FRESH`; one if the model has no noise."""
     times = -(-FRESH // draws) if draws > 1 else 1
     policies = DMPParams(*(np.repeat(np.asarray(value)[None], times, axis=0) for value in policy))
     ends = model.predict(np.tile(state, (times, 1)), policies, key=key)

@@ -142,6 +142,18 @@ def harder(config: ProtocolConfig) -> list[Row]:
     return found
 
 
+PAIRED_WITH = "flow_16"
+"""The model that the others are compared with in the tasks of one push."""
+
+
+def worlds(config: ProtocolConfig) -> list[str]:
+    """The world models that choose one push under noise."""
+    return [
+        *(PAIRED_WITH, "flow_4", "flow_mean", *(f"{name}_16" for name in config.variants)),
+        *(NOMINAL, "simulator_0", "simulator_8", "simulator_64"),
+    ]
+
+
 def short(config: ProtocolConfig) -> list[Row]:
     """The rows of the short table in the default run."""
     count = config.short_episodes

@@ -38,6 +38,9 @@ STAGES = {
         ("episodes", "episodes", PLANNING),
         # No model is behind them, so no data either.
         ("untrained_episodes", "episodes", ("seed", "dmp", "planning")),
+        ("pushes", "pushes", PLANNING),
+        ("untrained_pushes", "pushes", (*DATASET, "planning")),
+        ("push_tables", "planning", PROTOCOLS),
         ("planning_tables", "planning", PROTOCOLS),
         ("short_planning", "planning", PROTOCOLS),
         ("upload", "upload", (*EVALUATION, "wandb")),

@@ -1,6 +1,5 @@
 """Episodes: a shard of a row of the planning tables, played in gym-pusht's own environment."""
 
-import json
 import time
 from pathlib import Path
 
@@ -8,16 +7,14 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import reset_seed
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.model.file import model_header
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.episodes import play
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.planners import WARM_UP, decider, rules_of
 from nsf_pipeline.protocols.rows import FLOW, Row
-from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES, say
+from nsf_pipeline.stages.planners import load_trained, write_seconds
 
 MOST_SEEDS = 2**31
 """All seeds of the data's resets are below."""
@@ -56,9 +53,7 @@ def run(
     stage = STAGES["episodes" if row.trained else "untrained_episodes"]
     sources, model = [], None
     if row.trained:
-        if model_path is None:
-            raise UserError(f"--model: expected the trained model of {row.model}, got none")
-        model, source = _load(model_path, config)
+        model, source = load_trained(model_path, row.model, config)
         sources.append(source)
         require_unseen(config, range(first_seed + first, first_seed + stop))
     world = world_model(row.model, model, config.dmp)
@@ -70,8 +65,7 @@ def run(
     attributes |= {"first": first, "stop": stop, "row": row.described()}
     store.write(output, "episodes", arrays, attributes)
     if seconds:
-        with replacing(seconds) as beside:
-            beside.write_text(json.dumps({"seconds": round(took, 3)}) + "\n", encoding="utf-8")
+        write_seconds(seconds, took)
     number = int((arrays["first_step"][:, 0] > 0).sum())
     say(
         output,
@@ -79,16 +73,6 @@ def run(
         f"{took / (stop - first):.2f} s an episode",
         started,
     )
-
-
-def _load(path: Path, config: Config) -> tuple[PushTModel, Record]:
-    model, made = load_model(path), Record.read(model_header(path))
-    if model.encoder.dmp != config.dmp:
-        raise FileError(
-            f"{path}: its policies are defined by other dmp settings than those given; "
-            "train it again, or plan with its own settings"
-        )
-    return model, require_current(path, made, config)
 
 
 def require_unseen(config: Config, seeds: range) -> None:

@@ -68,6 +68,8 @@ STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
     for rows_of in (protocol_rows.standard, protocol_rows.harder, protocol_rows.short)
 )
 ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+WORLDS = protocol_rows.worlds(SETTINGS.protocols)
+PUSHES = SETTINGS.protocols.push_shards
 # Names in the report for an evaluation's files.
 LABELS = {
     "table": "Scores (CSV, to download)",
@@ -86,6 +88,7 @@ wildcard_constraints:
     place=r"\d{7,10}",
     variant="|".join(VARIANTS) or "(?!)",
     row="|".join(ROWS),
+    world="|".join(WORLDS),
 
 
 def all_shards(path):

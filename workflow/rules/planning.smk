@@ -119,7 +119,99 @@ use rule short_planning as planning_tables with:
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
 
 
+def push_stamp(wildcards):
+    """The stamp of a shard of one push."""
+    first, stop = PUSHES[int(wildcards.shard)]
+    trained = protocol_rows.trained(wildcards.world)
+    of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
+    return stamp(
+        STAGES["pushes" if trained else "untrained_pushes"],
+        **of,
+        tasks=stop - first,
+        candidates=SETTINGS.protocols.push_candidates,
+        runs=SETTINGS.protocols.push_runs,
+        noise=SETTINGS.protocols.push_noise,
+    )
+
+
+def pushing_model(wildcards):
+    """The trained model that chooses; none if there is none."""
+    trained = protocol_rows.trained(wildcards.world)
+    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+
+
+def shards_of_worlds(path):
+    """A file of every shard of every model that chooses one push."""
+    shards = [paths.shard_name(shard) for shard in range(len(PUSHES))]
+    return expand(path, world=WORLDS, shard=shards)
+
+
+rule pushes:
+    input:
+        stamp=push_stamp,
+        model=pushing_model,
+        dataset=paths.DATASET,
+    output:
+        pushes=paths.PUSHES,
+        seconds=paths.PUSH_SECONDS,
+    log:
+        log_of("pushes/{world}/{shard}"),
+    benchmark:
+        benchmark_of("pushes/{world}/{shard}")
+    conda:
+        environment("pipeline")
+    threads: 1
+    resources:
+        mem_mb=raised(2000),
+        runtime=raised(120),
+    params:
+        first=lambda wildcards: PUSHES[int(wildcards.shard)][0],
+        stop=lambda wildcards: PUSHES[int(wildcards.shard)][1],
+        trial=[
+            f"--noise={SETTINGS.protocols.push_noise:g}",
+            f"--candidates={SETTINGS.protocols.push_candidates}",
+            f"--runs={SETTINGS.protocols.push_runs}",
+        ],
+        model=lambda wildcards, input: [f"--model={input.model}"] if input.model else [],
+    shell:
+        logged(
+            "python -m nsf_pipeline pushes --config {input.stamp:q} {params.model:q} "
+            "--dataset {input.dataset:q} --world-model {wildcards.world} {params.trial:q} "
+            "--first {params.first} --stop {params.stop} --output {output.pushes:q} "
+            "--seconds {output.seconds:q} --threads {threads}"
+        )
+
+
+rule push_tables:
+    input:
+        stamp=stamp_of("push_tables"),
+        pushes=shards_of_worlds(paths.PUSHES),
+        times=shards_of_worlds(paths.PUSH_SECONDS),
+    output:
+        **{name: f"{paths.PLANNING}/{file}" for name, file in paths.PUSHED.items()},
+    log:
+        log_of("push_tables"),
+    benchmark:
+        benchmark_of("push_tables")
+    conda:
+        environment("pipeline")
+    threads: 1
+    resources:
+        mem_mb=raised(2000),
+        runtime=raised(10),
+    params:
+        folder=paths.PLANNING,
+        pushes=lambda wildcards, input: Path(input.pushes[0]).parent.parent,
+        times=lambda wildcards, input: Path(input.times[0]).parent.parent,
+    shell:
+        logged(
+            "python -m nsf_pipeline push-tables --config {input.stamp:q} "
+            "--pushes {params.pushes:q} --times {params.times:q} --output {params.folder:q}"
+        )
+
+
 rule planning:
     input:
+        rules.push_tables.output,
         rules.short_planning.output if SHORT_ROWS else [],
         rules.planning_tables.output,
