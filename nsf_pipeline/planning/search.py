@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from nsf_pipeline.numerics import GENERATOR
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Candidates, joined
@@ -79,7 +80,7 @@ class Search:
         ends = self.model.predict(
             merged.states,
             merged.policies,
-            key=jax.random.wrap_key_data(np.concatenate(keys), impl="threefry2x32"),
+            key=jax.random.wrap_key_data(np.concatenate(keys), impl=GENERATOR),
         )
         found, stop = [], 0
         for episode, (goal, part) in enumerate(zip(self.goals, proposals, strict=True)):
