@@ -37,7 +37,7 @@ from nsf_pipeline.model import (
     save_model,
 )
 from nsf_pipeline.model.agent_motion import nominal_path, propagator
-from nsf_pipeline.model.agent_noise import noise_factor, noise_share
+from nsf_pipeline.model.agent_noise import LEAST_NOISE, noise_factor, noise_share
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
 from nsf_pipeline.model.transition import FlowTransition
@@ -632,7 +632,7 @@ def test_clearance_turns_and_moves_with_the_scene():
 @pytest.fixture(scope="module")
 def noiseless():
     """Rollouts without noise, as (states, targets, lengths, conditions)."""
-    config = Config.model_validate_json('{"simulation": {"action_noise_std": 0.0}}')
+    config = Config.model_validate_json('{"policies": {"noiseless_fraction": 1.0}}')
     policies = sample_policies(config, 0, 120)
     rollouts = simulate(config, policies)
     velocity, angle = rollouts["agent_velocity"], rollouts["block_angle"][..., None]
@@ -673,6 +673,45 @@ def test_noise_of_the_agent_is_the_simulators(steps):
         whitened = np.linalg.solve(factor, (along - along.mean(axis=0)).T)
         expected = np.diag([1.0, float(steps > 1)])
         np.testing.assert_allclose(np.cov(whitened), expected, atol=5 * np.sqrt(2 / 4000))
+
+
+def test_the_agents_law_is_the_simulators_at_any_noise(level_laws):
+    """Of an untrained model, whose agent's law is the closed form up to 1 %."""
+    start, gap = 0.3, 8
+    state = np.array([250.0, 400.0, 20.0, -30.0, 100.0, 100.0, 0.0])
+    for level in (0.0, 2.0, 8.0, 16.0):
+        draws = np.asarray(level_laws(state, level, start, start + 0.1 * gap), np.float64)
+        condition = np.asarray(CONDITION.at[-1].set(level), np.float64)[None]
+        targets = desired_positions(condition, Config())[0, 3 : 3 + gap]
+        noise = level * np.random.default_rng(0).normal(size=(4000, gap, 2))
+        ends = simulator.Simulator().ensemble(state, targets + noise)[:, -1]
+        assert (ends[:, 4:] == state[4:]).all()
+        off = draws[:, :4].mean(axis=0) - ends[:, :4].mean(axis=0)
+        assert (np.abs(off) < 0.1 * max(level, 1.0) * np.array([1.0, 1.0, 6.0, 6.0])).all()
+        spread, expected = (values[:, :4].std(axis=0) for values in (draws, ends))
+        if level:
+            np.testing.assert_allclose(spread, expected, rtol=0.05)
+            correlations = (np.corrcoef(values[:, [0, 2]].T)[0, 1] for values in (draws, ends))
+            assert next(correlations) == pytest.approx(next(correlations), abs=0.05)
+        else:
+            assert (expected < 1e-9).all()
+            assert (spread < LEAST_NOISE * np.array([1.0, 1.0, 6.0, 6.0])).all()
+            assert (spread > 0.0).all()
+
+
+@pytest.fixture(scope="module")
+def level_laws():
+    """Draws of an untrained model with the noise given."""
+    bridge = BridgeConfig(**dict(NETWORK))
+    config = ModelConfig(path_points=3, flow=NETWORK, bridge=bridge)
+    scale = (0.4, 0.4, 3.0, 3.0, 5.0, 5.0, 0.1)
+    model = build_model(config, DMP, Normaliser(((40.0, 40.0), (470.0, 470.0)), scale), key=KEY)
+
+    @jax.jit
+    def draw(state, level, s, t):
+        return model.sample(KEY, state, s, t, CONDITION.at[-1].set(level), COUNT)
+
+    return lambda *given: draw(*map(jnp.float32, given))
 
 
 def covariance_of(s, t):
