@@ -1,7 +1,7 @@
 """Settings of the protocols that put planners and models to the test."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from nsf_pipeline.config.variants import MAX_VARIANTS, VariantName
 
 Episodes = Annotated[int, Field(ge=1, le=100_000)]
 Variants = Annotated[tuple[VariantName, ...], Field(max_length=MAX_VARIANTS)]
+Kind = Literal["flow", "nominal", "simulator"]
 MOST_CHECKED = 2_000_000
 """Trajectories whose seeds are compared with those of the episodes, at most."""
 DISJOINT = 2**31
@@ -31,6 +32,12 @@ class ProtocolConfig(Section):
     """Episodes of a row of the short table in the default run; 0 for no such table."""
     shard_size: int = Field(default=50, ge=1, le=MAX_SHARD_SIZE)
     """Episodes per shard: one file and one job each. They are played side by side."""
+    models: Annotated[tuple[Kind, ...], Field(min_length=1, max_length=3)] = (
+        "flow",
+        "nominal",
+        "simulator",
+    )
+    """World models that get rows: the flow and its variants, the nominal push, the simulator."""
     push_tasks: int = Field(default=300, ge=1, le=100_000)
     """Tasks of one push under noise, from different test trajectories."""
     push_shard_size: int = Field(default=100, ge=1, le=MAX_SHARD_SIZE)
@@ -47,6 +54,7 @@ class ProtocolConfig(Section):
     @model_validator(mode="after")
     def _names_variants_once(self) -> "ProtocolConfig":
         require_each_once("variants", self.variants, "variant")
+        require_each_once("models", self.models, "model")
         return self
 
     @property

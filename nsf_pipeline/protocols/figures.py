@@ -23,12 +23,12 @@ def starts(played: Sequence[Played]) -> Figure:
     """Where the block lies at the start and how long it took; and how soon each row succeeds.
 
     Args:
-        played: rows of the standard protocol, `SHOWN` among them.
+        played: rows of the standard protocol; the starts are shown of `SHOWN`, or the first row.
     """
     figure = Figure(figsize=(11.0, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     of = {each.row.name: each for each in played}
-    _map(figure, left, of[SHOWN.name])
+    _map(figure, left, of.get(SHOWN.name, played[0]))
     for each in played:
         first = each.arrays["first_step"][:, 0]
         steps = np.sort(first[first != NEVER])

@@ -17,6 +17,9 @@ from nsf_pipeline.pusht.state import STATE
 WARM_UP = Situation(0, 0, np.array([100.0, 400.0, 0.0, 0.0, 300.0, 200.0, 1.0]), SUCCESS_THRESHOLD)
 """Planned for once before the clock starts, so that JAX compiles what the planner needs."""
 
+SHORT_CANDIDATES, SHORT_ROUNDS = 300, 4
+"""The most that the rows of the short table may take of the search with `cem`."""
+
 
 def rules_of(row: Row) -> Rules:
     """What makes a row's episodes harder than the standard ones."""
@@ -41,6 +44,8 @@ def decider(model: WorldModel, row: Row, search: SearchConfig, seed: int) -> Dec
         seed: of all random numbers.
     """
     config = search.model_copy(update={"planner": row.planner})
+    if row.variation == SHORT:
+        config = _shortened(config)
     key = jax.random.key(seed)
 
     def decide(situations: Sequence[Situation]) -> list[Decision]:
@@ -65,3 +70,13 @@ def decider(model: WorldModel, row: Row, search: SearchConfig, seed: int) -> Dec
         ]
 
     return decide
+
+
+def _shortened(search: SearchConfig) -> SearchConfig:
+    """A search that is a quarter as long: the default run has not the time for more."""
+    most = {"candidates": SHORT_CANDIDATES, "rounds": SHORT_ROUNDS}
+    least = {name: min(getattr(search.cem, name), value) for name, value in most.items()}
+    elites = min(search.cem.elites, least["candidates"])
+    return search.model_copy(
+        update={"cem": search.cem.model_copy(update={**least, "elites": elites})}
+    )

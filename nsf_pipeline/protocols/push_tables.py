@@ -46,7 +46,8 @@ def one_push(judged: Sequence[Judged], trial: Trial) -> pd.DataFrame:
         count = len(each.arrays["task"])
         for place, (px, degrees) in enumerate(TOLERANCES):
             reached = each.arrays["reached"][:, place]
-            against = reached - of[PAIRED_WITH][:, place]
+            paired = of.get(PAIRED_WITH, np.full_like(each.arrays["reached"], np.nan))
+            against = reached - paired[:, place]
             lines.append(
                 (
                     *(each.world, trial.action_noise_std, px, degrees, count),
@@ -107,7 +108,7 @@ def _by_tolerance(table: pd.DataFrame) -> Iterator[str]:
             cells += [
                 f"{row['score']:.3f} ({row['score_lower']:.3f} to {row['score_upper']:.3f})",
                 ""
-                if name == PAIRED_WITH
+                if name == PAIRED_WITH or math.isnan(row["against_flow"])
                 else f"{row['against_flow']:+.3f} ({row['against_flow_lower']:+.3f} to "
                 f"{row['against_flow_upper']:+.3f})",
                 f"{row['promised']:.3f} ({row['promised_at_choice']:.3f})",

@@ -13,10 +13,13 @@ FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
 UNTRAINED = (NOMINAL, SIMULATOR)
 CEM, CONTACT = "cem", "contact"
 STANDARD, SHORT = "standard", "short"
-DISTURBED, HELD, HIDDEN = "disturbed", "held", "velocity_hidden"
+DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "step_by_step"
 PLANNERS = (CEM, CONTACT)
-VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN)
-MODEL_NAME = "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
+VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
+MODEL_NAME = (
+    "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_"
+    "(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
+)
 
 
 class Row(NamedTuple):
@@ -120,7 +123,18 @@ def standard(config: ProtocolConfig) -> list[Row]:
                 for variant in config.variants
                 if planner == CONTACT
             ]
-    return found
+    return wanted(found, config)
+
+
+def is_wanted(model: str, config: ProtocolConfig) -> bool:
+    """Whether a world model is one of those that get rows."""
+    base = parsed(model)[0]
+    return (base if base in UNTRAINED else FLOW) in config.models
+
+
+def wanted(rows: list[Row], config: ProtocolConfig) -> list[Row]:
+    """The rows of the models that get rows."""
+    return [row for row in rows if is_wanted(row.model, config)]
 
 
 def harder(config: ProtocolConfig) -> list[Row]:
@@ -138,8 +152,8 @@ def harder(config: ProtocolConfig) -> list[Row]:
         found += [
             Row(CONTACT, model, noise, HIDDEN, count) for model in ("flow_4", NOMINAL, *variants)
         ]
-    found.append(Row(CONTACT, "flow_steps_4", 0.0, episodes=count))
-    return found
+    found.append(Row(CONTACT, "flow_steps_4", 0.0, IN_STEPS, count))
+    return wanted(found, config)
 
 
 PAIRED_WITH = "flow_16"
@@ -148,14 +162,16 @@ PAIRED_WITH = "flow_16"
 
 def worlds(config: ProtocolConfig) -> list[str]:
     """The world models that choose one push under noise."""
-    return [
+    found = [
         *(PAIRED_WITH, "flow_4", "flow_mean", *(f"{name}_16" for name in config.variants)),
         *(NOMINAL, "simulator_0", "simulator_8", "simulator_64"),
     ]
+    return [model for model in found if is_wanted(model, config)]
 
 
 def short(config: ProtocolConfig) -> list[Row]:
     """The rows of the short table in the default run."""
     count = config.short_episodes
     models = ("flow_4", NOMINAL, "simulator_0")
-    return [Row(CEM, model, 0.0, SHORT, count) for model in models] if count else []
+    found = [Row(CEM, model, 0.0, SHORT, count) for model in models] if count else []
+    return wanted(found, config)

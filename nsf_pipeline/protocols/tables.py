@@ -9,7 +9,7 @@ import pandas as pd
 
 from nsf_pipeline.data.schema import HELD, NEVER, THRESHOLDS
 from nsf_pipeline.evaluation.tables import as_csv as as_csv
-from nsf_pipeline.protocols.rows import DISTURBED, HIDDEN, SHORT, STANDARD, Row
+from nsf_pipeline.protocols.rows import DISTURBED, HIDDEN, IN_STEPS, SHORT, STANDARD, Row
 from nsf_pipeline.protocols.rows import HELD as LASTING
 
 Z_95 = 1.959963984540054
@@ -118,6 +118,7 @@ MEANINGS = {
     LASTING: f"the coverage is exceeded after {HELD} steps in a row; the agent stops when it is",
     DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees",
     HIDDEN: "the planner is not told the agent's velocity",
+    IN_STEPS: "as the standard, with the flow one control step at a time as the model",
     SHORT: "an episode ends at its first success",
 }
 
@@ -166,7 +167,8 @@ def short_text(table: pd.DataFrame) -> str:
         *_by_threshold(table),
         "",
         "- Success: the coverage is above 0.95 after any of 300 steps, in gym-pusht's own "
-        "environment, without action noise; in brackets Wilson's 95 % interval. `nominal` is "
+        "environment, without action noise; in brackets Wilson's 95 % interval. A smaller search "
+        "than in `snakemake planning`, and an episode ends at its first success. `nominal` is "
         "physics without learning, `simulator_0` plans with the simulator itself. Few episodes: "
         "`snakemake planning` makes the tables that count.",
     ]
