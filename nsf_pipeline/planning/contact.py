@@ -7,6 +7,7 @@ are looked at: after the best first ones, a second one is searched for, from whe
 predicted to end. Only the first is executed.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.planning.goal import PX_PER_RAD
 from nsf_pipeline.planning.pushes import Candidates, joined
 from nsf_pipeline.planning.search import KEPT, Found, Search
-from nsf_pipeline.planning.transit import arrivals, in_room, is_free, to_block, to_room, transits
+from nsf_pipeline.planning.transit import arrivals, in_room, is_free, to_room, transits
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_CENTRE, T_INERTIA, t_outline
 from nsf_pipeline.pusht.state import STATE, rotated, rotated_back
 
@@ -104,7 +105,7 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         reached.append(costs[np.arange(len(rows)), middle])
         begun.append(seconds)
     rows_of = np.repeat(episodes, [len(rows) for rows in beams])
-    seconds, _ = _round(
+    laters, _ = _round(
         search,
         rows_of,
         np.concatenate(starts),
@@ -113,7 +114,7 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         np.concatenate(begun),
         BEST_SECOND,
     )
-    best = np.array([found.costs.min() for found in seconds])
+    best = np.array([found.costs.min() for found in laters])
     gains = np.maximum(np.concatenate(reached) - best, 0.0)
     results = []
     for episode, (found, rows) in enumerate(zip(firsts, beams, strict=True)):
@@ -239,8 +240,8 @@ def _evaluated(
     pushes, sides = _pushes(search, episodes, states, contacts)
     count = contacts.side.shape[1]
     starts = np.searchsorted(episodes, np.arange(len(search.states) + 1)) * count
-    parts = [pushes.take(np.arange(*span)) for span in zip(starts[:-1], starts[1:], strict=True)]
-    when = [np.repeat(begun, count)[slice(*span)] for span in zip(starts[:-1], starts[1:])]
+    parts = [pushes.take(np.arange(*span)) for span in itertools.pairwise(starts)]
+    when = [np.repeat(begun, count)[slice(*span)] for span in itertools.pairwise(starts)]
     whole = search.evaluate(parts, when)
     found = []
     for each in whole:

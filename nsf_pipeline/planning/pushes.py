@@ -76,7 +76,8 @@ class Candidates(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Candidates":
         """Those in some rows."""
-        return Candidates(*(values[rows] for values in self[:3]), taken(self.policies, rows))
+        transit, steps, states = (values[rows] for values in self[:3])
+        return Candidates(transit, steps, states, taken(self.policies, rows))
 
     def push(self, row: int) -> Push:
         """One of them, without its padding."""
