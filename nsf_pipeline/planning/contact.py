@@ -208,11 +208,10 @@ def _varied(
 
 def _errors(search: Search, episodes: np.ndarray, poses: np.ndarray) -> np.ndarray:
     """(n, 3) px, px, rad; how the block must move and turn, in its own frame."""
-    errors = []
-    for episode, pose in zip(episodes, poses, strict=True):
-        dx, dy, turn = search.goals[episode].error(pose)
-        errors.append([*rotated_back(dx, dy, np.cos(pose[2]), np.sin(pose[2])), turn])
-    return np.array(errors)
+    pairs = zip(episodes, poses, strict=True)
+    dx, dy, turn = np.stack([search.goals[episode].error(pose) for episode, pose in pairs]).T
+    own = rotated_back(dx, dy, np.cos(poses[:, 2]), np.sin(poses[:, 2]))
+    return np.stack([*own, turn], axis=-1)
 
 
 def _depth(contacts: Contacts, error: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import SearchConfig
@@ -86,7 +86,7 @@ def plan_batch(
     states: Any,
     *,
     goals: Goal | Sequence[Goal] | None = None,
-    keys: Sequence[PRNGKeyArray] | PRNGKeyArray,
+    keys: Sequence[PRNGKeyArray] | Array,
     config: SearchConfig | None = None,
     action_noise_std: float = 0.0,
 ) -> list[Plan]:
