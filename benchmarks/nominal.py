@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trajectories", type=int, default=2000)
     options = parser.parse_args()
-    config = Config.model_validate_json('{"simulation": {"action_noise_std": 0.0}}')
+    config = Config.model_validate_json('{"policies": {"noiseless_fraction": 1.0}}')
     rollouts = simulate(config, sample_policies(config, 0, options.trajectories))
     states = join_state(rollouts, STATE)
     length, condition = rollouts["length"], rollouts["condition"].astype(np.float32)

@@ -31,6 +31,7 @@ SCORES = {
     "text": "horizons.md",
     "intervals": "intervals.csv",
     "distances": "distances.csv",
+    "noise": "noise.csv",
     "ranks": "calibration.csv",
     "consistency": "consistency.csv",
     "skill": "skill.png",

@@ -209,8 +209,8 @@ FILES = {
         "shard.h5/out.html: cannot write it: ",
     ),
     "video of other settings' rollouts": (
-        [*VIDEO, "--output", "out.mp4", "--config", '{"simulation": {"action_noise_std": 4.0}}'],
-        "shard.h5: shard_size was 60, is 2500; simulation.action_noise_std was 8.0, is 4.0; if the",
+        [*VIDEO, "--output", "out.mp4", "--config", '{"policies": {"noiseless_fraction": 0.2}}'],
+        "shard.h5: shard_size was 60, is 2500; policies.noiseless_fraction was 0.1, is 0.2; if the",
     ),
     "picture of other settings' data": (
         ["picture", "--dataset", "dataset.h5", "--output", "out.png", "--config", '{"seed": 1}'],

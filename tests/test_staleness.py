@@ -120,8 +120,10 @@ def test_a_lost_file_is_remade_with_what_follows(finished, case):
 
 # By case: changed settings, and the files that are made again besides the page of settings.
 CHANGED = {
-    "policies": ({"dmp": {"phase_decay": 3.0}}, shards("policies") | FROM_ROLLOUTS),
-    "simulation": ({"simulation": {"action_noise_std": 4.0}}, FROM_ROLLOUTS),
+    "policies": (
+        {"policies": {"action_noise_std": [0.0, 4.0]}},
+        shards("policies") | FROM_ROLLOUTS,
+    ),
     "dataset": ({"dataset": {"test_fraction": 0.2}}, FROM_DATASET),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
     "evaluation": ({"evaluation": {"num_samples": 33}}, FROM_EVALUATION),
@@ -151,7 +153,7 @@ CHANGED = {
     "what shapes no result": ({"runtime": {"checkpoint_seconds": 7}}, set()),
 }
 # The changes that are looked at without Snakemake's records, too: one of each kind.
-UNRECORDED = {"simulation", "videos", "a part of the last shard", "what shapes no result"}
+UNRECORDED = {"policies", "videos", "a part of the last shard", "what shapes no result"}
 
 
 @pytest.mark.parametrize("change", CHANGED)

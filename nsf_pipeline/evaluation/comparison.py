@@ -19,7 +19,7 @@ from nsf_pipeline.evaluation.predictors import (
     Recursive,
     Simulator,
 )
-from nsf_pipeline.evaluation.states import Ensembles
+from nsf_pipeline.evaluation.states import Ensembles, noise_classes
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.numerics import with_defaults
@@ -33,11 +33,14 @@ class Comparison(NamedTuple):
 
     Attributes:
         cells: mean scores by model, horizon and contact.
+        by_noise: the same over the states of each class of action noise, by its name; empty if all
+            states have the same noise.
         steps: rows of `consistency.csv`.
         drawn: by horizon in s, the flow's draws (n, draws, dim).
     """
 
     cells: list[Cell]
+    by_noise: dict[str, list[Cell]]
     steps: list[dict[str, Any]]
     drawn: dict[float, np.ndarray]
 
@@ -69,11 +72,20 @@ def compare(
         *(OnePass(name, model) for name, model in models.items()),
     ]
     cells: list[Cell] = []
+    by_noise: dict[str, list[Cell]] = {}
     drawn: dict[float, np.ndarray] = {}
     steps: list[dict[str, Any]] = []
     key = jax.random.key(config.seed)
     for horizon, ensemble in ensembles.items():
-        resampler = Resampler(ensemble.contact, ensemble.weight, ensemble.trajectory, config.seed)
+        every = np.ones(len(ensemble.states), bool)
+        classes = noise_classes(ensemble.states.condition, config.policies)
+        chosen = [
+            (cells, every, _resampler(ensemble, every, config.seed)),
+            *(
+                (by_noise.setdefault(name, []), rows, _resampler(ensemble, rows, config.seed))
+                for name, rows in classes.items()
+            ),
+        ]
         for predictor in predictors:
             prediction = predictor(
                 ensemble.states,
@@ -86,11 +98,12 @@ def compare(
                     "again"
                 )
             scores = score(predictor.name, prediction, ensemble, changes[horizon], config.seed)
-            means = resampler.means(np.stack(list(scores.values()), axis=1))
-            for contact, values in means.items():
-                named = dict(zip(scores, values.T, strict=True))
-                size = resampler.sizes[contact]
-                cells.append(Cell(predictor.name, horizon, contact, size, named))
+            of_states = np.stack(list(scores.values()), axis=1)
+            for found, rows, resampler in chosen:
+                for contact, values in resampler.means(of_states[rows]).items():
+                    named = dict(zip(scores, values.T, strict=True))
+                    size = resampler.sizes[contact]
+                    found.append(Cell(predictor.name, horizon, contact, size, named))
             if predictor.name == FLOW:
                 drawn[horizon] = prediction.draws
         for name, model in models.items():
@@ -100,7 +113,13 @@ def compare(
                     name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key
                 )
         say(f"{horizon:g} s ahead: {len(ensemble.states)} states scored")
-    return Comparison(cells, steps, drawn)
+    return Comparison(cells, by_noise, steps, drawn)
+
+
+def _resampler(ensemble: Ensembles, rows: np.ndarray, seed: int) -> Resampler:
+    """For means over some states of an ensemble."""
+    contact, weight = ensemble.contact[rows], ensemble.weight[rows]
+    return Resampler(contact, weight, ensemble.trajectory[rows], seed)
 
 
 def score(
@@ -191,8 +210,9 @@ def notes(
         f"nor model selection sees, and weighted to represent all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",
         *[on_steps] * of_steps,
-        "Intervals, joint scores, rank histograms and the split by contact: `intervals.csv`, "
-        "`distances.csv`, `calibration.csv`, `consistency.csv` and `horizons.csv`.",
+        "Intervals, joint scores, rank histograms and the splits by contact and by action noise: "
+        "`intervals.csv`, `distances.csv`, `calibration.csv`, `consistency.csv`, `horizons.csv` "
+        "and `noise.csv`.",
         f"Evaluated in {seconds:.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in versions().items())
         + ".",

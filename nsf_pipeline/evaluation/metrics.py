@@ -28,6 +28,8 @@ CHUNK = 256
 """States in memory at once, at most."""
 PAIRS = CHUNK * 128 * 128
 """Pairs of draws in memory at once, at most: of fewer states if each has many draws."""
+ROUNDING = 1e-9
+"""In the unit of any score; what is less is 0, up to rounding."""
 BINS = 20
 """Bins of a PIT histogram."""
 
@@ -431,8 +433,11 @@ class Metric:
 
 
 def ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """one / other; NaN where `other` is not positive, as fair scores near zero may be."""
-    positive = other > 0.0
+    """one / other; NaN where `other` is not positive, as fair scores near zero may be.
+
+    Without noise the simulator's own score is 0, up to rounding.
+    """
+    positive = other > ROUNDING
     return np.where(positive, one / np.where(positive, other, 1.0), np.nan)
 
 

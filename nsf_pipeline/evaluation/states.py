@@ -7,16 +7,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nsf_pipeline.config import Config
+from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TRAIN
 from nsf_pipeline.data.states import join_state, state_parts
+from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import again
 from nsf_pipeline.paths import shard_in
 from nsf_pipeline.provenance import require_current
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
+
+Classes = dict[str, Bool[np.ndarray, " n"]]
 
 
 def gap_of(horizon: float) -> int:
@@ -120,6 +123,30 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
         names = ("members", "contact", "weight", "trajectory", "step")
         found[horizon] = Ensembles(states, *(of[name] for name in names))
     return found
+
+
+def noise_classes(condition: Float[np.ndarray, "n condition"], config: PolicyConfig) -> Classes:
+    """Which states have no action noise, which little and which much; none if all have the same.
+
+    Args:
+        condition: of each state.
+        config: the range of the noise, which is cut in the middle.
+
+    Returns:
+        By the name of each class that has states, (n) bool.
+    """
+    std = DMPParams.from_vector(condition).action_noise_std
+    low, high = config.action_noise_std
+    middle, noisy = (low + high) / 2.0, std > 0.0
+    if low == high:
+        classes = {f"{high:g} px": noisy}
+    else:
+        classes = {
+            f"{low:g} to {middle:g} px": noisy & (std <= middle),
+            f"{middle:g} to {high:g} px": noisy & (std > middle),
+        }
+    found = {name: rows for name, rows in {"no noise": ~noisy, **classes}.items() if rows.any()}
+    return found if len(found) > 1 else {}
 
 
 def typical_changes(dataset: Path, horizons: Iterable[float]) -> dict[float, np.ndarray]:

@@ -1,6 +1,6 @@
 """Tables: CSV for programs, Markdown for people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,18 @@ def horizons(cells: Sequence[Cell]) -> pd.DataFrame:
 def distances(cells: Sequence[Cell]) -> pd.DataFrame:
     """Metrics of joint vectors per model, horizon, group and contact; NaN where undefined."""
     return _wide(cells, [m for m in metrics.METRICS if m.score.over is Over.JOINTS])
+
+
+def noise(cells: Mapping[str, Sequence[Cell]]) -> pd.DataFrame:
+    """The rows of `horizons` for each class of action noise; none if all states have the same.
+
+    Args:
+        cells: by the name of the class.
+    """
+    parts = {name: horizons(of_class) for name, of_class in cells.items()} or {"": horizons([])}
+    for name, part in parts.items():
+        part.insert(len(PLACE), "noise", name)
+    return pd.concat(parts.values(), ignore_index=True)
 
 
 def intervals(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -123,11 +135,17 @@ def as_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def as_markdown(table: pd.DataFrame, notes: Sequence[str], more: Sequence[str] = ()) -> str:
+def as_markdown(
+    table: pd.DataFrame,
+    by_noise: pd.DataFrame,
+    notes: Sequence[str],
+    more: Sequence[str] = (),
+) -> str:
     """Short tables: the simulator's row, then the models, sorted, with the best in bold.
 
     Args:
         table: as `horizons` gives it.
+        by_noise: as `noise` gives it.
         notes: items to list after the meanings of the metrics.
         more: lines of another table.
     """
@@ -141,6 +159,8 @@ def as_markdown(table: pd.DataFrame, notes: Sequence[str], more: Sequence[str] =
             together.setdefault(metric.shown.title, []).append((metric, metric.shown))
     for title, shown in together.items():
         lines += ["", *_by_contact(title, shown, table, found)]
+    if len(by_noise):
+        lines += ["", *_by_noise(by_noise, found)]
     lines += ["", *more, *[""] * bool(more)]
     meanings = (f"`{m.name}` ({_unit(m)}): {m.meaning}." for m in metrics.METRICS)
     return "\n".join([*lines, *(f"- {note}" for note in (*meanings, *notes)), ""])
@@ -209,6 +229,21 @@ def _by_contact(
                 numbers = (_text(row[m.name], how.number) for m, how in shown if row)
                 texts.append(" / ".join(numbers))
             yield f"| {group.replace('_', ' ')}, {_worded(contact)} | {_joined(texts)} |"
+
+
+def _by_noise(table: pd.DataFrame, found: Sequence[float]) -> Iterator[str]:
+    """The flow's CRPS by group and class of action noise, over all states."""
+    yield from _head(f"{FLOW}: CRPS by action noise ({_unit(metrics.METRICS[0])})", found)
+    rows = table[(table["model"] == FLOW) & (table["contact"] == "all")]
+    cells = {(row["group"], row["noise"], row["horizon_s"]): row for row in rows.to_dict("records")}
+    for group in GROUPS:
+        for name in dict.fromkeys(rows["noise"]):
+            texts = []
+            for horizon in found:
+                row = cells.get((group, name, horizon), {"crps": np.nan, "crps_ratio": np.nan})
+                relative = _text(row["crps_ratio"], ".3g")
+                texts.append(_text(row["crps"], ".3g") + f" (×{relative})" * bool(relative))
+            yield f"| {group.replace('_', ' ')}, {name} | {_joined(texts)} |"
 
 
 def _text(value: float, number: str) -> str:

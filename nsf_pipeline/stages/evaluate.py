@@ -57,11 +57,13 @@ def run(
     calibration = tables.calibration(compared.cells)
     steps = consistency.as_table(compared.steps)
     remarks = notes(view, found, seconds, of_steps=bool(compared.steps))
-    text = tables.as_markdown(horizons, remarks, consistency.as_markdown(steps))
+    by_noise = tables.noise(compared.by_noise)
+    text = tables.as_markdown(horizons, by_noise, remarks, consistency.as_markdown(steps))
     reports = {
         "table": tables.as_csv(horizons),
         "intervals": tables.as_csv(intervals),
         "distances": tables.as_csv(tables.distances(compared.cells)),
+        "noise": tables.as_csv(by_noise),
         "ranks": tables.as_csv(calibration),
         "consistency": tables.as_csv(steps),
         "text": text,

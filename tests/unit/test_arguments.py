@@ -34,7 +34,7 @@ DMP = DMPConfig()
 STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
 WEIGHTS = np.linspace(-0.5, 0.5, 12)
 CONDITION = np.array([2.0, 190.0, 250.0, 330.0, 280.0, *WEIGHTS, 50.0, 14.0, 8.0], np.float32)
-DURATION, STIFFNESS, DAMPING = 0, -2, -1
+DURATION, STIFFNESS, DAMPING, NOISE = 0, -3, -2, -1
 NORMALISER = Normaliser(((0.0, 0.0), (500.0, 500.0)), (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1))
 
 
@@ -182,6 +182,10 @@ BAD: dict[str, Any] = {
     "negative damping": (
         {"condition": changed(CONDITION, DAMPING, -1)},
         "damping.*least 0, got -1",
+    ),
+    "negative noise": (
+        {"condition": changed(CONDITION, NOISE, -1)},
+        "action_noise_std.*least 0, got -1",
     ),
 }
 KNOWN_ONLY: dict[str, Any] = {
@@ -594,7 +598,8 @@ def test_times_and_policies_on_the_edge_pass():
     start_and_end(-1e-17, 0.0)
     start_and_end(0.5, 0.5)
     start_and_end(0, 10_000)
-    condition_vector(changed(CONDITION, DAMPING, 0.0), 19)
+    condition_vector(changed(CONDITION, DAMPING, 0.0), 20)
+    condition_vector(changed(CONDITION, NOISE, 0.0), 20)
 
 
 def test_an_empty_source_trains_nothing():

@@ -108,7 +108,7 @@ def test_members_are_what_direct_simulation_gives(test_split, ensembles):
         place, step, gap = at(test_split, ensembles, row)
         trajectory = int(ensembles["trajectory"][row])
         random = generator(CONFIG.seed, trajectory, Stream.ENSEMBLE, step, gap)
-        noise = random.normal(0.0, CONFIG.simulation.action_noise_std, (MEMBERS, gap, 2))
+        noise = random.normal(0.0, test_split["action_noise_std"][place], (MEMBERS, gap, 2))
         targets = test_split["targets"][place, step : step + gap]
         actions = np.clip(targets + noise, *WORKSPACE).astype(np.float32)
         before = test_split["actions"][place, :step]
@@ -123,7 +123,7 @@ def test_members_are_what_direct_simulation_gives(test_split, ensembles):
 
 
 def test_without_noise_every_member_is_the_truth(tmp_path):
-    config = changed(CONFIG, "simulation", action_noise_std=0.0)
+    config = changed(CONFIG, "policies", noiseless_fraction=1.0)
     config = changed(config, "ensembles", num_members=4)
     dataset = simulated(tmp_path, sample_policies(config, 0, COUNT), config) / "dataset.h5"
     found = simulate_ensembles(config, dataset, 0, 2 * STATES)

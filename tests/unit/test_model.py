@@ -32,12 +32,13 @@ from nsf_pipeline.model import (
     Normaliser,
     agent_motion,
     build_model,
+    fit_normaliser,
     load_model,
     nominal,
     save_model,
 )
 from nsf_pipeline.model.agent_motion import nominal_path, propagator
-from nsf_pipeline.model.agent_noise import noise_factor, noise_share
+from nsf_pipeline.model.agent_noise import LEAST_NOISE, noise_factor, noise_share
 from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
 from nsf_pipeline.model.transition import FlowTransition
@@ -547,6 +548,10 @@ DAMAGED = {
     "empty": (lambda content: b"", "not a model"),
     "foreign": (lambda content: b"\x89HDF\r\n\x1a\n" + content, "not a model"),
     "another format": (lambda content: reheaded(content, format="other"), "not a model"),
+    "older": (
+        lambda content: reheaded(content, format_version=FORMAT_VERSION - 1),
+        f"format version {FORMAT_VERSION - 1}, .* reads version {FORMAT_VERSION}; .* train the",
+    ),
     "newer": (
         lambda content: reheaded(content, format_version=FORMAT_VERSION + 1),
         f"format version {FORMAT_VERSION + 1}, .* reads version {FORMAT_VERSION}",
@@ -632,7 +637,7 @@ def test_clearance_turns_and_moves_with_the_scene():
 @pytest.fixture(scope="module")
 def noiseless():
     """Rollouts without noise, as (states, targets, lengths, conditions)."""
-    config = Config.model_validate_json('{"simulation": {"action_noise_std": 0.0}}')
+    config = Config.model_validate_json('{"policies": {"noiseless_fraction": 1.0}}')
     policies = sample_policies(config, 0, 120)
     rollouts = simulate(config, policies)
     velocity, angle = rollouts["agent_velocity"], rollouts["block_angle"][..., None]
@@ -673,6 +678,62 @@ def test_noise_of_the_agent_is_the_simulators(steps):
         whitened = np.linalg.solve(factor, (along - along.mean(axis=0)).T)
         expected = np.diag([1.0, float(steps > 1)])
         np.testing.assert_allclose(np.cov(whitened), expected, atol=5 * np.sqrt(2 / 4000))
+
+
+def test_the_agents_law_is_the_simulators_at_any_noise(level_laws):
+    """Of an untrained model, whose agent's law is the closed form up to 1 %."""
+    start, gap = 0.3, 8
+    state = np.array([250.0, 400.0, 20.0, -30.0, 100.0, 100.0, 0.0])
+    for level in (0.0, 2.0, 8.0, 16.0):
+        draws = np.asarray(level_laws(state, level, start, start + 0.1 * gap), np.float64)
+        condition = np.asarray(CONDITION.at[-1].set(level), np.float64)[None]
+        targets = desired_positions(condition, Config())[0, 3 : 3 + gap]
+        noise = level * np.random.default_rng(0).normal(size=(4000, gap, 2))
+        ends = simulator.Simulator().ensemble(state, targets + noise)[:, -1]
+        assert (ends[:, 4:] == state[4:]).all()
+        off = draws[:, :4].mean(axis=0) - ends[:, :4].mean(axis=0)
+        assert (np.abs(off) < 0.1 * max(level, 1.0) * np.array([1.0, 1.0, 6.0, 6.0])).all()
+        spread, expected = (values[:, :4].std(axis=0) for values in (draws, ends))
+        if level:
+            np.testing.assert_allclose(spread, expected, rtol=0.05)
+            correlations = (np.corrcoef(values[:, [0, 2]].T)[0, 1] for values in (draws, ends))
+            assert next(correlations) == pytest.approx(next(correlations), abs=0.05)
+        else:
+            assert (expected < 1e-9).all()
+            assert (spread < LEAST_NOISE * np.array([1.0, 1.0, 6.0, 6.0])).all()
+            assert (spread > 0.0).all()
+
+
+def test_the_agents_scale_is_per_px_of_noise():
+    """Of residuals that grow with the noise; where it is not known, the scale is theirs."""
+    noise = jnp.asarray(np.random.default_rng(0).uniform(0.0, 16.0, 64), jnp.float32)
+    condition = jnp.tile(CONDITION, (64, 1)).at[:, -1].set(noise)
+    states, s, t = jnp.tile(STATE, (64, 1)), jnp.full(64, 0.5), jnp.full(64, 0.9)
+    known, hidden = (ModelConfig(path_points=3, autonomous=which) for which in (False, True))
+    motion = nominal.nominal_motion(states[0], s[0], t[0], CONDITION, known, DMP)
+    size = jnp.sqrt(noise**2 + LEAST_NOISE**2)[:, None]
+    residual = jnp.where(np.arange(7) < 4, 0.5 * size, 3.0)
+    ends = states + motion.displacements[-1] + residual
+    scale = fit_normaliser(known, DMP, (states, ends, s, t, condition)).scale
+    np.testing.assert_allclose(scale, [0.5] * 4 + [3.0] * 3, rtol=1e-3)
+    scale = fit_normaliser(hidden, DMP, (states, states + residual, s, t, condition)).scale
+    rms = 0.5 * np.sqrt(np.mean(np.asarray(size) ** 2))
+    np.testing.assert_allclose(scale, [rms] * 4 + [3.0] * 3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def level_laws():
+    """Draws of an untrained model with the noise given."""
+    bridge = BridgeConfig(**dict(NETWORK))
+    config = ModelConfig(path_points=3, flow=NETWORK, bridge=bridge)
+    scale = (0.4, 0.4, 3.0, 3.0, 5.0, 5.0, 0.1)
+    model = build_model(config, DMP, Normaliser(((40.0, 40.0), (470.0, 470.0)), scale), key=KEY)
+
+    @jax.jit
+    def draw(state, level, s, t):
+        return model.sample(KEY, state, s, t, CONDITION.at[-1].set(level), COUNT)
+
+    return lambda *given: draw(*map(jnp.float32, given))
 
 
 def covariance_of(s, t):

@@ -105,6 +105,7 @@ def test_numbers_keep_to_their_ranges_and_fill_them():
         "weights": (policies["weights"], CONFIG.policies.weights),
         "stiffness": (policies["stiffness"], CONFIG.policies.stiffness),
         "damping_ratio": (ratio, CONFIG.policies.damping_ratio),
+        "action_noise_std": (policies["action_noise_std"], CONFIG.policies.action_noise_std),
     }
     for name, (values, (low, high)) in drawn.items():
         slack = 1e-12 * high
@@ -116,6 +117,27 @@ def test_a_range_of_one_number_is_that_number():
     policies = sample_policies(Config(), 0, 3)
     np.testing.assert_array_equal(policies["stiffness"], 50.0)
     np.testing.assert_array_equal(policies["damping"], 2.0 * np.sqrt(50.0))  # critical
+
+
+def test_noise_changes_no_other_number_and_a_share_of_policies_has_none():
+    """A share has none whatever the range; the others keep their levels."""
+    low, high, count = 4.0, 12.0, 300
+    ranges = {"action_noise_std": (low, high)}
+    never, some, always = (
+        sample_policies(with_policies(noiseless_fraction=share, **ranges), 0, count)
+        for share in (0.0, 0.3, 1.0)
+    )
+    usual = sample_policies(CONFIG, 0, count)
+    for policies in (never, some, always):
+        for name in policies.keys() - {"action_noise_std", "condition"}:
+            np.testing.assert_array_equal(policies[name], usual[name], err_msg=name)
+        np.testing.assert_array_equal(policies["condition"][:, -1], policies["action_noise_std"])
+    noise = never["action_noise_std"]
+    assert low <= noise.min() < noise.max() <= high
+    assert not always["action_noise_std"].any()
+    without = some["action_noise_std"] == 0.0
+    assert without.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / count))
+    np.testing.assert_array_equal(some["action_noise_std"][~without], noise[~without])
 
 
 def test_contact_fraction_aims_at_the_block_and_moves_no_other_number():

@@ -55,7 +55,7 @@ SETTINGS = {
     "shard_size": (250, OF_SETTINGS),
     "dmp.phase_decay": (3.0, OF_SETTINGS),
     "policies.duration": ((1.0, 3.5), OF_SETTINGS),
-    "simulation.action_noise_std": (4.0, OF_SETTINGS - {"policies"}),
+    "policies.action_noise_std": ((0.0, 4.0), OF_SETTINGS),
     "dataset.test_fraction": (0.2, AFTER_ROLLOUTS),
     "model.autonomous": (True, FROM_TRAIN),
     "model.flow.depth": (3, FROM_TRAIN),
@@ -111,7 +111,7 @@ def test_digests_are_sixteen_digits_and_differ():
 
 def test_a_stage_cannot_read_what_it_does_not_declare():
     view = STAGES["rollouts"].view(Config())
-    assert view.simulation == Config().simulation
+    assert view.policies == Config().policies
     assert view.runtime == Config().runtime
     with pytest.raises(ConfigError, match="have no training"):
         _ = view.training
@@ -441,7 +441,7 @@ def chain(config):
 def test_a_record_holds_what_shaped_the_sources_too():
     policies, rollouts, dataset = chain(Config())
     assert policies.settings.keys() == {"seed", "shard_size", "dmp", "policies"}
-    assert rollouts.settings.keys() == {*policies.settings, "simulation"}
+    assert rollouts.settings.keys() == policies.settings.keys()
     assert dataset.settings.keys() == {*rollouts.settings, "num_trajectories", "dataset"}
     assert policies.modules.items() < rollouts.modules.items() < dataset.modules.items()
     assert len({made.fingerprint for made in (policies, rollouts, dataset)}) == 3
@@ -456,7 +456,7 @@ def test_a_record_comes_back_from_the_fields_of_a_file():
     ("name", "value", "what"),
     [
         ("policies.duration", (1.0, 3.5), "policies.duration was [1.0, 3.6], is [1.0, 3.5]"),
-        ("simulation.action_noise_std", 4.0, "simulation.action_noise_std was 8.0, is 4.0"),
+        ("policies.noiseless_fraction", 0.2, "policies.noiseless_fraction was 0.1, is 0.2"),
         ("dataset.test_fraction", 0.2, "dataset.test_fraction was 0.1, is 0.2"),
         ("training.steps", 5, ""),
     ],

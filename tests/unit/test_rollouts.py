@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from nsf_pipeline.config import Config, PolicyConfig, SimulationConfig
+from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
@@ -19,8 +19,12 @@ COUNT = 40
 GOAL = geometry.GOAL_POSE
 
 
-def noisy(std):
-    return CONFIG.model_copy(update={"simulation": SimulationConfig(action_noise_std=std)})
+def with_noise(policies, std):
+    """The same policies, each with noise of this standard deviation."""
+    params = DMPParams.from_vector(policies["condition"])
+    level = np.broadcast_to(np.asarray(std, float), params.duration.shape)
+    condition = params._replace(action_noise_std=level).as_vector()
+    return {**policies, "action_noise_std": level, "condition": condition}
 
 
 def stored(config, policies):
@@ -187,14 +191,20 @@ def test_targets_are_where_the_dmp_wants_to_be_when_a_step_ends(policies, rollou
 
 
 def test_without_noise_actions_are_targets(policies):
-    silent = stored(noisy(0.0), policies)
+    silent = stored(CONFIG, with_noise(policies, 0.0))
     np.testing.assert_array_equal(silent["actions"], silent["targets"])
 
 
-@pytest.mark.parametrize("std", [2.0, 8.0])
-def test_noise_is_independent_and_as_large_as_configured(std):
-    config = noisy(std)
-    rollouts = stored(config, sample_policies(config, 0, 150))
+def test_noise_is_independent_and_as_large_as_each_trajectory_says():
+    policies = sample_policies(CONFIG, 0, 150)
+    std = np.where(np.arange(150) % 2, 2.0, 8.0)
+    rollouts = stored(CONFIG, with_noise(policies, std))
+    np.testing.assert_array_equal(rollouts["action_noise_std"], std)
+    for level in (2.0, 8.0):
+        require_noise(rows(rollouts, std == level), level)
+
+
+def require_noise(rollouts, std):
     taken = rollouts["action_mask"]
     noise = (rollouts["actions"] - rollouts["targets"])[taken]
     count = noise.size
@@ -206,7 +216,7 @@ def test_noise_is_independent_and_as_large_as_configured(std):
 
 
 def test_noise_leaves_actions_in_the_workspace(policies):
-    actions = stored(noisy(256.0), policies)["actions"]
+    actions = stored(CONFIG, with_noise(policies, 256.0))["actions"]
     assert (actions.min(), actions.max()) == geometry.WORKSPACE
 
 
@@ -215,7 +225,9 @@ def test_noise_is_the_only_randomness(policies, rollouts):
         np.testing.assert_array_equal(values, rollouts[name], err_msg=name)
     other = stored(CONFIG.model_copy(update={"seed": 1}), policies)
     np.testing.assert_array_equal(other["targets"][:, :5], rollouts["targets"][:, :5])
-    assert (other["actions"] != rollouts["actions"])[rollouts["action_mask"]].all()
+    noisy = policies["action_noise_std"] > 0.0
+    differs = (other["actions"] != rollouts["actions"])[noisy]
+    assert differs[rollouts["action_mask"][noisy]].all()
 
 
 def test_success_ends_a_trajectory(policies, monkeypatch):
@@ -241,7 +253,7 @@ def test_the_block_pushed_into_its_goal_is_a_success():
     policies = [next_to_the_goal(seed) for seed in range(8)]
     together = {name: np.concatenate([p[name] for p in policies]) for name in policies[0]}
     together["trajectory"] = np.arange(8)
-    rollouts = stored(noisy(0.0), together)
+    rollouts = stored(CONFIG, with_noise(together, 0.0))
     assert rollouts["success"].any()
     last = np.arange(8), rollouts["length"] - 1
     reached = rollouts["coverage"][last]

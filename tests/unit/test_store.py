@@ -146,8 +146,8 @@ REFUSED = {
         "expected rollouts, got policies",
     ),
     "another version": (
-        lambda path: with_attribute(path, schema_version=2),
-        "expected rollouts of schema version 1, got rollouts of version 2",
+        lambda path: with_attribute(path, schema_version=1),
+        "expected rollouts of schema version 2, got rollouts of version 1",
     ),
     "foreign": (lambda path: foreign(path), "got None of version None"),
 }
