@@ -52,7 +52,7 @@ def measure(path: str) -> dict[str, float]:
         np.full(2, 350.0),
         np.zeros((2, model.encoder.dmp.n_basis)),
     )
-    policy = DMPParams(np.float64(2.0), start, goal, weights, np.float64(50.0), np.float64(14.1))
+    policy = DMPParams(2.0, start, goal, weights, 50.0, 14.1, action_noise_std=8.0)
     condition = policy.as_vector()
     places = {"agent_x": 200.0, "agent_y": 260.0, "block_x": 260.0, "block_y": 230.0}
 
@@ -91,10 +91,8 @@ def untrained(path: Path) -> None:
     from nsf_pipeline.model import Normaliser, build_model, save_model
 
     config = Config()
-    scale = (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1)
-    normaliser = Normaliser(
-        ((40.0, 40.0), (470.0, 470.0)), scale, config.simulation.action_noise_std
-    )
+    scale = (1.0, 1.0, 7.5, 7.5, 5.0, 5.0, 0.1)
+    normaliser = Normaliser(((40.0, 40.0), (470.0, 470.0)), scale)
     model = build_model(config.model, config.dmp, normaliser, key=jax.random.key(0))
     save_model(path, model, {})
 

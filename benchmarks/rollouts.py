@@ -62,7 +62,7 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
     for row in range(count):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
         length = num_steps(float(policies["duration"][row]))
-        noise = random.normal(0.0, config.simulation.action_noise_std, (length, 2))
+        noise = random.normal(0.0, policies["action_noise_std"][row], (length, 2))
         actions = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE).astype(np.float32)
         observation, info = env.reset(seed=int(policies["seed"][row]))
         store_state(row, 0, observation, info)

@@ -29,6 +29,7 @@ from nsf_pipeline.config import (
     MAX_TRAJECTORIES,
     UNTRAINED,
     Config,
+    Planner,
     Rank,
     json_schema,
     load_config,
@@ -48,6 +49,8 @@ from nsf_pipeline.system.signals import Ended, Handling, behind
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
 MAX_EPISODES = 100_000
+MAX_DRAWS = 65_536
+MAX_SEED = 2**63 - 1
 MAX_DESCRIPTOR = 2**31 - 1
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
@@ -678,6 +681,82 @@ def _short_planning(
     planning.short(settings, episodes, times, output)
 
 
+@_verb("plan", "--model results/model.eqx --seed 7 --output push.json")
+def _plan(
+    config: Settings = CONFIG,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The model; or nominal (physics alone), or simulator (slow)."
+        ),
+    ] = paths.MODEL,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_DRAWS,
+            metavar="N",
+            help="The model's draws of where a push ends; 0: the one without noise.",
+        ),
+    ] = 4,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Agent x, y, velocity x, y, block x, y (px), angle (rad), by commas; the velocity "
+            "may be left out.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, metavar="N", help="Or the seed of a reset."),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS", help="The block's goal: x, y, angle; the environment's if unset."
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much of the goal to cover; 0.95 if unset."),
+    ] = None,
+    planner: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cem or contact (planning.search.planner).")
+    ] = None,
+    action_noise_std: Annotated[
+        float, typer.Option(metavar="PX", help="Noise on the actions when they are executed.")
+    ] = 0.0,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to write; printed if unset.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Plan a push from a state to a goal, with a model."""
+    settings = load_config(config)
+    start: int | list[float]
+    match state, seed:
+        case str(), None:
+            start = _numbers("--state", state)
+        case None, int():
+            start = seed
+        case _:
+            raise UserError("expected either --state or --seed: where the push starts; give one")
+    if planner is not None:
+        if planner not in get_args(Planner):
+            raise UserError(
+                f"--planner {shown(planner)}: expected {' or '.join(get_args(Planner))}"
+            )
+        search = settings.planning.search.model_copy(update={"planner": planner})
+        planning = settings.planning.model_copy(update={"search": search})
+        settings = settings.model_copy(update={"planning": planning})
+    pose = None if goal is None else _numbers("--goal", goal)
+    _before_jax(threads)
+    from nsf_pipeline.stages import plan
+
+    plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
+
+
 @_verb("upload", "--config my.yaml --video results/videos/best.mp4")
 def _upload(
     config: Settings = CONFIG,
@@ -838,6 +917,16 @@ def _schema() -> None:
 
 def _load_if_given(config: str | None) -> Config | None:
     return None if config is None else load_config(config)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Numbers that an option separates by commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"{option} {shown(text)}: expected numbers separated by commas, as in 100,200,0.5"
+        ) from None
 
 
 def _variants(given: list[str]) -> dict[str, Path]:

@@ -63,8 +63,8 @@ def some_attributes(kind):
             for name, field in SCHEMAS["rollouts"].items()
             if field.scaled
         }
-    bounds["min"]["condition"] = [0.1, *[0.0] * 4, *[-1.0] * 6, 1.0, 0.0]
-    bounds["max"]["condition"] = [0.4, *[512.0] * 4, *[1.0] * 6, 50.0, 50.0]
+    bounds["min"]["condition"] = [0.1, *[0.0] * 4, *[-1.0] * 6, 1.0, 0.0, 0.0]
+    bounds["max"]["condition"] = [0.4, *[512.0] * 4, *[1.0] * 6, 50.0, 50.0, 16.0]
     return ATTRIBUTES | {"metadata": bounds}
 
 

@@ -120,7 +120,10 @@ def test_a_lost_file_is_remade_with_what_follows(finished, case):
 
 # By case: changed settings, and the files that are made again besides the page of settings.
 CHANGED = {
-    "policies": ({"policies": {"action_noise_std": [0.0, 4.0]}}, shards("policies") | FROM_ROLLOUTS),
+    "policies": (
+        {"policies": {"action_noise_std": [0.0, 4.0]}},
+        shards("policies") | FROM_ROLLOUTS,
+    ),
     "dataset": ({"dataset": {"test_fraction": 0.2}}, FROM_DATASET),
     "training": ({"training": {"steps": 301}}, FROM_TRAINING),
     "evaluation": ({"evaluation": {"num_samples": 33}}, FROM_EVALUATION),

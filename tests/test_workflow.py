@@ -168,6 +168,14 @@ def test_horizons_table_is_whole_and_sane(smoke):
     assert (densities[~has_density] == 0).all()
     of_all = table.xs("all", level="contact")
     assert (of_all["n_states"] == CHANGES["ensembles"]["num_states"]).all()
+    by_noise = pd.read_csv(smoke.results / "evaluation/noise.csv")
+    assert {*by_noise["noise"]} == {"no noise", "0 to 8 px", "8 to 16 px"}
+    sizes = by_noise.groupby(["model", "horizon_s", "group", "contact"])["n_states"].sum()
+    np.testing.assert_array_equal(sizes.sort_index(), table["n_states"].sort_index())
+    of_agent = by_noise[(by_noise["model"] == "flow") & (by_noise["group"] == "agent")]
+    of_agent = of_agent[of_agent["contact"] == "all"].set_index(["horizon_s", "noise"])["crps"]
+    for horizon in HORIZONS:
+        assert of_agent[horizon, "no noise"] < of_agent[horizon, "8 to 16 px"] / 2
     flow, persistence, limit = (of_all.loc[m] for m in ("flow", "persistence", "simulator"))
     assert (persistence["crps"] > 0).all()
     np.testing.assert_allclose(flow["skill"], 1 - flow["crps"] / persistence["crps"], atol=2e-5)

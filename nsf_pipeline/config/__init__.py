@@ -11,7 +11,13 @@ from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
-from nsf_pipeline.config.planning import CEMConfig, ContactConfig, PlanningConfig, SearchConfig
+from nsf_pipeline.config.planning import (
+    CEMConfig,
+    ContactConfig,
+    Planner,
+    PlanningConfig,
+    SearchConfig,
+)
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
@@ -52,6 +58,7 @@ __all__ = [
     "EvaluationConfig",
     "ModelConfig",
     "NetworkConfig",
+    "Planner",
     "PlanningConfig",
     "PolicyConfig",
     "ProtocolConfig",

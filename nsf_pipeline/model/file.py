@@ -34,7 +34,7 @@ GREATEST = 1e5
 
 
 class ModelFileError(FileError):
-    """A model's file is missing, damaged, foreign, or of a newer version."""
+    """A model's file is missing, damaged, foreign, or of another version."""
 
 
 Size = Annotated[float, Field(ge=LEAST, le=GREATEST)]

@@ -87,8 +87,9 @@ class PushTModel(eqx.Module):
 
     Arguments that mean nothing are refused by a ValueError: what is no finite number, times that
     run backwards or lie before 0 or after 10,000 s, a duration or stiffness that is not positive, a
-    negative damping, a key that is none. What is traced under `jax.jit`, `jax.vmap` or `jax.grad`
-    cannot be refused: all numbers of the result are then NaN, and gradients are NaN or 0.
+    negative damping or noise, a key that is none. What is traced under `jax.jit`, `jax.vmap` or
+    `jax.grad` cannot be refused: all numbers of the result are then NaN, and gradients are NaN or
+    0.
 
     Attributes:
         transition: the law, by a flow or by a neural SDE. Draws of a neural SDE come from a solver

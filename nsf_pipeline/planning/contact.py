@@ -7,6 +7,7 @@ are looked at: after the best first ones, a second one is searched for, from whe
 predicted to end. Only the first is executed.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.planning.goal import PX_PER_RAD
 from nsf_pipeline.planning.pushes import Candidates, joined
 from nsf_pipeline.planning.search import KEPT, Found, Search
-from nsf_pipeline.planning.transit import arrivals, in_room, is_free, to_block, to_room, transits
+from nsf_pipeline.planning.transit import arrivals, in_room, is_free, to_room, transits
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_CENTRE, T_INERTIA, t_outline
 from nsf_pipeline.pusht.state import STATE, rotated, rotated_back
 
@@ -104,7 +105,7 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         reached.append(costs[np.arange(len(rows)), middle])
         begun.append(seconds)
     rows_of = np.repeat(episodes, [len(rows) for rows in beams])
-    seconds, _ = _round(
+    laters, _ = _round(
         search,
         rows_of,
         np.concatenate(starts),
@@ -113,7 +114,7 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         np.concatenate(begun),
         BEST_SECOND,
     )
-    best = np.array([found.costs.min() for found in seconds])
+    best = np.array([found.costs.min() for found in laters])
     gains = np.maximum(np.concatenate(reached) - best, 0.0)
     results = []
     for episode, (found, rows) in enumerate(zip(firsts, beams, strict=True)):
@@ -207,11 +208,10 @@ def _varied(
 
 def _errors(search: Search, episodes: np.ndarray, poses: np.ndarray) -> np.ndarray:
     """(n, 3) px, px, rad; how the block must move and turn, in its own frame."""
-    errors = []
-    for episode, pose in zip(episodes, poses, strict=True):
-        dx, dy, turn = search.goals[episode].error(pose)
-        errors.append([*rotated_back(dx, dy, np.cos(pose[2]), np.sin(pose[2])), turn])
-    return np.array(errors)
+    pairs = zip(episodes, poses, strict=True)
+    dx, dy, turn = np.stack([search.goals[episode].error(pose) for episode, pose in pairs]).T
+    own = rotated_back(dx, dy, np.cos(poses[:, 2]), np.sin(poses[:, 2]))
+    return np.stack([*own, turn], axis=-1)
 
 
 def _depth(contacts: Contacts, error: np.ndarray) -> np.ndarray:
@@ -239,8 +239,8 @@ def _evaluated(
     pushes, sides = _pushes(search, episodes, states, contacts)
     count = contacts.side.shape[1]
     starts = np.searchsorted(episodes, np.arange(len(search.states) + 1)) * count
-    parts = [pushes.take(np.arange(*span)) for span in zip(starts[:-1], starts[1:], strict=True)]
-    when = [np.repeat(begun, count)[slice(*span)] for span in zip(starts[:-1], starts[1:])]
+    parts = [pushes.take(np.arange(*span)) for span in itertools.pairwise(starts)]
+    when = [np.repeat(begun, count)[slice(*span)] for span in itertools.pairwise(starts)]
     whole = search.evaluate(parts, when)
     found = []
     for each in whole:

@@ -22,8 +22,8 @@ ANOTHER_PUSH = 0.3
 """s; the least that is still needed where the block is not in the goal."""
 FAR, NEAR, PER_NEAR = 20.0, 3.0, 2.0
 """px per s; px; s: V = e / FAR + PER_NEAR ln(1 + e / NEAR) for the error e."""
-REACH = 200.0
-"""px; the error is at most this times the uncovered share of the goal (see `Goal.covered`)."""
+REACH = 400.0
+"""px; the error is less than this times the share of the goal that is not covered."""
 
 
 class Goal(NamedTuple):
@@ -70,17 +70,16 @@ class Goal(NamedTuple):
 
         e = |difference of the centres of mass| + PX_PER_RAD |difference of the angles|.
         """
-        dx, dy, turn = self.error(poses)
-        return np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn)
+        dx, dy, turn = np.moveaxis(self.error(poses), -1, 0)
+        return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
 
-    def error(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How far the centre of mass must go (px, px), and how far the block must turn (rad).
+    def error(self, poses: np.ndarray) -> np.ndarray:
+        """(..., 3) px, px, rad; how far the centre of mass must go, and the block turn.
 
         The turn is the shorter way round, in [-π, π).
         """
-        dx, dy = np.moveaxis(mass_centre(self.pose) - mass_centre(poses), -1, 0)
-        turn = (self.pose[2] - poses[..., 2] + np.pi) % (2 * np.pi) - np.pi
-        return dx, dy, turn
+        turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
+        return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
 
     def cost(self, poses: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """(...) s: the cost of ending at poses (..., 3) after so many seconds (...).
@@ -95,7 +94,7 @@ class Goal(NamedTuple):
         if near.any():
             aim = self.coverage + MARGIN * (1.0 - self.coverage)
             needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
-        return seconds + needed
+        return np.asarray(seconds + needed)
 
 
 def mass_centre(poses: np.ndarray) -> np.ndarray:

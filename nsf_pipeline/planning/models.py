@@ -5,13 +5,13 @@ same one control step at a time; the nominal push, which is physics without lear
 simulator itself.
 """
 
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
@@ -34,6 +34,7 @@ CHUNK = 256
 """Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
 
 
+@runtime_checkable
 class WorldModel(Protocol):
     """Predicts where pushes end."""
 
@@ -45,7 +46,7 @@ class WorldModel(Protocol):
     def dmp(self) -> DMPConfig:
         """What all DMPs have in common."""
 
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """Draws of the states at the end of policies, after whole control steps.
 
         Args:
@@ -77,7 +78,7 @@ class OnePass:
         self.name, self.dmp, self._model = f"{name}_{draws}", _dmp_of(model), model
 
     @with_defaults
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
         return _learned(_one_pass, self._model, self.draws, states, policies, key)
 
@@ -95,7 +96,7 @@ class Noiseless:
         self.name, self.dmp, self._model = f"{name}_mean", _dmp_of(model), model
 
     @with_defaults
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`; the key is not used."""
         return _learned(_noiseless, self._model, 1, states, policies, key)
 
@@ -114,7 +115,7 @@ class InSteps:
         self.name, self.dmp, self._model = f"{name}_steps_{draws}", _dmp_of(model), model
 
     @with_defaults
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
         # Rounded up, so that few numbers of steps need compiling.
         steps = -(-policy_steps(policies).max() // STEPS_TOGETHER) * STEPS_TOGETHER
@@ -132,7 +133,7 @@ class Nominal:
         self.name, self.dmp = "nominal", config
 
     @with_defaults
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`; the key is not used."""
         _require_meaning(states, policies, self.dmp)
         return _in_chunks(_nominal, self.dmp, states, policies, key)
@@ -156,7 +157,7 @@ class Simulated:
         self.members = checks.whole("members", members, 0, MOST_DRAWS)
         self.name, self.dmp, self._simulator = f"simulator_{members}", config, Simulator()
 
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
         _require_meaning(states, policies, self.dmp)
         steps, draws = policy_steps(policies), max(1, self.members)
@@ -195,7 +196,7 @@ def _require_meaning(states: np.ndarray, policies: DMPParams, config: DMPConfig)
     checks.require_shape("weights", policies.weights.shape, (count, 2, config.n_basis))
 
 
-def _one_each(key: PRNGKeyArray, count: int) -> PRNGKeyArray:
+def _one_each(key: Array, count: int) -> Array:
     """(count) keys, from one or as many."""
     if not jnp.ndim(key):
         return jax.random.split(key, count)
@@ -209,7 +210,7 @@ def _learned(
     more: Any,
     states: np.ndarray,
     policies: DMPParams,
-    key: PRNGKeyArray,
+    key: Array,
 ) -> np.ndarray:
     """A learned model's prediction; of a model of 5 numbers, with the velocity 0."""
     _require_meaning(states, policies, model.encoder.dmp)
@@ -225,7 +226,7 @@ def _learned(
 
 
 def _in_chunks(
-    function: Any, given: Any, states: np.ndarray, policies: DMPParams, key: PRNGKeyArray
+    function: Any, given: Any, states: np.ndarray, policies: DMPParams, key: Array
 ) -> np.ndarray:
     """A compiled function's result for all candidates, a chunk at a time.
 
@@ -304,7 +305,7 @@ def _in_steps(
     return jax.vmap(several)(states, ends, conditions, _keys(keys))
 
 
-def _keys(data: Array) -> PRNGKeyArray:
+def _keys(data: Array) -> Array:
     return jax.random.wrap_key_data(data, impl=GENERATOR)
 
 

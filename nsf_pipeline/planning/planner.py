@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import SearchConfig
@@ -17,10 +17,14 @@ from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Push
 from nsf_pipeline.planning.search import KEPT, Found, Search
+from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.simulator import FARTHEST
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
-MOST_NOISE = 1000.0
+MOST_NOISE = 256.0
 """px; no noise on actions is greater."""
+TOLERATED = 2.0
+"""px; by so much agent, block and walls may overlap: an agent that pushes does."""
 
 
 class Plan(NamedTuple):
@@ -59,14 +63,15 @@ def plan(
         action_noise_std: px; the noise that the executed actions will have.
 
     Raises:
-        UserError: an argument means nothing, agent or block are not within the walls or overlap, or
-            the goal is outside the table.
+        UserError: an argument means nothing, agent, block and walls overlap by more than
+            `TOLERATED`, or the goal is outside the table.
     """
-    checks.require_shape("state", np.shape(state), (None,))
+    known = known_state(state)
+    require_clear(known)
     require_key(key)
     (found,) = plan_batch(
         model,
-        np.asarray(state)[None],
+        known[None],
         goals=goal,
         keys=[key],
         config=config,
@@ -81,27 +86,31 @@ def plan_batch(
     states: Any,
     *,
     goals: Goal | Sequence[Goal] | None = None,
-    keys: Sequence[PRNGKeyArray] | PRNGKeyArray,
+    keys: Sequence[PRNGKeyArray] | Array,
     config: SearchConfig | None = None,
     action_noise_std: float = 0.0,
 ) -> list[Plan]:
     """Plan one push of each of several episodes; the model is called for all of them together.
 
-    A plan depends on its own episode alone, not on what is planned beside it.
+    A plan depends on its own episode alone, not on what is planned beside it. Agent, block and
+    walls may overlap in a state, for the environment's reset lets them.
 
     Args:
         model: predicts where pushes end.
-        states: (n, 7) px, px/s, rad; or (n, 5), as for `plan`.
+        states: (n, 7) px, px/s, rad; or (n, 5), as for `plan`; n at least 1.
         goals: one for all, or one for each; the environment's goal if None.
         keys: (n) one for each.
         config: which planner, and its budget.
         action_noise_std: px; the noise that the executed actions will have.
 
     Raises:
-        UserError: as for `plan`, or there is not one key and goal for each state.
+        UserError: a state has another shape, or a number that is not finite or farther from 0
+            than 1e6; a goal is outside the table; or there is not one key and goal for each state.
     """
     config = SearchConfig() if config is None else config
-    known = _known_states(states)
+    given_states = checks.numbers("states", states, (None, None))
+    checks.whole("the number of states", len(given_states), 1)
+    known = np.stack([known_state(state) for state in given_states])
     each = [goals or Goal()] * len(known) if isinstance(goals, Goal | None) else list(goals)
     for name, given in (("goals", each), ("keys", keys)):
         if len(given) != len(known):
@@ -126,12 +135,46 @@ def _generator(key: PRNGKeyArray) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def _known_states(states: Any) -> np.ndarray:
-    """(n, 7) states of which the agent's velocity may not be given."""
-    array = checks.numbers("states", states, (None, None))
+def require_clear(state: np.ndarray) -> None:
+    """Check that nothing overlaps in a state (7,): the agent, the block and the walls.
+
+    The environment's own reset can give such a state, but a state that was made up should not.
+
+    Raises:
+        UserError: something overlaps, by more than `TOLERATED`.
+    """
+    agent, pose = state[STATE.agent], state[STATE.block]
+    (low, high), outline = geometry.WALLS, geometry.t_outline(pose)
+    for name, least, most in (
+        ("agent", agent.min() - geometry.AGENT_RADIUS, agent.max() + geometry.AGENT_RADIUS),
+        ("block", outline.min(), outline.max()),
+    ):
+        if least < low - TOLERATED or most > high + TOLERATED:
+            raise UserError(
+                f"state: the {name} reaches from {least:.1f} to {most:.1f} px, beyond the walls at "
+                f"{low:g} and {high:g} px; move it inwards"
+            )
+    distance = np.linalg.norm(agent - geometry.nearest_on_block(pose, agent))
+    if distance < geometry.AGENT_RADIUS - TOLERATED:
+        raise UserError(
+            f"state: agent and block overlap: {distance:.1f} px from the agent's centre to the "
+            f"block, but its radius is {geometry.AGENT_RADIUS:g} px; move one of them"
+        )
+
+
+def known_state(state: Any) -> np.ndarray:
+    """(7,) a state of which the agent's velocity may not be given; it is then taken to be 0.
+
+    Raises:
+        UserError: it has neither 7 nor 5 numbers, or one is not finite or farther from 0 than 1e6.
+    """
+    array = checks.numbers("state", state, (None,))
     layout = STATE_WITHOUT_VELOCITY
-    if array.shape[1] == layout.dim:
-        agent, block = array[:, layout.agent], array[:, layout.block]
-        array = STATE.join(agent, np.zeros_like(agent), block)
-    checks.require_shape("states", array.shape, (None, STATE.dim))
-    return array
+    if len(array) == layout.dim:
+        array = STATE.join(array[layout.agent], np.zeros(2), array[layout.block])
+    if len(array) != STATE.dim:
+        raise UserError(
+            f"expected state to have {STATE.dim} numbers ({STATE.meaning}) or {layout.dim} "
+            f"({layout.meaning}), got {len(array)}"
+        )
+    return checks.numbers("state", array, least=-FARTHEST, most=FARTHEST)

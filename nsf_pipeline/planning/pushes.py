@@ -12,7 +12,7 @@ import numpy as np
 from nsf_pipeline import dmp
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.timing import CONTROL_DT, num_steps
+from nsf_pipeline.timing import CONTROL_DT, ROUNDING, num_steps
 
 
 class Push(NamedTuple):
@@ -76,7 +76,8 @@ class Candidates(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Candidates":
         """Those in some rows."""
-        return Candidates(*(values[rows] for values in self[:3]), taken(self.policies, rows))
+        transit, steps, states = (values[rows] for values in self[:3])
+        return Candidates(transit, steps, states, taken(self.policies, rows))
 
     def push(self, row: int) -> Push:
         """One of them, without its padding."""
@@ -99,8 +100,8 @@ def taken(policies: DMPParams, rows: np.ndarray | int) -> DMPParams:
 
 
 def policy_steps(policies: DMPParams) -> np.ndarray:
-    """(n) control steps of policies with one leading axis."""
-    return np.array([num_steps(duration) for duration in policies.duration.tolist()], int)
+    """(n) control steps of policies with one leading axis; each is `num_steps` of the duration."""
+    return np.maximum(1, np.ceil(policies.duration / CONTROL_DT - ROUNDING)).astype(int)
 
 
 def _padded(transit: np.ndarray, steps: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nsf_pipeline.numerics import GENERATOR
@@ -80,7 +81,7 @@ class Search:
         ends = self.model.predict(
             merged.states,
             merged.policies,
-            key=jax.random.wrap_key_data(np.concatenate(keys), impl=GENERATOR),
+            key=jax.random.wrap_key_data(jnp.asarray(np.concatenate(keys)), impl=GENERATOR),
         )
         found, stop = [], 0
         for episode, (goal, part) in enumerate(zip(self.goals, proposals, strict=True)):

@@ -22,8 +22,8 @@ REST = 3
 BEYOND = 1.0
 """px; how far outside the enlarged rectangles the agent goes where it leaves them."""
 NODE_DISTANCE = 33.0
-"""px; how far off a corner's two sides its node is: the agent lags behind its targets, and so passes
-about 14 px inside of a node (its control takes 0.2 s, in the mean)."""
+"""px; how far off a corner's two sides its node is. The agent lags 0.2 s behind its targets, and so
+passes about 14 px inside of a node."""
 LONGEST = 60
 """Control steps; a longer way is not taken."""
 
@@ -53,12 +53,12 @@ class Transit(NamedTuple):
 def is_free(points: np.ndarray) -> np.ndarray:
     """(...) whether points (..., 2), in the block's frame, are outside the enlarged rectangles."""
     inside = (points[..., None, :] > _LOW) & (points[..., None, :] < _HIGH)
-    return ~inside.all(axis=-1).any(axis=-1)
+    return np.logical_not(inside.all(axis=-1).any(axis=-1))
 
 
 def in_room(points: np.ndarray) -> np.ndarray:
     """(...) whether the agent fits between the walls at points (..., 2) px of the room."""
-    return ((points > _ROOM[0]) & (points < _ROOM[1])).all(axis=-1)
+    return np.all((points > _ROOM[0]) & (points < _ROOM[1]), axis=-1)
 
 
 def to_block(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -146,9 +146,7 @@ def arrivals(states: np.ndarray, targets: np.ndarray, steps: np.ndarray) -> np.n
         position, velocity = moved[:, STATE.agent] - target, moved[:, STATE.velocity]
         (pp, pv), (vp, vv) = _ONE_STEP
         position, velocity = pp * position + pv * velocity, vp * position + vv * velocity
-        moved[:, STATE.agent] = np.where(
-            going[:, None], position + target, moved[:, STATE.agent]
-        )
+        moved[:, STATE.agent] = np.where(going[:, None], position + target, moved[:, STATE.agent])
         moved[:, STATE.velocity] = np.where(going[:, None], velocity, moved[:, STATE.velocity])
     return moved
 

@@ -267,7 +267,7 @@ TYPES = {
     "a missing array": ("policies", without("goal"), "expected an array 'goal'"),
     "an unknown array": ("policies", another("extra", [1.0]), "no array 'extra'"),
     "a name of two lines": ("policies", another("a\nb", [1.0]), r"no array 'a\\nb'"),
-    "many arrays": ("policies", many_arrays, "holds 311 arrays"),
+    "many arrays": ("policies", many_arrays, "holds 312 arrays"),
     "float32": ("policies", as_type("float32"), "'duration' of type float64"),
     "float16": ("policies", as_type("float16"), "'duration' of type float64"),
     "big-endian": ("policies", as_type(">f8"), "'duration' of type float64"),
@@ -512,7 +512,7 @@ VALUES = {
     "a negative reward": ("rollouts", set_to("rewards", (3, 0), -1.0), "'rewards' of 0 to 1"),
     "a negative time": ("rollouts", set_to("state_times", (3, 0), -1.0), "'state_times' of 0 to"),
     "a policy of no duration": ("rollouts", set_to("condition", (9, 0), 0.0), "duration in 'cond"),
-    "a policy without stiffness": ("rollouts", set_to("condition", (9, -2), 0.0), "stiffness in"),
+    "a policy without stiffness": ("rollouts", set_to("condition", (9, -3), 0.0), "stiffness in"),
     "a scaled policy of no duration": (
         "dataset",
         set_to("condition", (9, 0), -2.0),

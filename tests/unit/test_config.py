@@ -18,6 +18,12 @@ UNKNOWN = "unknown setting; did you mean"
 REFUSED = {
     "unknown section": ("trainig: {}", f"trainig: {UNKNOWN} training?"),
     "unknown setting": ("training: {bath_size: 3}", f"training.bath_size: {UNKNOWN} batch_size?"),
+    "moved setting": (
+        "simulation: {action_noise_std: 8.0}",
+        "simulation: unknown setting; action_noise_std is now the range policies.action_noise_std",
+    ),
+    "one level of noise": ("policies: {action_noise_std: 8.0}", "expected a list, got 8.0"),
+    "negative noise": ("policies: {action_noise_std: [-1, 8]}", "policies.action_noise_std.0: exp"),
     "unknown setting, deep": ("model: {flow: {dept: 3}}", f"model.flow.dept: {UNKNOWN} depth?"),
     "nothing like it": (
         "videos: {zzz: 3}",

@@ -295,7 +295,11 @@ def test_vectors_and_params_round_trip(data, n_basis, axes):
 
 
 def test_the_vectors_order_is_the_file_formats():
-    start, goal, weights = np.array([2.0, 3.0]), np.array([4.0, 5.0]), np.array([[10, 11], [20, 21]])
+    start, goal, weights = (
+        np.array([2.0, 3.0]),
+        np.array([4.0, 5.0]),
+        np.array([[10, 11], [20, 21]]),
+    )
     params = DMPParams(1.5, start, goal, weights, 6.0, 7.0, 8.0)
     assert params.as_vector().tolist() == [1.5, 2, 3, 4, 5, 10, 11, 20, 21, 6, 7, 8]
     assert condition_dim(2) == 12

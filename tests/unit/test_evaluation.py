@@ -37,7 +37,13 @@ from nsf_pipeline.evaluation.predictors import (
     Recursive,
     Simulator,
 )
-from nsf_pipeline.evaluation.states import Ensembles, States, load_ensembles, typical_changes
+from nsf_pipeline.evaluation.states import (
+    Ensembles,
+    States,
+    load_ensembles,
+    noise_classes,
+    typical_changes,
+)
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
@@ -467,7 +473,7 @@ def test_tables_read_back(cells):
 
 def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
     table = tables.horizons(cells)
-    lines = tables.as_markdown(table, ["A note."]).splitlines()
+    lines = tables.as_markdown(table, tables.noise({}), ["A note."]).splitlines()
     assert lines[0].startswith("# ")
     assert lines[-1] == "- A note."
     first = lines.index("| CRPS of the agent (px) | 0.1 s | 0.5 s |")
@@ -485,6 +491,53 @@ def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
     assert not any("**" in line for line in lines[first + 4 : first + 6])
     assert "| persistence | **0.00** | **0.00** |" in lines
     assert not any("nan" in line for line in lines)
+
+
+CLASSES: dict[str, Any] = {
+    "a range, and none": (
+        ((0.0, 16.0), [0.0, 3.0, 8.0, 9.0]),
+        {"no noise": [0], "0 to 8 px": [1, 2], "8 to 16 px": [3]},
+    ),
+    "a range alone": (((2.0, 4.0), [2.5, 4.0]), {"2 to 3 px": [0], "3 to 4 px": [1]}),
+    "one level, and none": (((8.0, 8.0), [8.0, 0.0]), {"no noise": [1], "8 px": [0]}),
+    "one level": (((8.0, 8.0), [8.0, 8.0]), {}),
+    "none": (((0.0, 0.0), [0.0, 0.0]), {}),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_states_are_told_apart_by_their_noise(case):
+    (bounds, levels), expected = CLASSES[case]
+    condition = np.ones((len(levels), 20), np.float32)
+    condition[:, -1] = levels
+    found = noise_classes(condition, PolicyConfig(action_noise_std=bounds))
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == expected
+
+
+def test_scores_by_noise_have_a_table_of_their_own():
+    table = tables.noise({"no noise": cells_of(40), "0 to 8 px": cells_of(60)})
+    assert tuple(table.columns[:5]) == (*tables.PLACE, "noise")
+    own = table[table["noise"] == "0 to 8 px"].drop(columns="noise").reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, tables.horizons(cells_of(60)))
+    text = tables.as_markdown(tables.horizons(cells_of(60)), table, [])
+    (row,) = own[
+        (own["model"] == "flow")
+        & (own["group"] == "block_position")
+        & (own["contact"] == "all")
+        & (own["horizon_s"] == 0.1)
+    ].itertuples()
+    assert f"| block position, 0 to 8 px | {row.crps:.3g} (×{row.crps_ratio:.3g}) |" in text
+    assert "| agent, no noise |" in text
+    none = tables.noise({})
+    assert none.empty
+    assert list(none.columns) == list(table.columns)
+
+
+def test_a_ratio_to_nothing_is_undefined():
+    """Without noise the simulator's draws are the truth, and its score is 0 up to rounding."""
+    truth = np.random.default_rng(0).uniform(0.0, 512.0, (50, 2))
+    limit = metrics.crps(np.repeat(truth[:, None], 64, axis=1), truth)
+    assert np.isnan(metrics.ratio(np.ones(50), limit)).all()
 
 
 def median_error(draws, truth):
@@ -515,7 +568,7 @@ def test_a_new_metric_is_one_entry(monkeypatch):
     row = rows.loc[("added", *where)]
     assert row["value"] == pytest.approx(expected)
     assert row["lower"] < row["value"] < row["upper"]
-    text = tables.as_markdown(table, [])
+    text = tables.as_markdown(table, tables.noise({}), [])
     section = text[text.index("| median error of the block angle (degrees) | 0.1 s | 0.5 s |") :]
     assert f"| flow | **{expected:.4f}** " in section
     assert "- `added` (px or degrees): Absolute error of the median." in text

@@ -32,6 +32,7 @@ from nsf_pipeline.model import (
     Normaliser,
     agent_motion,
     build_model,
+    fit_normaliser,
     load_model,
     nominal,
     save_model,
@@ -547,6 +548,10 @@ DAMAGED = {
     "empty": (lambda content: b"", "not a model"),
     "foreign": (lambda content: b"\x89HDF\r\n\x1a\n" + content, "not a model"),
     "another format": (lambda content: reheaded(content, format="other"), "not a model"),
+    "older": (
+        lambda content: reheaded(content, format_version=FORMAT_VERSION - 1),
+        f"format version {FORMAT_VERSION - 1}, .* reads version {FORMAT_VERSION}; .* train the",
+    ),
     "newer": (
         lambda content: reheaded(content, format_version=FORMAT_VERSION + 1),
         f"format version {FORMAT_VERSION + 1}, .* reads version {FORMAT_VERSION}",
@@ -697,6 +702,23 @@ def test_the_agents_law_is_the_simulators_at_any_noise(level_laws):
             assert (expected < 1e-9).all()
             assert (spread < LEAST_NOISE * np.array([1.0, 1.0, 6.0, 6.0])).all()
             assert (spread > 0.0).all()
+
+
+def test_the_agents_scale_is_per_px_of_noise():
+    """Of residuals that grow with the noise; where it is not known, the scale is theirs."""
+    noise = jnp.asarray(np.random.default_rng(0).uniform(0.0, 16.0, 64), jnp.float32)
+    condition = jnp.tile(CONDITION, (64, 1)).at[:, -1].set(noise)
+    states, s, t = jnp.tile(STATE, (64, 1)), jnp.full(64, 0.5), jnp.full(64, 0.9)
+    known, hidden = (ModelConfig(path_points=3, autonomous=which) for which in (False, True))
+    motion = nominal.nominal_motion(states[0], s[0], t[0], CONDITION, known, DMP)
+    size = jnp.sqrt(noise**2 + LEAST_NOISE**2)[:, None]
+    residual = jnp.where(np.arange(7) < 4, 0.5 * size, 3.0)
+    ends = states + motion.displacements[-1] + residual
+    scale = fit_normaliser(known, DMP, (states, ends, s, t, condition)).scale
+    np.testing.assert_allclose(scale, [0.5] * 4 + [3.0] * 3, rtol=1e-3)
+    scale = fit_normaliser(hidden, DMP, (states, states + residual, s, t, condition)).scale
+    rms = 0.5 * np.sqrt(np.mean(np.asarray(size) ** 2))
+    np.testing.assert_allclose(scale, [rms] * 4 + [3.0] * 3, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
