@@ -86,6 +86,7 @@ rule all:
         training=rules.train.output,
         ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),
         evaluation=rules.evaluate.output,
+        episodes=shards_of_rows(paths.EPISODES, SHORT_ROWS),
         planning=rules.short_planning.output if SHORT_ROWS else [],
         videos=expand(rules.videos.output, trajectory=VIDEOS),
         predictions=expand(rules.predictions.output, place=PREDICTIONS),

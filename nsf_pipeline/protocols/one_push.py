@@ -126,7 +126,7 @@ def _expected(
 
 def within(goal: Goal, poses: np.ndarray) -> np.ndarray:
     """(tolerances) share of poses (n, 3) that lie within each of `TOLERANCES`."""
-    dx, dy, turn = goal.error(poses)
+    dx, dy, turn = goal.error(poses).T
     distance, degrees = np.hypot(dx, dy), np.degrees(np.abs(turn))
     return np.array([np.mean((distance <= px) & (degrees <= deg)) for px, deg in TOLERANCES])
 

@@ -87,7 +87,7 @@ def _place(row: Row, threshold: float) -> tuple[str, str, float, float]:
     return row.planner, row.model, row.action_noise_std, threshold
 
 
-def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[float, ...]:
+def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[int | float, ...]:
     arrays, count = each.arrays, len(each.arrays["episode"])
     reached = arrays["first_held" if each.row.variation == LASTING else "first_step"]
     first = reached[:, THRESHOLDS.index(threshold)]

@@ -68,6 +68,18 @@ class Episode:
         *_, info = self._env.step(action)
         return min(round(float(info["coverage"]), DECIMALS), 1.0)
 
+    def enter(self, state: np.ndarray) -> None:
+        """Put agent and block into a state, with the block at rest.
+
+        Args:
+            state: (7,) px, px/s, rad; nothing may overlap there.
+        """
+        inner = self._inner
+        inner.agent.position = state[STATE.agent].tolist()
+        inner.agent.velocity = state[STATE.velocity].tolist()
+        inner.space.reindex_shapes_for_body(inner.agent)
+        self.place_block(state[STATE.block])
+
     def place_block(self, pose: np.ndarray) -> None:
         """Move the block to a pose, where it rests.
 

@@ -99,7 +99,7 @@ def test_the_episode_has_the_states_of_the_simulator():
 def test_disturbances_stay_near_and_overlap_nothing():
     state = STATE.join([256.0, 200.0], [0.0, 0.0], [250.0, 280.0, 0.3])
     poses = np.array([disturbed(np.random.default_rng(i), state) for i in range(200)])
-    dx, dy, turn = Goal(state[STATE.block]).error(poses)
+    dx, dy, turn = Goal(state[STATE.block]).error(poses).T
     assert np.hypot(dx, dy).max() <= SHIFT + 1e-9
     assert np.abs(turn).max() <= TURN + 1e-9
     assert np.hypot(dx, dy).max() > 0.9 * SHIFT
@@ -193,7 +193,7 @@ REFUSED = {
     "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
     "a simulator": (
         ("cem", "simulator_mean", 0.0, "standard"),
-        "expected simulator_N with N noisy",
+        "expected simulator_N with N",
     ),
 }
 

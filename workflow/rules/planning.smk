@@ -212,6 +212,9 @@ rule push_tables:
 
 rule planning:
     input:
+        # Shards too, so that a lost one is made again.
+        shards_of_rows(paths.EPISODES, ROWS),
+        shards_of_worlds(paths.PUSHES),
         rules.push_tables.output,
         rules.short_planning.output if SHORT_ROWS else [],
         rules.planning_tables.output,
