@@ -307,7 +307,7 @@ def test_gradients_at_arguments_that_mean_nothing_are_no_crash():
 
 
 NORMALISERS = {
-    "NaN": NORMALISER._replace(noise=float("nan")),
+    "NaN": NORMALISER._replace(scale=(float("nan"), *NORMALISER.scale[1:])),
     "no size": NORMALISER._replace(scale=(0.0, *NORMALISER.scale[1:])),
     "too few sizes": NORMALISER._replace(scale=NORMALISER.scale[:5]),
     "reversed bounds": NORMALISER._replace(block_bounds=NORMALISER.block_bounds[::-1]),
@@ -316,7 +316,7 @@ NORMALISERS = {
 
 @pytest.mark.parametrize("case", NORMALISERS)
 def test_a_normaliser_that_means_nothing_makes_no_model(case):
-    with pytest.raises(UserError, match=r"^expected (noise|scale|block_bounds)"):
+    with pytest.raises(UserError, match=r"^expected (scale|block_bounds)"):
         build_model(ModelConfig(), DMP, NORMALISERS[case], key=KEY)
 
 
@@ -520,7 +520,7 @@ OTHERS = {
         lambda: built(
             states=np.zeros((0, 3, 7), np.float32),
             length=np.zeros(0, int),
-            condition=np.zeros((0, 19), np.float32),
+            condition=np.zeros((0, 20), np.float32),
         ),
         "at least one trajectory, got none",
     ),
