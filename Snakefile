@@ -54,6 +54,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/planning.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -61,6 +62,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     ablations,
+    planning,
     table_page,
     ablation_page,
     video_page,
@@ -84,6 +86,8 @@ rule all:
         training=rules.train.output,
         ensembles=expand(rules.ensembles.output, shard=ENSEMBLES),
         evaluation=rules.evaluate.output,
+        episodes=shards_of_rows(paths.EPISODES, SHORT_ROWS),
+        planning=rules.short_planning.output if SHORT_ROWS else [],
         videos=expand(rules.videos.output, trajectory=VIDEOS),
         predictions=expand(rules.predictions.output, place=PREDICTIONS),
         pages=[rules.table_page.output, rules.settings_page.output],

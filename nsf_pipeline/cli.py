@@ -29,6 +29,7 @@ from nsf_pipeline.config import (
     MAX_TRAJECTORIES,
     UNTRAINED,
     Config,
+    Planner,
     Rank,
     json_schema,
     load_config,
@@ -47,6 +48,9 @@ from nsf_pipeline.system.signals import Ended, Handling, behind
 
 MAX_PROCESSES = 4096
 """Processes or threads, at most."""
+MAX_EPISODES = 100_000
+MAX_DRAWS = 65_536
+MAX_SEED = 2**63 - 1
 MAX_DESCRIPTOR = 2**31 - 1
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
@@ -90,11 +94,26 @@ Provenance = Annotated[
 ]
 Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards.")]
 Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
+PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
+PlayedSeconds = Annotated[Path, typer.Option(help="Folder of the times, a folder a row.")]
+WorldModel = Annotated[
+    str, typer.Option(metavar="NAME", help="A world model: flow_4, nominal, simulator_8, ...")
+]
+ActionNoise = Annotated[
+    float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
+]
+Seconds = Annotated[Path | None, typer.Option(help="JSON to write: the time that it took.")]
+TrainedModel = Annotated[
+    Path | None, typer.Option(help="The model, if the world model is a trained one.")
+]
 Folder = Annotated[Path, typer.Option(help="Folder to write to.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 CONFIG = "config.yaml"
 CORES = os.cpu_count() or 1
 ROLLOUT_SHARDS, ENSEMBLE_SHARDS = (Path(path).parent for path in (paths.ROLLOUTS, paths.ENSEMBLES))
+
+EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
+FIRST_SEED = 100_000
 
 
 class _Exit(Exception):  # noqa: N818
@@ -176,7 +195,7 @@ def _verb(name: str, example: str) -> Callable[[Callable[..., None]], Callable[.
     return register
 
 
-WRITTEN = ("output", "metadata", "metrics", "curves")
+WRITTEN = ("output", "metadata", "metrics", "curves", "seconds")
 """Options that name output files; every other path is an input."""
 
 
@@ -545,6 +564,199 @@ def _speed(
     speed.run(settings, model, variants, dataset, scores, provenance, output, threads)
 
 
+@_verb("episodes", "--planner contact --world-model flow_4 --stop 50 --output episodes.h5")
+def _episodes(
+    world_model: WorldModel,
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last episode's number.")
+    ],
+    output: Output,
+    first: Annotated[
+        int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
+    ] = 0,
+    planner: Annotated[str, typer.Option(help="cem or contact.")] = "contact",
+    noise: ActionNoise = 0.0,
+    variation: Annotated[
+        str, typer.Option(metavar="NAME", help="What else is different from the standard.")
+    ] = "standard",
+    first_seed: Annotated[
+        int, typer.Option(min=0, metavar="SEED", help="Seed of the reset of episode 0.")
+    ] = FIRST_SEED,
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    threads: Threads = None,
+) -> None:
+    """Play episodes of gym-pusht's environment with a planner."""
+    from nsf_pipeline.protocols.rows import checked_row
+
+    row = checked_row(planner, world_model, noise, variation)
+    settings = load_config(config)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _before_jax(threads)
+    from nsf_pipeline.stages import episodes
+
+    episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
+
+
+@_verb("pushes", "--world-model flow_16 --model results/model.eqx --stop 10 --output pushes.h5")
+def _pushes(
+    world_model: WorldModel,
+    stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
+    output: Output,
+    first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
+    noise: ActionNoise = 8.0,
+    candidates: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Pushes to choose from, about.")
+    ] = 1000,
+    runs: Annotated[
+        int, typer.Option(min=1, max=65_536, metavar="N", help="Noisy runs of the chosen push.")
+    ] = 256,
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    dataset: Dataset = Path(paths.DATASET),
+    threads: Threads = None,
+) -> None:
+    """Let a world model choose single pushes from test states, and run them with noise."""
+    from nsf_pipeline.protocols.rows import parsed
+
+    parsed(world_model)
+    settings = load_config(config)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _before_jax(threads)
+    from nsf_pipeline.protocols.one_push import Trial
+    from nsf_pipeline.stages import pushes
+
+    trial = Trial(noise, candidates, runs)
+    pushes.run(settings, world_model, trial, first, stop, model, dataset, output, seconds)
+
+
+@_verb("push-tables", "--config my.yaml")
+def _push_tables(
+    config: Settings = CONFIG,
+    pushes: Annotated[
+        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
+    ] = Path(paths.PUSHES).parent.parent,
+    times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of one push under noise."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.pushes(settings, pushes, times, output)
+
+
+@_verb("planning-tables", "--config my.yaml")
+def _planning_tables(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the tables of the standard and the harder planning protocols."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.run(settings, episodes, times, output)
+
+
+@_verb("short-planning", "--config my.yaml")
+def _short_planning(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the short table of planning that the default run has."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.short(settings, episodes, times, output)
+
+
+@_verb("plan", "--model results/model.eqx --seed 7 --output push.json")
+def _plan(
+    config: Settings = CONFIG,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The model; or nominal (physics alone), or simulator (slow)."
+        ),
+    ] = paths.MODEL,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_DRAWS,
+            metavar="N",
+            help="The model's draws of where a push ends; 0: the one without noise.",
+        ),
+    ] = 4,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Agent x, y, velocity x, y, block x, y (px), angle (rad), by commas; the velocity "
+            "may be left out.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, metavar="N", help="Or the seed of a reset."),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS", help="The block's goal: x, y, angle; the environment's if unset."
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much of the goal to cover; 0.95 if unset."),
+    ] = None,
+    planner: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cem or contact (planning.search.planner).")
+    ] = None,
+    action_noise_std: Annotated[
+        float, typer.Option(metavar="PX", help="Noise on the actions when they are executed.")
+    ] = 0.0,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to write; printed if unset.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Plan a push from a state to a goal, with a model."""
+    settings = load_config(config)
+    start: int | list[float]
+    match state, seed:
+        case str(), None:
+            start = _numbers("--state", state)
+        case None, int():
+            start = seed
+        case _:
+            raise UserError("expected either --state or --seed: where the push starts; give one")
+    if planner is not None:
+        if planner not in get_args(Planner):
+            raise UserError(
+                f"--planner {shown(planner)}: expected {' or '.join(get_args(Planner))}"
+            )
+        search = settings.planning.search.model_copy(update={"planner": planner})
+        planning = settings.planning.model_copy(update={"search": search})
+        settings = settings.model_copy(update={"planning": planning})
+    pose = None if goal is None else _numbers("--goal", goal)
+    _before_jax(threads)
+    from nsf_pipeline.stages import plan
+
+    plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
+
+
 @_verb("upload", "--config my.yaml --video results/videos/best.mp4")
 def _upload(
     config: Settings = CONFIG,
@@ -705,6 +917,16 @@ def _schema() -> None:
 
 def _load_if_given(config: str | None) -> Config | None:
     return None if config is None else load_config(config)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Numbers that an option separates by commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"{option} {shown(text)}: expected numbers separated by commas, as in 100,200,0.5"
+        ) from None
 
 
 def _variants(given: list[str]) -> dict[str, Path]:

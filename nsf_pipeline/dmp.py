@@ -23,6 +23,7 @@ import numpy as np
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import DMPConfig
+from nsf_pipeline.timing import CONTROL_DT
 
 Array = Any  # NumPy's or JAX's: this module must run without JAX
 Scan = Callable[..., Any]  # with the signature of `jax.lax.scan`
@@ -243,6 +244,22 @@ def evaluate(
         is_meant = xp.isfinite(times) & (path.duration > 0.0)[..., None]
         desired = xp.where(is_meant[..., None], desired, xp.nan)
     return desired
+
+
+def targets(params: DMPParams, config: DMPConfig, steps: int) -> np.ndarray:
+    """(..., steps, 2) px: each control step's target is where the DMP wants to be when it ends.
+
+    Args:
+        params: the policies.
+        config: settings that they share.
+        steps: how many control steps; after a policy's end, its last point is held.
+
+    Raises:
+        ValueError: as for `integrate`.
+    """
+    times = CONTROL_DT * np.arange(1, steps + 1)
+    path = integrate(params, config)
+    return evaluate(path, np.broadcast_to(times, (*np.shape(params.duration), steps)), config)
 
 
 def follow(

@@ -17,6 +17,11 @@ CURVES = "results/training/curves.png"
 CHECKPOINTS = "checkpoints"  # in the folder of the metrics
 EVALUATION = "results/evaluation"
 ABLATIONS = "results/ablations"
+PLANNING = "results/planning"
+EPISODES = "results/planning/episodes/{row}/{shard}.h5"
+PUSHES = "results/planning/pushes/{world}/{shard}.h5"
+SECONDS = "results/planning/seconds/{row}/{shard}.json"
+PUSH_SECONDS = "results/planning/push_seconds/{world}/{shard}.json"
 COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
@@ -47,6 +52,19 @@ SPEED = {
     "provenance": "speed.json",
 }
 """Files that a measurement of speed writes to its folder, by what they hold."""
+PLANNED = {
+    "table": "pusht.csv",
+    "text": "pusht.md",
+    "harder": "harder.csv",
+    "harder_text": "harder.md",
+    "figure": "starts.png",
+    "provenance": "episodes.json",
+}
+"""Tables of episodes in the folder of planning, by what they hold."""
+PUSHED = {"table": "one_push.csv", "text": "one_push.md", "provenance": "pushes.json"}
+"""Tables of one push under noise in that folder, by what they hold."""
+PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.json"}
+"""The short table of the default run in that folder."""
 
 
 def of_variant(path: str, variant: str) -> str:
@@ -70,6 +88,11 @@ RECORDED = (
     f"{EVALUATION}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SPEED['provenance']}",
+    EPISODES,
+    PUSHES,
+    f"{PLANNING}/{PUSHED['provenance']}",
+    f"{PLANNING}/{PLANNED_SHORT['provenance']}",
+    f"{PLANNING}/{PLANNED['provenance']}",
     VIDEO,
     PREDICTION,
     UPLOAD,
@@ -98,6 +121,6 @@ def shard_name(number: int) -> str:
     return f"{number:05d}"
 
 
-def shard_in(folder: Path, number: int) -> Path:
+def shard_in(folder: Path, number: int, kind: str = "h5") -> Path:
     """The file of a shard."""
-    return folder / f"{shard_name(number)}.h5"
+    return folder / f"{shard_name(number)}.{kind}"

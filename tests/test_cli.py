@@ -43,6 +43,7 @@ CONFIGURED = {
     "train": ["--dataset", "dataset.h5", "--output", "out.eqx", "--metrics", "out.csv"],
     "ensembles": ["--dataset", "dataset.h5", "--output", "out"],
     "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
+    "plan": ["--model", "nominal", "--seed", "1", "--output", "out.json"],
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }

@@ -11,12 +11,26 @@ from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config.planning import (
+    CEMConfig,
+    ContactConfig,
+    Planner,
+    PlanningConfig,
+    SearchConfig,
+)
 from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.section import ConfigError
-from nsf_pipeline.config.shards import MAX_PARTS, MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
+from nsf_pipeline.config.shards import (
+    MAX_PARTS,
+    MAX_SHARD_SIZE,
+    MAX_SHARDS,
+    MAX_TRAJECTORIES,
+    Division,
+)
 from nsf_pipeline.config.speed import SpeedConfig
 from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.config.variants import UNTRAINED, TrainingChanges, Variant, require_free_name
@@ -33,17 +47,24 @@ __all__ = [
     "STAMP",
     "UNTRAINED",
     "BridgeConfig",
+    "CEMConfig",
     "Config",
     "ConfigError",
+    "ContactConfig",
     "DMPConfig",
     "DatasetConfig",
+    "Division",
     "EnsembleConfig",
     "EvaluationConfig",
     "ModelConfig",
     "NetworkConfig",
+    "Planner",
+    "PlanningConfig",
     "PolicyConfig",
+    "ProtocolConfig",
     "Rank",
     "RuntimeConfig",
+    "SearchConfig",
     "SpeedConfig",
     "TrainingChanges",
     "TrainingConfig",

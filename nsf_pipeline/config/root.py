@@ -11,7 +11,9 @@ from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.model import ModelConfig
+from nsf_pipeline.config.planning import PlanningConfig
 from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
 from nsf_pipeline.config.section import ConfigError, Section
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
@@ -61,6 +63,8 @@ class Config(Section):
     ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
+    planning: PlanningConfig = PlanningConfig()
+    protocols: ProtocolConfig = ProtocolConfig()
     videos: VideoConfig = VideoConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()
@@ -141,6 +145,7 @@ class Config(Section):
         yield from self.dataset.contradictions(self.num_trajectories, self.shard_size)
         yield from self.evaluation.contradictions(self.ensembles)
         yield from self.videos.contradictions(self.dataset, self.num_trajectories)
+        yield from self.protocols.contradictions(self.variant_names, self.num_trajectories)
         if self.shard_size > self.num_trajectories:
             yield (
                 f"shard_size = {self.shard_size} is more than num_trajectories = "

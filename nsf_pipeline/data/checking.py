@@ -26,6 +26,7 @@ from nsf_pipeline.data.schema import (
     LARGEST,
     MASKS,
     MAX_SECONDS,
+    NUMBERS,
     POLICIES,
     SCHEMAS,
     Field,
@@ -45,6 +46,7 @@ AXES = {
     "B": MAX_BASIS,
     "C": condition_dim(MAX_BASIS),
     "M": 65_536,
+    "S": MAX_STEPS,
 }
 """The greatest length of each axis that settings allow."""
 MAX_CHUNK = 1 << 27
@@ -265,11 +267,12 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
     for name in sorted(fields, key=lambda name: arrays[name].nbytes):  # the cheapest first
         _check_range(arrays[name], name, fields[name], sizes)
     if kind != "ensembles":
-        _check_order(arrays, attributes)
+        _check_order(arrays, kind, attributes)
     for first in range(0, sizes["n"], ROWS):
         rows = slice(first, first + ROWS)
         _check_masks(arrays, rows)
-        _check_policies(arrays["condition"][rows], bounds.get("condition"))
+        if "condition" in arrays:
+            _check_policies(arrays["condition"][rows], bounds.get("condition"))
         if kind == "ensembles":
             _check_horizons(arrays, rows, recorded.get("T", MAX_STEPS))
 
@@ -374,20 +377,25 @@ def _pieces(array: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(held)
 
 
-def _check_order(arrays: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    array = arrays["trajectory"]
+def _check_order(arrays: Mapping[str, Any], kind: str, attributes: Mapping[str, Any]) -> None:
+    array = arrays[NUMBERS.get(kind, "trajectory")]
     start = int(array[0])
     for first in range(0, len(array), PIECE):
         piece = array[first : first + PIECE]
         if not np.array_equal(piece, np.arange(start + first, start + first + len(piece))):
-            raise UnsoundError("expected consecutive trajectories, found others")
+            raise UnsoundError(f"expected consecutive {_items(kind)}, found others")
     if span_of(arrays, attributes) != (start, start + len(array)):
-        raise UnsoundError("attributes 'first' and 'stop' are not those of its trajectories")
+        raise UnsoundError(f"attributes 'first' and 'stop' are not those of its {_items(kind)}")
+
+
+def _items(kind: str) -> str:
+    """What the rows of a kind of file are."""
+    return f"{NUMBERS[kind]}s" if kind in NUMBERS else "trajectories"
 
 
 def span_of(arrays: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[int, int]:
-    """The first trajectory (in ensembles, place of a state) and one past the last."""
-    held = arrays["trajectory"]
+    """The first trajectory (in ensembles, place of a state) or episode, and one past the last."""
+    held = arrays[next((own for own in NUMBERS.values() if own in arrays), "trajectory")]
     first = attributes["first"] if "first" in attributes else held[0]
     stop = attributes["stop"] if "stop" in attributes else held[-1] + 1
     return int(first), int(stop)

@@ -1,6 +1,5 @@
 """Sampling: the initial state and the DMP parameters of each trajectory."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,8 +82,9 @@ def sample_policy(
     config: PolicyConfig,
     dmp: DMPConfig,
     action_noise_std: float,
+    shape: tuple[int, ...] = (),
 ) -> DMPParams:
-    """One policy, which starts at the agent's position.
+    """One policy, or many, which start at the agent's position.
 
     Args:
         random: the trajectory's generator.
@@ -92,6 +92,7 @@ def sample_policy(
         config: ranges to sample from.
         dmp: settings that all policies share.
         action_noise_std: px; of the noise with which the policy is executed.
+        shape: leading axes of the policies' parameters; none for one policy.
 
     Raises:
         ValueError: the state has another shape, or a number that is not finite.
@@ -99,23 +100,22 @@ def sample_policy(
     state = checks.numbers("state", state, (STATE.dim,))
     position = state[STATE.agent]
     # All are drawn, used or not, so that contact_fraction changes no other number.
-    duration = random.uniform(*config.duration)
+    duration = random.uniform(*config.duration, shape)
     low, high = np.array([config.goal_x, config.goal_y]).T
-    goal = random.uniform(low, high)
-    heads_for_block = random.random() < config.contact_fraction
-    aim = block_centre(state) + random.normal(0.0, CONTACT_SPREAD, 2)
-    overshoot = random.uniform(0.0, MAX_OVERSHOOT)
-    if heads_for_block:
-        goal = np.clip(aim + overshoot * (aim - position), low, high)
-    stiffness = random.uniform(*config.stiffness)
+    goal = random.uniform(low, high, (*shape, 2))
+    heads_for_block = random.random(shape) < config.contact_fraction
+    aim = block_centre(state) + random.normal(0.0, CONTACT_SPREAD, (*shape, 2))
+    overshoot = random.uniform(0.0, MAX_OVERSHOOT, shape)
+    through = np.clip(aim + np.expand_dims(overshoot, -1) * (aim - position), low, high)
+    stiffness = random.uniform(*config.stiffness, shape)
     return DMPParams(
-        duration=np.float64(duration),
-        start=position.copy(),
-        goal=goal,
-        weights=random.uniform(*config.weights, size=(2, dmp.n_basis)),
-        stiffness=np.float64(stiffness),
-        damping=np.float64(2.0 * random.uniform(*config.damping_ratio) * math.sqrt(stiffness)),
-        action_noise_std=np.float64(action_noise_std),
+        duration=np.asarray(duration),
+        start=np.broadcast_to(position, (*shape, 2)).copy(),
+        goal=np.where(np.expand_dims(heads_for_block, -1), through, goal),
+        weights=random.uniform(*config.weights, size=(*shape, 2, dmp.n_basis)),
+        stiffness=np.asarray(stiffness),
+        damping=np.asarray(2.0 * random.uniform(*config.damping_ratio, shape) * np.sqrt(stiffness)),
+        action_noise_std=np.full(shape, action_noise_std),
     )
 
 

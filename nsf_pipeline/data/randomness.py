@@ -22,6 +22,10 @@ class Stream(IntEnum):
     ENSEMBLE = 5
     SELECTION = 6
     NOISE_LEVEL = 7
+    EPISODE = 8
+    DISTURBANCE = 9
+    TASK = 10
+    PUSH = 11
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:

@@ -123,9 +123,8 @@ def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]
 
 def desired_positions(condition: np.ndarray, config: Config) -> np.ndarray:
     """(n, T, 2) px: each step's target is where the DMP wants to be when the step ends."""
-    times = CONTROL_DT * np.arange(1, num_steps(config.policies.duration[1]) + 1)
-    path = dmp.integrate(dmp.DMPParams.from_vector(condition), config.dmp)
-    return dmp.evaluate(path, np.broadcast_to(times, (len(condition), len(times))), config.dmp)
+    params = dmp.DMPParams.from_vector(condition)
+    return dmp.targets(params, config.dmp, num_steps(config.policies.duration[1]))
 
 
 def _padded(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ class Field(NamedTuple):
     """One array: its axes after the trajectory's, type, unit, meaning and range.
 
     Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
-    vector's length, "M" members. `scaled` arrays are scaled to [-1, 1] in `dataset.h5`. All numbers
-    lie between `low` and `high`, which may be the name of an axis; so all of them are finite.
+    vector's length, "M" members, "S" steps of an episode. `scaled` arrays are scaled to [-1, 1] in
+    `dataset.h5`. All numbers lie between `low` and `high`, which may be the name of an axis; so all
+    of them are finite.
     """
 
     axes: tuple[int | str, ...]
@@ -139,6 +140,106 @@ ENSEMBLES: dict[str, Field] = {
     "condition": Field(("C",), "float64", "mixed", "the packed DMP vector"),
 }
 
+THRESHOLDS = (0.95, 0.97, 0.98, 0.99)
+"""Coverages that episodes are asked to exceed; an environment's success is the first."""
+HELD = 10
+"""Steps in a row for which a coverage has to be exceeded, where it is to last."""
+DISTURBANCES = 2
+"""Times that the block is moved in an episode, at most."""
+NEVER = -1
+"""In place of a step that was not reached."""
+FIRST_STEP = Field((len(THRESHOLDS),), "int32", "steps", "", low=NEVER, high="S")
+
+EPISODES: dict[str, Field] = {
+    "episode": Field((), "int64", "1", "number of the episode", low=0, high=2.0**63),
+    "seed": SEED,
+    "initial_state": state_field(STATE, "float64", STATE.meaning),
+    "length": Field((), "int32", "steps", "steps taken", low=1, high="S"),
+    "targets": Field(("S", 2), "float32", "px", "the chosen pushes' desired positions"),
+    "actions": Field(("S", 2), "float32", "px", "what the environment was given"),
+    "coverage": Field(
+        ("S",), "float64", "1", "the environment's coverage after each step", low=0.0, high=1.0
+    ),
+    "block_pose": Field(
+        ("S", 3), "float64", "px, rad", "the block's x, y and angle after each step"
+    ),
+    "push": Field(("S",), "int32", "1", "number of the push that a step belongs to", low=NEVER),
+    "predicted": Field(
+        ("S", 3),
+        "float64",
+        "px, rad",
+        "mean pose of the block that the model predicted for the end of the push",
+    ),
+    "first_step": FIRST_STEP._replace(
+        meaning="step after which each threshold was first exceeded, from 1; -1: never"
+    ),
+    "first_held": FIRST_STEP._replace(
+        meaning=f"the same where it was exceeded after {HELD} steps in a row: the last of these"
+    ),
+    "disturbed_step": Field(
+        (DISTURBANCES,),
+        "int32",
+        "steps",
+        "steps taken when the block was moved; -1: not",
+        low=NEVER,
+        high="S",
+    ),
+    "disturbed_pose": Field(
+        (DISTURBANCES, 3), "float64", "px, rad", "the pose that the block was moved to"
+    ),
+    "pushes": Field((), "int32", "1", "pushes that were chosen", low=0),
+    "queries": Field(
+        (), "int64", "1", "predictions that the planner asked for", low=0, high=2.0**63
+    ),
+}
+
+TOLERANCES = ((8.0, 8.0), (4.0, 4.0), (2.0, 2.0))
+"""px and degrees: of the block's centre of mass, and of its angle, from a pose that it should take.
+"""
+SHARES = Field((len(TOLERANCES),), "float64", "1", "", low=0.0, high=1.0)
+
+PUSHES: dict[str, Field] = {
+    "task": Field((), "int64", "1", "number of the task", low=0, high=2.0**63),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state", low=0),
+    "state": state_field(STATE, "float64", "where the push starts"),
+    "goal": Field((3,), "float64", "px, rad", "the pose that the block should take"),
+    "cost": Field((), "float64", "s", "the chosen push's, as the model expects it"),
+    "condition": Field(("C",), "float64", "mixed", "the chosen push, as a packed DMP vector"),
+    "reached": SHARES._replace(
+        meaning="share of the noisy runs that end within each tolerance of the goal"
+    ),
+    "promised": SHARES._replace(meaning="the same of new draws of the model's"),
+    "promised_at_choice": SHARES._replace(
+        meaning="the same of the draws by which the model chose the push"
+    ),
+}
+
+GOAL_HELD = 5
+"""Steps in a row for which the block has to lie at a goal, where it is to last."""
+SOLVED = Field((), "int32", "steps", "", low=NEVER, high="S")
+
+GOALS: dict[str, Field] = {
+    "task": Field((), "int64", "1", "number of the task", low=0, high=2.0**63),
+    "trajectory": TRAJECTORY,
+    "step": Field((), "int32", "steps", "control step of the state", low=0),
+    "state": state_field(STATE, "float64", "where the task starts"),
+    "goal": state_field(STATE, "float64", "the state to reach, some steps later"),
+    "length": Field((), "int32", "steps", "steps taken", low=1, high="S"),
+    "actions": Field(("S", 2), "float32", "px", "what the environment was given"),
+    "both_step": SOLVED._replace(
+        meaning="step after which agent and block were first at the goal, from 1; -1: never"
+    ),
+    "block_step": SOLVED._replace(
+        meaning=f"step after which the block was first at the goal for {GOAL_HELD} steps in a row: "
+        "the last of these; -1: never"
+    ),
+    "queries": EPISODES["queries"],
+}
+
+NUMBERS = {"episodes": "episode", "pushes": "task", "goals": "task"}
+"""By kind, the array that numbers its rows where it is not `trajectory`."""
+
 MASKS: dict[int | str, str] = {"T": "action_mask", "T+1": "observation_mask"}
 """By axis, the mask that is false past a trajectory's length."""
 
@@ -147,6 +248,9 @@ SCHEMAS = {
     "rollouts": ROLLOUTS,
     "dataset": DATASET,
     "ensembles": ENSEMBLES,
+    "episodes": EPISODES,
+    "pushes": PUSHES,
+    "goals": GOALS,
 }
 
 ATTRIBUTES: dict[str, type] = {
@@ -163,5 +267,6 @@ ATTRIBUTES: dict[str, type] = {
     "stop": int,
     "metadata": dict,
     "parts": dict,
+    "row": dict,
 }
 """The attributes that a file may have, and their types. A `dict` is stored as JSON."""

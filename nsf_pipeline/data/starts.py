@@ -73,9 +73,23 @@ def _block_pose(random: np.random.Generator) -> np.ndarray:
                 gap = random.uniform(0.0, WALL_GAP)
                 position[axis] = (low[axis] + gap, high[axis] - gap)[side]
             pose = np.array([*position, angle])
-        corners = t_outline(pose)
-        if corners.min() > WALLS[0] and corners.max() < WALLS[1]:
+        if _within_walls(pose):
             return pose
+
+
+def _within_walls(pose: np.ndarray) -> bool:
+    corners = t_outline(pose)
+    return bool(corners.min() > WALLS[0] and corners.max() < WALLS[1])
+
+
+def is_clear(pose: np.ndarray, agent: np.ndarray) -> bool:
+    """Whether a block at a pose lies within the walls and does not touch the agent.
+
+    Args:
+        pose: (3,) px, px, rad.
+        agent: (2,) px.
+    """
+    return _within_walls(pose) and math.dist(agent, nearest_on_block(pose, agent)) > AGENT_RADIUS
 
 
 def _agent_position(random: np.random.Generator, pose: np.ndarray) -> np.ndarray | None:

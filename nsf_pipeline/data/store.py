@@ -39,8 +39,11 @@ from nsf_pipeline.data.scaling import scale as scale
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
+from nsf_pipeline.data.schema import EPISODES as EPISODES
+from nsf_pipeline.data.schema import GOALS as GOALS
 from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
 from nsf_pipeline.data.schema import POLICIES as POLICIES
+from nsf_pipeline.data.schema import PUSHES as PUSHES
 from nsf_pipeline.errors import on_one_line
 from nsf_pipeline.files import again, open_file, replacing
 from nsf_pipeline.paths import shard_name

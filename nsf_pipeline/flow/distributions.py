@@ -40,6 +40,10 @@ class Distribution(Protocol):
         """One draw."""
         ...
 
+    def noiseless(self) -> Float[Array, " dim"]:
+        """The draw for which all noise is 0: what is drawn from a standard Gaussian."""
+        ...
+
     def log_prob(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
         """Log-density in nats."""
         ...
@@ -82,6 +86,11 @@ class MultivariateNormalDiag(eqx.Module):
         """One draw."""
         require_key(key)
         return self._from_noise(self._noise(key))
+
+    @jittable
+    def noiseless(self) -> Float[Array, " dim"]:
+        """The mean."""
+        return self.loc
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
@@ -131,6 +140,11 @@ class MultivariateNormalTri(eqx.Module):
         """One draw."""
         require_key(key)
         return self.loc + self.factor @ self._noise(key)
+
+    @jittable
+    def noiseless(self) -> Float[Array, " dim"]:
+        """The mean."""
+        return self.loc
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
@@ -203,6 +217,11 @@ class ContinuousNormalizingFlow(eqx.Module):
         """One draw: one pass through the couplings."""
         require_key(key)
         return self._forward(self.base.sample(key))[0]
+
+    @jittable
+    def noiseless(self) -> Float[Array, " dim"]:
+        """The draw that the base's mean becomes; not the mean of the law."""
+        return self._forward(self.base.noiseless())[0]
 
     @jittable
     def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:

@@ -48,6 +48,10 @@ class BlockFrameLaw(eqx.Module):
         """One state."""
         return self._state(self.residual.sample(key))
 
+    def noiseless(self) -> State:
+        """The state for which the residual's noise is 0."""
+        return self._state(self.residual.noiseless())
+
     def log_prob(self, x: State) -> Scalar:
         """Log-density in nats, per px, px/s and rad."""
         return self.residual.log_prob(self.residual_of(x)) - self._log_volume()

@@ -118,13 +118,20 @@ class SDELaw(eqx.Module):
 
     def sample(self, key: PRNGKeyArray) -> State:
         """One state, by steps of the solver; not differentiable backwards."""
+        return self._solved(diffrax.UnsafeBrownianPath(self.encoding.state.shape, key))
+
+    def noiseless(self) -> State:
+        """The state that the drift alone leads to."""
+        return self._solved(Still(self.encoding.state.shape))
+
+    def _solved(self, motion: "diffrax.UnsafeBrownianPath | Still") -> State:
         start, known = self.encoding.state, self.encoding.condition
         t_init, t_final = self.encoding.t_init, self.encoding.t_final
         # Without an end after the start, the solver would go on for ever; nearly so for one that is
         # far away.
         has_end = (t_final >= t_init) & (t_final <= LATEST) & (t_init >= EARLIEST)
         solution = diffrax.diffeqsolve(
-            _Field(self.transition, known, diffrax.UnsafeBrownianPath(start.shape, key)),
+            _Field(self.transition, known, motion),
             diffrax.Euler(),
             t_init,
             jnp.where(has_end, t_final, t_init),
@@ -159,6 +166,21 @@ class SDELaw(eqx.Module):
 
 
 @final
+class Still(eqx.Module):
+    """A Brownian motion that does not move.
+
+    Attributes:
+        shape: of its values.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def evaluate(self, t0: Scalar, t1: Scalar) -> Float[Array, " dim"]:
+        """How far it moves between two times."""
+        return jnp.zeros(self.shape)
+
+
+@final
 class _Field(diffrax.AbstractTerm):
     """The solver's term: drift and diffusion together, for both need the same features.
 
@@ -170,7 +192,7 @@ class _Field(diffrax.AbstractTerm):
 
     transition: SDETransition
     condition: Condition
-    motion: diffrax.UnsafeBrownianPath
+    motion: "diffrax.UnsafeBrownianPath | Still"
 
     def vf(self, t, y, args):  # type: ignore[no-untyped-def]
         """Drift (dim) per s, and diffusion (dim, dim) per root s with the block's angle."""

@@ -50,6 +50,10 @@ class PartOfStep(eqx.Module):
         """One residual."""
         return self.root * self.whole.sample(key) + self.shift
 
+    def noiseless(self) -> State:
+        """The residual for which the flow's noise is 0."""
+        return self.root * self.whole.noiseless() + self.shift
+
     def log_prob(self, x: State) -> Scalar:
         """Log-density in nats."""
         return self.whole.log_prob((x - self.shift) / self.root) - len(x) * jnp.log(self.root)

@@ -19,6 +19,9 @@ ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
 COMPARISON = (*EVALUATION, "variants")
 SPEED = (*COMPARISON, "speed")
+PLANNING = (*MODEL, "planning")
+# Which rows there are shapes the tables, but no episode.
+PROTOCOLS = (*PLANNING, "variants", "protocols")
 
 STAGES = {
     name: Stage(name, f"nsf_pipeline.stages.{module}", reads)
@@ -32,6 +35,14 @@ STAGES = {
         ("evaluate", "evaluate", EVALUATION),
         ("compare", "evaluate", COMPARISON),
         ("speed", "speed", SPEED),
+        ("episodes", "episodes", PLANNING),
+        # No model is behind them, so no data either.
+        ("untrained_episodes", "episodes", ("seed", "dmp", "planning")),
+        ("pushes", "pushes", PLANNING),
+        ("untrained_pushes", "pushes", (*DATASET, "planning")),
+        ("push_tables", "planning", PROTOCOLS),
+        ("planning_tables", "planning", PROTOCOLS),
+        ("short_planning", "planning", PROTOCOLS),
         ("upload", "upload", (*EVALUATION, "wandb")),
         # Not `videos`: these settings choose which videos are made, not what one shows.
         ("video", "video", POLICIES),

@@ -4,6 +4,7 @@ import getpass
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.files import FileError
+from nsf_pipeline.protocols import rows as protocol_rows
 from nsf_pipeline.stages import STAGES, STATISTICS
 from nsf_pipeline.stamps import Stamps
 from nsf_pipeline.system import slurm
@@ -62,6 +63,13 @@ ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_s
 VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
 PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
 VARIANTS = SETTINGS.variant_names
+STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
+    {row.name: row for row in rows_of(SETTINGS.protocols)}
+    for rows_of in (protocol_rows.standard, protocol_rows.harder, protocol_rows.short)
+)
+ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+WORLDS = protocol_rows.worlds(SETTINGS.protocols)
+PUSHES = SETTINGS.protocols.push_shards
 # Names in the report for an evaluation's files.
 LABELS = {
     "table": "Scores (CSV, to download)",
@@ -79,6 +87,8 @@ wildcard_constraints:
     trajectory=r"\d{7,10}|best|median|worst",
     place=r"\d{7,10}",
     variant="|".join(VARIANTS) or "(?!)",
+    row="|".join(ROWS),
+    world="|".join(WORLDS),
 
 
 def all_shards(path):

@@ -1,0 +1,68 @@
+"""Settings of planning."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nsf_pipeline.config.policies import Duration
+from nsf_pipeline.config.section import Range, Section
+
+Planner = Literal["cem", "contact"]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class CEMConfig(Section):
+    """The planner `cem`: rounds of DMPs from where the agent is."""
+
+    candidates: Count = 1000
+    """Policies tried in a round."""
+    rounds: int = Field(default=5, ge=1, le=100)
+    """Rounds; in each after the first, the best are varied, by less and less."""
+    elites: Count = 20
+    """How many of the best are varied."""
+    duration: Range[Duration] = (1.0, 2.6)
+    """s; how long a push lasts."""
+
+    @model_validator(mode="after")
+    def _has_candidates_for_its_elites(self) -> "CEMConfig":
+        if self.elites > self.candidates:
+            raise ValueError(
+                f"elites = {self.elites} is more than candidates = {self.candidates}; lower the "
+                "one or raise the other"
+            )
+        return self
+
+
+class ContactConfig(Section):
+    """The planner `contact`: pushes from a point of the block's outline, two in a row."""
+
+    candidates: Count = 400
+    """First pushes drawn."""
+    varied: int = Field(default=200, ge=0, le=100_000)
+    """Variations of the best of them."""
+    beam: int = Field(default=16, ge=1, le=1000)
+    """First pushes after which a second one is looked for."""
+    per_face: int = Field(default=4, ge=1, le=1000)
+    """How many of these may push the same one of the block's eight sides."""
+    second_candidates: Count = 60
+    """Second pushes drawn, after each of these."""
+    second_varied: int = Field(default=30, ge=0, le=100_000)
+    """Variations of the best of them."""
+
+
+class SearchConfig(Section):
+    """The search for a push: which planner, and the budgets of each."""
+
+    planner: Planner = "contact"
+    """cem: a DMP from where the agent is; contact: round the block first, two pushes ahead."""
+    cem: CEMConfig = CEMConfig()
+    """Rounds of DMPs from where the agent is."""
+    contact: ContactConfig = ContactConfig()
+    """Pushes from a point of the block's outline."""
+
+
+class PlanningConfig(Section):
+    """Planning with a model."""
+
+    search: SearchConfig = SearchConfig()
+    """How a push is searched for."""

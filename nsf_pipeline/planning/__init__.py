@@ -1,0 +1,27 @@
+"""Planning: pushes that bring the block to a goal, chosen by asking a world model."""
+
+from nsf_pipeline.planning.goal import Goal
+from nsf_pipeline.planning.models import (
+    InSteps,
+    Noiseless,
+    Nominal,
+    OnePass,
+    Simulated,
+    WorldModel,
+)
+from nsf_pipeline.planning.planner import Plan, plan, plan_batch
+from nsf_pipeline.planning.pushes import Push
+
+__all__ = [
+    "Goal",
+    "InSteps",
+    "Noiseless",
+    "Nominal",
+    "OnePass",
+    "Plan",
+    "Push",
+    "Simulated",
+    "WorldModel",
+    "plan",
+    "plan_batch",
+]

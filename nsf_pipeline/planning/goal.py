@@ -1,0 +1,109 @@
+"""Goals: where the block should be, and what a predicted state costs.
+
+The cost is a time in s, so that costs of pushes of different length compare: the time that passes
+until the push ends and, unless the block is then in the goal, an estimate of the time that is still
+needed, which grows with the error that remains.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nsf_pipeline import checks
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.state import rotated
+
+PX_PER_RAD = 55.0
+"""px; how far a rotation of 1 rad moves the block's outline, on average about."""
+MARGIN = 0.12
+"""Share of what the aim leaves uncovered by which a prediction must exceed the aim."""
+ANOTHER_PUSH = 0.3
+"""s; the least that is still needed where the block is not in the goal."""
+FAR, NEAR, PER_NEAR = 20.0, 3.0, 2.0
+"""px per s; px; s: V = e / FAR + PER_NEAR ln(1 + e / NEAR) for the error e."""
+REACH = 400.0
+"""px; the error is less than this times the share of the goal that is not covered."""
+
+
+class Goal(NamedTuple):
+    """A pose that the block should take.
+
+    Attributes:
+        pose: (3,) px, px, rad; the environment's goal if not given.
+        coverage: the aim; more than this share of the goal's T is to be covered.
+    """
+
+    pose: np.ndarray = geometry.GOAL_POSE
+    coverage: float = geometry.SUCCESS_THRESHOLD
+
+    def require_meaning(self) -> None:
+        """Check that the block can be at the goal.
+
+        Raises:
+            UserError: the pose is no three finite numbers, the T at it is not within the walls, or
+                the aim is not between 0 and 1.
+        """
+        pose = checks.numbers("goal", self.pose, (3,))
+        if not 0.0 < checks.number("coverage", self.coverage) < 1.0:
+            raise UserError(f"expected coverage between 0 and 1, got {self.coverage:g}")
+        low, high = geometry.WALLS
+        outline = geometry.t_outline(pose)
+        if outline.min() < low or outline.max() > high:
+            raise UserError(
+                f"the goal {shown(pose)} (px, px, rad) is outside the table: its T reaches from "
+                f"{shown(outline.min(axis=0))} to {shown(outline.max(axis=0))} px, the walls are "
+                f"at {low:g} and {high:g} px; move it inwards"
+            )
+
+    def covered(self, poses: np.ndarray) -> np.ndarray:
+        """(...) the share of this goal's T that the block's T covers at poses (..., 3)."""
+        (x, y, angle), (goal_x, goal_y, goal_angle) = self.pose, geometry.GOAL_POSE
+        turn = goal_angle - angle
+        moved_x, moved_y = rotated(poses[..., 0] - x, poses[..., 1] - y, np.cos(turn), np.sin(turn))
+        angles = poses[..., 2] - angle
+        moved = np.stack([goal_x + moved_x, goal_y + moved_y, goal_angle + angles], axis=-1)
+        return geometry.coverage(moved)
+
+    def distance(self, poses: np.ndarray) -> np.ndarray:
+        """(...) px: the error e of poses (..., 3), by centre of mass and angle.
+
+        e = |difference of the centres of mass| + PX_PER_RAD |difference of the angles|.
+        """
+        dx, dy, turn = np.moveaxis(self.error(poses), -1, 0)
+        return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
+
+    def error(self, poses: np.ndarray) -> np.ndarray:
+        """(..., 3) px, px, rad; how far the centre of mass must go, and the block turn.
+
+        The turn is the shorter way round, in [-π, π).
+        """
+        turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
+        return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
+
+    def cost(self, poses: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """(...) s: the cost of ending at poses (..., 3) after so many seconds (...).
+
+        Where the goal is covered it is the time; elsewhere, with the error e,
+        time + 0.3 + e / 20 + 2 ln(1 + e / 3).
+        """
+        error = self.distance(poses)
+        needed = ANOTHER_PUSH + error / FAR + PER_NEAR * np.log1p(error / NEAR)
+        # Coverage is slow to compute: only where the error leaves it possible.
+        near = error < REACH * (1.0 - self.coverage)
+        if near.any():
+            aim = self.coverage + MARGIN * (1.0 - self.coverage)
+            needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
+        return np.asarray(seconds + needed)
+
+
+def mass_centre(poses: np.ndarray) -> np.ndarray:
+    """(..., 2) px: the block's centre of mass at poses (..., 3)."""
+    (x, y), angle = geometry.T_CENTRE, poses[..., 2]
+    offset = np.stack(rotated(x, y, np.cos(angle), np.sin(angle)), axis=-1)
+    return poses[..., :2] + offset
+
+
+def shown(values: np.ndarray) -> str:
+    """Numbers in a message, short."""
+    return "(" + ", ".join(f"{value:g}" for value in np.round(values, 2)) + ")"

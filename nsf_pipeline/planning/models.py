@@ -1,0 +1,321 @@
+"""World models: what planners ask where pushes end, all behind one interface.
+
+The flow and its variants in one pass, with some draws or with the one draw that has no noise; the
+same one control step at a time; the nominal push, which is physics without learning; and the
+simulator itself.
+"""
+
+from typing import Any, Protocol, final, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nsf_pipeline import checks, dmp
+from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.model import PushTModel
+from nsf_pipeline.model.nominal import nominal_motion
+from nsf_pipeline.model.transition import PushTTransition
+from nsf_pipeline.numerics import GENERATOR, with_defaults
+from nsf_pipeline.planning.pushes import policy_steps
+from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.timing import CONTROL_DT
+
+MOST_DRAWS = 65_536
+"""Draws of one candidate's end, at most."""
+STEPS_TOGETHER = 10
+CHUNK = 256
+"""Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """Predicts where pushes end."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    def dmp(self) -> DMPConfig:
+        """What all DMPs have in common."""
+
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """Draws of the states at the end of policies, after whole control steps.
+
+        Args:
+            states: (n, 7) px, px/s, rad, where each policy starts.
+            policies: the policies, with one leading axis n.
+            key: for the draws: one key, or (n) keys, one for each row.
+
+        Returns:
+            (n, draws, 7) px, px/s, rad.
+        """
+
+
+@final
+class OnePass:
+    """A model in one pass, with some draws for each candidate."""
+
+    def __init__(self, model: PushTModel, draws: int, name: str = "flow") -> None:
+        """Create it.
+
+        Args:
+            model: the flow, or another model.
+            draws: of each candidate's end.
+            name: of the model; with the number of draws it is the name in tables.
+
+        Raises:
+            UserError: draws is no whole number from 1 on, or the model is not conditional.
+        """
+        self.draws = checks.whole("draws", draws, 1, MOST_DRAWS)
+        self.name, self.dmp, self._model = f"{name}_{draws}", _dmp_of(model), model
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`."""
+        return _learned(_one_pass, self._model, self.draws, states, policies, key)
+
+
+@final
+class Noiseless:
+    """A model in one pass, with one draw: the one whose noise is 0."""
+
+    def __init__(self, model: PushTModel, name: str = "flow") -> None:
+        """Create it; the arguments are those of `OnePass`.
+
+        Raises:
+            UserError: the model is not conditional.
+        """
+        self.name, self.dmp, self._model = f"{name}_mean", _dmp_of(model), model
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`; the key is not used."""
+        return _learned(_noiseless, self._model, 1, states, policies, key)
+
+
+@final
+class InSteps:
+    """A model, one control step at a time, each state drawn from the one before."""
+
+    def __init__(self, model: PushTModel, draws: int, name: str = "flow") -> None:
+        """Create it; the arguments are those of `OnePass`.
+
+        Raises:
+            UserError: as for `OnePass`.
+        """
+        self.draws = checks.whole("draws", draws, 1, MOST_DRAWS)
+        self.name, self.dmp, self._model = f"{name}_steps_{draws}", _dmp_of(model), model
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`."""
+        # Rounded up, so that few numbers of steps need compiling.
+        steps = -(-policy_steps(policies).max() // STEPS_TOGETHER) * STEPS_TOGETHER
+        return _learned(_in_steps, self._model, (self.draws, int(steps)), states, policies, key)
+
+
+@final
+class Nominal:
+    """The agent's nominal path and the nominal push: physics without noise and without learning.
+
+    One draw. Nothing of it is learnt.
+    """
+
+    def __init__(self, config: DMPConfig) -> None:
+        self.name, self.dmp = "nominal", config
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`; the key is not used."""
+        _require_meaning(states, policies, self.dmp)
+        return _in_chunks(_nominal, self.dmp, states, policies, key)
+
+
+@final
+class Simulated:
+    """The simulator itself: the bound that no model can exceed, and slow."""
+
+    def __init__(self, config: DMPConfig, members: int) -> None:
+        """Create it.
+
+        Args:
+            config: what all DMPs have in common.
+            members: rollouts of each candidate, each with its own noise at the policy's level; 0
+                for one rollout without noise.
+
+        Raises:
+            UserError: members is no whole number.
+        """
+        self.members = checks.whole("members", members, 0, MOST_DRAWS)
+        self.name, self.dmp, self._simulator = f"simulator_{members}", config, Simulator()
+
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`."""
+        _require_meaning(states, policies, self.dmp)
+        steps, draws = policy_steps(policies), max(1, self.members)
+        targets = dmp.targets(policies, self.dmp, int(steps.max()))
+        keys = np.asarray(jax.random.key_data(_one_each(key, len(states))))
+        ends = np.empty((len(states), draws, STATE.dim))
+        for row, (count, own) in enumerate(zip(steps, keys, strict=True)):
+            actions = np.repeat(targets[row, None, :count], draws, axis=0)
+            if self.members:
+                std = policies.action_noise_std[row]
+                actions += np.random.default_rng(own).normal(0.0, std, actions.shape)
+            # As the environment takes them.
+            actions = np.clip(actions, *geometry.WORKSPACE).astype(np.float32)
+            ends[row] = self._simulator.ensemble(states[row], actions)[:, -1]
+        return ends
+
+
+def _dmp_of(model: PushTModel) -> DMPConfig:
+    """The settings of the DMPs that a model knows; a UserError if it cannot tell these apart."""
+    if not model.encoder.config.conditional:
+        raise UserError(
+            "a model with model.conditional = false knows nothing of the policy, so it cannot "
+            "choose one; use another model"
+        )
+    return model.encoder.dmp
+
+
+def _require_meaning(states: np.ndarray, policies: DMPParams, config: DMPConfig) -> None:
+    """Check what a model is asked.
+
+    Raises:
+        UserError: a shape is wrong, a number is not finite, or a parameter is out of range.
+    """
+    policies.require_meaning()
+    count = len(checks.numbers("states", states, (None, STATE.dim)))
+    checks.require_shape("weights", policies.weights.shape, (count, 2, config.n_basis))
+
+
+def _one_each(key: Array, count: int) -> Array:
+    """(count) keys, from one or as many."""
+    if not jnp.ndim(key):
+        return jax.random.split(key, count)
+    checks.require_shape("key", key.shape, (count,))
+    return key
+
+
+def _learned(
+    function: Any,
+    model: PushTModel,
+    more: Any,
+    states: np.ndarray,
+    policies: DMPParams,
+    key: Array,
+) -> np.ndarray:
+    """A learned model's prediction; of a model of 5 numbers, with the velocity 0."""
+    _require_meaning(states, policies, model.encoder.dmp)
+    layout = model.encoder.layout
+    known = states[:, STATE.columns(layout.names)]
+    ends = _in_chunks(function, (model.transition, more), known, policies, key)
+    if layout.velocity is None:
+        still = np.zeros((*ends.shape[:2], 2))
+        ends = STATE.join(ends[..., layout.agent], still, ends[..., layout.block])
+    if not np.isfinite(ends).all():
+        raise UserError("the model's predictions are not finite; train again or use another model")
+    return ends
+
+
+def _in_chunks(
+    function: Any, given: Any, states: np.ndarray, policies: DMPParams, key: Array
+) -> np.ndarray:
+    """A compiled function's result for all candidates, a chunk at a time.
+
+    Args:
+        function: takes what is given, and of a chunk the states, the policies' ends (s), the packed
+            policies and the keys; returns an array with a row for each.
+        given: its first argument.
+        states: (n, dim) px, px/s, rad.
+        policies: with one leading axis n.
+        key: as for `WorldModel.predict`.
+    """
+    count = len(states)
+    rows = (
+        states.astype(np.float32),
+        (CONTROL_DT * policy_steps(policies)).astype(np.float32),
+        policies.as_vector().astype(np.float32),
+        np.asarray(jax.random.key_data(_one_each(key, count))),
+    )
+    results = []
+    for first in range(0, count, CHUNK):
+        # The last chunk is padded with the last candidate.
+        places = np.minimum(np.arange(first, first + CHUNK), count - 1)
+        results.append(function(given, *(values[places] for values in rows)))
+    return np.concatenate([np.asarray(found, np.float64) for found in results])[:count]
+
+
+@eqx.filter_jit
+def _one_pass(
+    given: tuple[PushTTransition, int], states: Array, ends: Array, conditions: Array, keys: Array
+) -> Float[Array, "n draws dim"]:
+    transition, draws = given
+
+    def one(state: Array, end: Array, condition: Array, key: Array) -> Array:
+        law = transition(state, jnp.zeros(()), end, condition)
+        return jax.vmap(law.sample)(jax.random.split(key, draws))
+
+    return jax.vmap(one)(states, ends, conditions, _keys(keys))
+
+
+@eqx.filter_jit
+def _noiseless(
+    given: tuple[PushTTransition, int], states: Array, ends: Array, conditions: Array, keys: Array
+) -> Float[Array, "n 1 dim"]:
+    transition, _ = given
+
+    def one(state: Array, end: Array, condition: Array) -> Array:
+        return transition(state, jnp.zeros(()), end, condition).noiseless()[None]
+
+    return jax.vmap(one)(states, ends, conditions)
+
+
+@eqx.filter_jit
+def _in_steps(
+    given: tuple[PushTTransition, tuple[int, int]],
+    states: Array,
+    ends: Array,
+    conditions: Array,
+    keys: Array,
+) -> Float[Array, "n draws dim"]:
+    transition, (draws, longest) = given
+
+    def one(state: Array, end: Array, condition: Array, key: Array) -> Array:
+        def advance(state: Array, step: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            key, s, t = step
+            return transition(state, s, t, condition).sample(key), None
+
+        # Steps beyond the end take no time, and leave the state exactly as it is.
+        times = jnp.minimum(CONTROL_DT * jnp.arange(longest + 1), end)
+        steps = jax.random.split(key, longest), times[:-1], times[1:]
+        return jax.lax.scan(advance, state, steps)[0]
+
+    def several(state: Array, end: Array, condition: Array, key: Array) -> Array:
+        each = jax.random.split(key, draws)
+        return jax.vmap(one, (None, None, None, 0))(state, end, condition, each)
+
+    return jax.vmap(several)(states, ends, conditions, _keys(keys))
+
+
+def _keys(data: Array) -> Array:
+    return jax.random.wrap_key_data(data, impl=GENERATOR)
+
+
+@eqx.filter_jit
+def _nominal(
+    config: DMPConfig, states: Array, ends: Array, conditions: Array, keys: Array
+) -> Float[Array, "n 1 7"]:
+    def one(state: Array, end: Array, condition: Array) -> Array:
+        start = jnp.zeros(())
+        motion = nominal_motion(state, start, end, condition, ModelConfig(), config)
+        return (state + motion.displacements[-1])[None]
+
+    return jax.vmap(one)(states, ends, conditions)

@@ -1,0 +1,177 @@
+"""The rows of the tables: which planner and model play which episodes.
+
+The workflow reads this module, so it imports nothing that takes time.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+from nsf_pipeline.config import Division, ProtocolConfig
+from nsf_pipeline.errors import UserError, shown
+
+FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
+UNTRAINED = (NOMINAL, SIMULATOR)
+CEM, CONTACT = "cem", "contact"
+STANDARD, SHORT = "standard", "short"
+DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "step_by_step"
+PLANNERS = (CEM, CONTACT)
+VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
+MODEL_NAME = (
+    "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_"
+    "(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
+)
+
+
+class Row(NamedTuple):
+    """A row of the tables.
+
+    Attributes:
+        planner: `cem` or `contact`.
+        model: the name of a world model (`planning.models`).
+        action_noise_std: px.
+        variation: what else is different: one of the names above.
+        episodes: how many.
+    """
+
+    planner: str
+    model: str
+    action_noise_std: float = 0.0
+    variation: str = STANDARD
+    episodes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the row's folder."""
+        noise = f"noise{self.action_noise_std:g}"
+        plain = self.variation == STANDARD
+        return "-".join([self.planner, self.model, noise, *([] if plain else [self.variation])])
+
+    def described(self) -> dict[str, Any]:
+        """What its files say about it; not the number of episodes, which may be raised."""
+        return {name: value for name, value in self._asdict().items() if name != "episodes"}
+
+    @property
+    def trained(self) -> str:
+        """The trained model behind it: `flow`, a variant's name, or empty if there is none."""
+        return trained(self.model)
+
+
+def checked_row(planner: str, model: str, action_noise_std: float, variation: str) -> Row:
+    """A row as someone has asked for it.
+
+    Raises:
+        UserError: it has no such planner, world model or variation.
+    """
+    for name, given, known in (
+        ("--planner", planner, PLANNERS),
+        ("--variation", variation, VARIATIONS),
+    ):
+        if given not in known:
+            raise UserError(f"{name} {shown(given)}: expected one of {', '.join(known)}")
+    parsed(model)
+    return Row(planner, model, action_noise_std, variation)
+
+
+def parsed(model: str) -> tuple[str, str, int]:
+    """What the name of a world model says: what it is of, of what kind, and how many draws.
+
+    The names are those of `planning.models`: nominal, simulator_N (noisy runs; 0: one without
+    noise), flow_N (draws in one pass), flow_mean (the draw without noise), flow_steps_N (draws, one
+    control step at a time); a variant's name may stand in place of flow.
+
+    Raises:
+        UserError: it is no such name.
+    """
+    found = re.fullmatch(MODEL_NAME, model)
+    if not found:
+        raise UserError(
+            f"world model {shown(model)}: expected nominal, simulator_N with N noisy runs (0: one "
+            "without noise), or flow_N with N draws, flow_mean or flow_steps_N, or a variant's "
+            "name in place of flow"
+        )
+    base, kind = found["base"], found["kind"] or found["steps"] or ""
+    if base == SIMULATOR and kind:
+        raise UserError(f"world model {model}: expected simulator_N with N noisy runs")
+    return (NOMINAL, "", 0) if model == NOMINAL else (base, kind, int(found["count"] or 0))
+
+
+def trained(model: str) -> str:
+    """The trained model behind a world model: `flow`, a variant's name, or empty."""
+    base = parsed(model)[0]
+    return "" if base in UNTRAINED else base
+
+
+def shards(row: Row, config: ProtocolConfig) -> list[tuple[int, int]]:
+    """For each shard of a row, the number of its first episode and one past its last."""
+    division = Division(row.episodes, config.shard_size)
+    return [division.shard_range(shard) for shard in range(division.num_shards)]
+
+
+def standard(config: ProtocolConfig) -> list[Row]:
+    """The rows of the standard protocol, without action noise and with 8 px."""
+    found = []
+    for noise, simulator in ((0.0, "simulator_0"), (8.0, "simulator_8")):
+        for planner, models in (
+            (CONTACT, ("flow_4", "flow_16", "flow_mean", NOMINAL, simulator)),
+            (CEM, ("flow_4", NOMINAL)),
+        ):
+            for model in models:
+                if (model, noise) != ("flow_mean", 8.0):  # it knows of no noise
+                    found.append(Row(planner, model, noise, episodes=config.episodes))
+            found += [
+                Row(planner, f"{variant}_4", noise, episodes=config.episodes)
+                for variant in config.variants
+                if planner == CONTACT
+            ]
+    return wanted(found, config)
+
+
+def is_wanted(model: str, config: ProtocolConfig) -> bool:
+    """Whether a world model is one of those that get rows."""
+    base = parsed(model)[0]
+    return (base if base in UNTRAINED else FLOW) in config.models
+
+
+def wanted(rows: list[Row], config: ProtocolConfig) -> list[Row]:
+    """The rows of the models that get rows."""
+    return [row for row in rows if is_wanted(row.model, config)]
+
+
+def harder(config: ProtocolConfig) -> list[Row]:
+    """The rows of the harder protocols."""
+    count = config.harder_episodes
+    variants = [f"{name}_4" for name in config.variants]
+    found = [
+        Row(CONTACT, model, 16.0, episodes=count)
+        for model in ("flow_4", "flow_16", NOMINAL, "simulator_8", *variants)
+    ]
+    for noise, simulator in ((0.0, "simulator_0"), (8.0, "simulator_8")):
+        models = ("flow_4", NOMINAL, simulator, *variants)
+        for variation in (DISTURBED, HELD):
+            found += [Row(CONTACT, model, noise, variation, count) for model in models]
+        found += [
+            Row(CONTACT, model, noise, HIDDEN, count) for model in ("flow_4", NOMINAL, *variants)
+        ]
+    found.append(Row(CONTACT, "flow_steps_4", 0.0, IN_STEPS, count))
+    return wanted(found, config)
+
+
+PAIRED_WITH = "flow_16"
+"""The model that the others are compared with in the tasks of one push."""
+
+
+def worlds(config: ProtocolConfig) -> list[str]:
+    """The world models that choose one push under noise."""
+    found = [
+        *(PAIRED_WITH, "flow_4", "flow_mean", *(f"{name}_16" for name in config.variants)),
+        *(NOMINAL, "simulator_0", "simulator_8", "simulator_64"),
+    ]
+    return [model for model in found if is_wanted(model, config)]
+
+
+def short(config: ProtocolConfig) -> list[Row]:
+    """The rows of the short table in the default run."""
+    count = config.short_episodes
+    models = ("flow_4", NOMINAL, "simulator_0")
+    found = [Row(CEM, model, 0.0, SHORT, count) for model in models] if count else []
+    return wanted(found, config)

@@ -1,0 +1,201 @@
+"""Tables of episodes: how often a coverage was exceeded, how soon, and at what cost."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nsf_pipeline.data.schema import HELD, NEVER, THRESHOLDS
+from nsf_pipeline.evaluation.tables import as_csv as as_csv
+from nsf_pipeline.protocols.rows import DISTURBED, HIDDEN, IN_STEPS, SHORT, STANDARD, Row
+from nsf_pipeline.protocols.rows import HELD as LASTING
+
+Z_95 = 1.959963984540054
+"""The standard normal law lies within this of 0 with a probability of 95 %."""
+FEWER_STEPS = 100
+"""Steps of the protocol that allows a third of the usual."""
+NOISE, IN_FEWER_STEPS = "noise", f"{FEWER_STEPS}_steps"
+PLACE = ("planner", "model", "action_noise_std", "threshold")
+OUTCOMES = (
+    *("episodes", "success", "success_lower", "success_upper"),
+    *("mean_max_coverage", "steps_to_success", "seconds_per_episode", "queries_per_episode"),
+)
+
+
+class Played(NamedTuple):
+    """All episodes of a row.
+
+    Attributes:
+        row: of the tables.
+        arrays: of `EPISODES`, with all shards in order.
+        seconds: of one core that they took, together.
+    """
+
+    row: Row
+    arrays: Mapping[str, np.ndarray]
+    seconds: float
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a probability (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    Args:
+        successes: how many of the trials.
+        trials: at least one.
+    """
+    share, square = successes / trials, Z_95**2 / trials
+    middle = (share + square / 2) / (1 + square)
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    # At the ends the bound is exactly 0 or 1, but for rounding.
+    low = 0.0 if successes == 0 else middle - half
+    return low, 1.0 if successes == trials else middle + half
+
+
+def standard(played: Sequence[Played], thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
+    """A line for each row and threshold: the columns `PLACE` and `OUTCOMES`."""
+    lines = [
+        (*_place(each.row, threshold), *_outcome(each, threshold))
+        for each in played
+        for threshold in thresholds
+    ]
+    return pd.DataFrame(lines, columns=[*PLACE, *OUTCOMES])
+
+
+def harder(played: Sequence[Played]) -> pd.DataFrame:
+    """The same with a first column: what is harder than in the standard protocol.
+
+    Episodes of the standard protocol are counted again: for the success within fewer steps.
+    """
+    lines = []
+    for each in played:
+        if each.row.variation == STANDARD:
+            kinds = [(NOISE, 0)] if each.row.action_noise_std > 8.0 else []
+            kinds.append((IN_FEWER_STEPS, FEWER_STEPS))
+        else:
+            kinds = [(each.row.variation, 0)]
+        for variation, steps in kinds:
+            for threshold in THRESHOLDS:
+                outcome = _outcome(each, threshold, steps)
+                lines.append((variation, *_place(each.row, threshold), *outcome))
+    table = pd.DataFrame(lines, columns=["variation", *PLACE, *OUTCOMES])
+    return table.sort_values("variation", kind="stable")
+
+
+def _place(row: Row, threshold: float) -> tuple[str, str, float, float]:
+    return row.planner, row.model, row.action_noise_std, threshold
+
+
+def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[int | float, ...]:
+    arrays, count = each.arrays, len(each.arrays["episode"])
+    reached = arrays["first_held" if each.row.variation == LASTING else "first_step"]
+    first = reached[:, THRESHOLDS.index(threshold)]
+    succeeds = (first != NEVER) & (first <= (steps or math.inf))
+    number = int(succeeds.sum())
+    coverage = arrays["coverage"][:, : steps or None]
+    return (
+        count,
+        number / count,
+        *wilson(number, count),
+        float(coverage.max(axis=1).mean()),
+        float(np.median(first[succeeds])) if number else math.nan,
+        each.seconds / count,
+        float(arrays["queries"].mean()),
+    )
+
+
+QUOTED = (
+    ("Diffusion Policy (LeRobot)", "63.8 %", "500 episodes; from human demonstrations, on pixels"),
+    ("VQ-BeT (LeRobot)", "63.8 %", "500 episodes; from human demonstrations, on pixels"),
+    ("the highest that we found quoted", "about 74 %", "from human demonstrations, on pixels"),
+)
+"""Success of others at coverage 0.95 within 300 steps: name, figure as quoted, what differs."""
+MEANINGS = {
+    STANDARD: "as gym-pusht has it",
+    NOISE: "with more action noise than in the standard protocol",
+    IN_FEWER_STEPS: f"the standard protocol's episodes, but only {FEWER_STEPS} steps count",
+    LASTING: f"the coverage is exceeded after {HELD} steps in a row; the agent stops when it is",
+    DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees",
+    HIDDEN: "the planner is not told the agent's velocity",
+    IN_STEPS: "as the standard, with the flow one control step at a time as the model",
+    SHORT: "an episode ends at its first success",
+}
+
+
+def standard_text(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
+    """The table of the standard protocol for people, with what others report beside it."""
+    lines = [
+        "# Planning: PushT from gym-pusht's own resets",
+        "",
+        *_by_threshold(table),
+        "",
+        "| others, as quoted | coverage above 0.95 | what differs |",
+        "| --- | ---: | --- |",
+        *(f"| {name} | {figure} | {differs} |" for name, figure, differs in QUOTED),
+        "",
+        "- Success: the coverage is above the threshold after any of 300 steps, in gym-pusht's own "
+        "environment; in brackets Wilson's 95 % interval. Planners know the full state and use no "
+        "demonstration; the figures of others are from policies that see pixels, so they answer "
+        "another question.",
+        "- `nominal` is physics without learning, and `simulator` plans with the simulator itself, "
+        "without noise (`simulator_0`) or with 8 noisy runs of each push (`simulator_8`).",
+        "- Steps: the median until coverage exceeds 0.95, where it does. Seconds are of one core, "
+        "for planning and the environment, without compilation; an episode goes on after its "
+        "first success, for the higher thresholds. A query is one push that the model was asked "
+        "about.",
+        *(f"- {note}" for note in notes),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def harder_text(table: pd.DataFrame) -> str:
+    """The tables of the harder protocols for people, one after another."""
+    lines = ["# Planning: harder than the standard"]
+    for variation in dict.fromkeys(table["variation"]):
+        part = table[table["variation"] == variation]
+        title = f"## {variation.replace('_', ' ').capitalize()}: {MEANINGS[variation]}"
+        lines += ["", title, "", *_by_threshold(part)]
+    return "\n".join([*lines, ""])
+
+
+def short_text(table: pd.DataFrame) -> str:
+    """The short table of the default run, for people."""
+    lines = [
+        "# Planning, a short table",
+        "",
+        *_by_threshold(table),
+        "",
+        "- Success: the coverage is above 0.95 after any of 300 steps, in gym-pusht's own "
+        "environment, without action noise; in brackets Wilson's 95 % interval. A smaller search "
+        "than in `snakemake planning`, and an episode ends at its first success. `nominal` is "
+        "physics without learning, `simulator_0` plans with the simulator itself. Few episodes: "
+        "`snakemake planning` makes the tables that count.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _by_threshold(table: pd.DataFrame) -> Iterator[str]:
+    """A line for each planner, model and noise, with its success at all thresholds."""
+    thresholds = sorted(set(table["threshold"]))
+    heads = [f"above {threshold:g}" for threshold in thresholds]
+    heads += ["mean of the greatest coverage", "steps", "s an episode", "queries", "episodes"]
+    yield f"| planner | model | action noise | {' | '.join(heads)} |"
+    yield "| --- | --- | ---: |" + " ---: |" * len(heads)
+    for place, part in table.groupby(list(PLACE[:3]), sort=False):
+        planner, model, noise = place
+        by = {row["threshold"]: row for row in part.to_dict("records")}
+        first = by[thresholds[0]]
+        cells = [
+            f"{by[t]['success']:.1%} ({by[t]['success_lower']:.1%} to {by[t]['success_upper']:.1%})"
+            for t in thresholds
+        ]
+        steps = first["steps_to_success"]
+        cells += [
+            f"{first['mean_max_coverage']:.3f}",
+            "" if math.isnan(steps) else f"{steps:.0f}",
+            f"{first['seconds_per_episode']:.2g}",
+            f"{first['queries_per_episode']:,.0f}",
+            f"{first['episodes']}",
+        ]
+        yield f"| {planner} | {model} | {noise:g} px | {' | '.join(cells)} |"

@@ -1,0 +1,162 @@
+"""The tables of planning, from episodes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nsf_pipeline import label, paths
+from nsf_pipeline.config import Config, ProtocolConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.files import FileError, again, require_folder
+from nsf_pipeline.protocols import push_tables, rows, tables
+from nsf_pipeline.protocols.one_push import Trial
+from nsf_pipeline.protocols.push_tables import Judged
+from nsf_pipeline.protocols.rows import FLOW, Row
+from nsf_pipeline.protocols.tables import Played
+from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages.planners import read_seconds
+from nsf_pipeline.stages.reports import write_reports
+from nsf_pipeline.system.printing import say
+
+
+def run(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
+    """Write the tables of the standard and the harder protocols.
+
+    Args:
+        config: the settings.
+        episodes: folder of the rows' folders of shards.
+        seconds: folder of the rows' folders of times.
+        folder: where the reports go.
+
+    Raises:
+        FileError: a shard cannot be read or is stale, or a report cannot be written.
+    """
+    stage = STAGES["planning_tables"]
+    protocols = config.protocols
+    plain = [_played(config, row, episodes, seconds) for row in rows.standard(protocols)]
+    hard = [_played(config, row, episodes, seconds) for row in rows.harder(protocols)]
+    require_folder(folder)
+    table = tables.standard([each for each, _ in plain])
+    harder = tables.harder([each for each, _ in (*plain, *hard)])
+    text = tables.standard_text(table)
+    reports = {
+        "table": tables.as_csv(table),
+        "text": text,
+        "harder": tables.as_csv(harder),
+        "harder_text": tables.harder_text(harder),
+    }
+
+    def draw() -> Any:
+        # Imported here, because it is not needed for the tables and may fail.
+        from nsf_pipeline.protocols.figures import starts
+
+        return starts([each for each, _ in plain])
+
+    sources = [made for _, records in (*plain, *hard) for made in records]
+    made = Record.new(stage, config, *sources)
+    write_reports(folder, paths.PLANNED, made, reports, {"figure": draw})
+    say(text)
+
+
+def short(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
+    """Write the short table of the default run; the arguments are those of `run`."""
+    played = [_played(config, row, episodes, seconds) for row in rows.short(config.protocols)]
+    require_folder(folder)
+    table = tables.standard([each for each, _ in played], tables.THRESHOLDS[:1])
+    text = tables.short_text(table)
+    sources = [made for _, records in played for made in records]
+    made = Record.new(STAGES["short_planning"], config, *sources)
+    write_reports(
+        folder, paths.PLANNED_SHORT, made, {"table": tables.as_csv(table), "text": text}, {}
+    )
+    say(text)
+
+
+def pushes(config: Config, chosen: Path, times: Path, folder: Path) -> None:
+    """Write the table of one push under noise.
+
+    Args:
+        config: the settings.
+        chosen: folder of the models' folders of shards.
+        times: folder of the models' folders of times.
+        folder: where the reports go.
+
+    Raises:
+        FileError: a shard cannot be read or is stale, or a report cannot be written.
+    """
+    trial = trial_of(config.protocols)
+    found = [_judged(config, world, chosen, times) for world in rows.worlds(config.protocols)]
+    require_folder(folder)
+    table = push_tables.one_push([each for each, _ in found], trial)
+    text = push_tables.one_push_text(table, trial)
+    sources = [made for _, records in found for made in records]
+    made = Record.new(STAGES["push_tables"], config, *sources)
+    write_reports(folder, paths.PUSHED, made, {"table": tables.as_csv(table), "text": text}, {})
+    say(text)
+
+
+def trial_of(config: ProtocolConfig) -> Trial:
+    """What one push is tried under, by the settings."""
+    return Trial(config.push_noise, config.push_candidates, config.push_runs)
+
+
+def _judged(config: Config, world: str, chosen: Path, times: Path) -> tuple[Judged, list[Record]]:
+    """All tasks of a model, and the records of their shards."""
+    described = {"model": world, **trial_of(config.protocols)._asdict()}
+    spans = config.protocols.push_shards
+    arrays, records = _arrays(
+        config, "pushes", rows.trained(world), chosen / world, described, spans
+    )
+    return Judged(world, arrays, _took(times / world, len(spans))), records
+
+
+def _played(config: Config, row: Row, episodes: Path, seconds: Path) -> tuple[Played, list[Record]]:
+    """All episodes of a row, and the records of their shards."""
+    spans = rows.shards(row, config.protocols)
+    arrays, records = _arrays(
+        config, "episodes", row.trained, episodes / row.name, row.described(), spans
+    )
+    return Played(row, arrays, _took(seconds / row.name, len(spans))), records
+
+
+def _arrays(
+    config: Config,
+    kind: str,
+    trained: str,
+    folder: Path,
+    described: Mapping[str, Any],
+    spans: Sequence[tuple[int, int]],
+) -> tuple[dict[str, np.ndarray], list[Record]]:
+    """The arrays of all shards in a folder, in order, and the shards' records.
+
+    Args:
+        config: the settings.
+        kind: of file.
+        trained: the trained model behind them; empty for none.
+        folder: of the shards.
+        described: what each file must say of the row that it belongs to.
+        spans: the numbers of the first item of each shard, and one past its last.
+    """
+    own = config.variant(trained) if trained not in ("", FLOW) else config
+    parts, records = [], []
+    for number, (first, stop) in enumerate(spans):
+        path = paths.shard_in(folder, number)
+        with store.reading(path, kind) as file:
+            records.append(require_current(path, store.record_of(file), own))
+            held = label.mapping(file.attrs["row"].encode())
+            span = int(file.attrs["first"]), int(file.attrs["stop"])
+            if (held, span) != (dict(described), (first, stop)):
+                raise FileError(
+                    f"{path}: expected {kind} {first} to {stop - 1} of {folder.name}, got others; "
+                    f"{again(path)}"
+                )
+            parts.append({name: file[name][...] for name in store.SCHEMAS[kind]})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, records
+
+
+def _took(folder: Path, shards: int) -> float:
+    """Seconds that all shards took."""
+    return sum(read_seconds(paths.shard_in(folder, number, "json")) for number in range(shards))

@@ -1,0 +1,244 @@
+"""Protocols: episodes that anyone can replay, their rows, and what the tables say of them."""
+
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+
+from nsf_pipeline.config import Config, ProtocolConfig
+from nsf_pipeline.data import store
+from nsf_pipeline.data.randomness import reset_seed
+from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, THRESHOLDS
+from nsf_pipeline.errors import UserError
+from nsf_pipeline.planning import Goal
+from nsf_pipeline.protocols import rows
+from nsf_pipeline.protocols.episodes import SHIFT, TURN, Decision, Rules, disturbed, play
+from nsf_pipeline.protocols.one_push import within
+from nsf_pipeline.protocols.planners import rules_of
+from nsf_pipeline.protocols.rows import Row, checked_row, parsed
+from nsf_pipeline.protocols.tables import Played, harder, standard, standard_text, wilson
+from nsf_pipeline.pusht.episode import Episode
+from nsf_pipeline.pusht.geometry import GOAL_POSE
+from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.stages import episodes as stage
+
+SEED = 100_000
+
+
+def wander(situations):
+    """A planner that pushes the block about."""
+    found = []
+    for each in situations:
+        random = np.random.default_rng([each.episode, each.decision])
+        aim = each.state[STATE.block_position] + random.normal(0.0, 20.0, 2)
+        targets = np.linspace(each.state[STATE.agent], aim, 12)[1:]
+        found.append(Decision(targets, each.state[STATE.block], 7))
+    return found
+
+
+RULES = {
+    "standard": Rules(),
+    "noise": Rules(action_noise_std=8.0),
+    "disturbed": Rules(action_noise_std=8.0, disturbed=True),
+    "held": Rules(held=True),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_episodes_replay_in_a_fresh_environment(case):
+    """By gymnasium and the file's arrays alone, as docs/planning.md says."""
+    arrays, _ = play(wander, RULES[case], 0, SEED, 3, 5)
+    for row in range(2):
+        env = gymnasium.make("gym_pusht/PushT-v0")
+        env.reset(seed=int(arrays["seed"][row]))
+        block = env.unwrapped.block
+        moved = dict(zip(arrays["disturbed_step"][row], arrays["disturbed_pose"][row], strict=True))
+        for step in range(arrays["length"][row]):
+            if step in moved:
+                block.angle = moved[step][2]
+                block.position = tuple(moved[step][:2])
+                block.velocity, block.angular_velocity = (0.0, 0.0), 0.0
+                env.unwrapped.space.reindex_shapes_for_body(block)
+            *_, info = env.step(arrays["actions"][row, step])
+            assert info["coverage"] == pytest.approx(arrays["coverage"][row, step], abs=1e-9)
+            np.testing.assert_array_equal(info["block_pose"], arrays["block_pose"][row, step])
+        assert (NEVER in moved) == (case != "disturbed")
+
+
+def test_the_same_episodes_give_the_same_arrays_however_they_are_divided():
+    together, _ = play(wander, RULES["disturbed"], 0, SEED, 0, 3)
+    alone, _ = play(wander, RULES["disturbed"], 0, SEED, 1, 2)
+    for name, values in alone.items():
+        np.testing.assert_array_equal(values, together[name][1:2], err_msg=name)
+
+
+def test_an_episode_says_when_each_threshold_was_first_exceeded():
+    arrays, _ = play(wander, RULES["standard"], 0, SEED, 0, 4)
+    for row in range(4):
+        coverage = arrays["coverage"][row, : arrays["length"][row]]
+        for place, threshold in enumerate(THRESHOLDS):
+            above = np.flatnonzero(coverage > threshold)
+            expected = above[0] + 1 if len(above) else NEVER
+            assert arrays["first_step"][row, place] == expected
+            run = np.convolve(coverage > threshold, np.ones(HELD), "valid") == HELD
+            expected = run.argmax() + HELD if run.any() else NEVER
+            assert arrays["first_held"][row, place] == expected
+
+
+def test_the_episode_has_the_states_of_the_simulator():
+    episode, simulator = Episode(SEED), Simulator()
+    np.testing.assert_array_equal(episode.state, simulator.reset(SEED))
+    action = np.array([200.0, 300.0], np.float32)
+    episode.step(action)
+    simulator.step(action.astype(float))
+    np.testing.assert_array_equal(episode.state, simulator.state())
+
+
+def test_disturbances_stay_near_and_overlap_nothing():
+    state = STATE.join([256.0, 200.0], [0.0, 0.0], [250.0, 280.0, 0.3])
+    poses = np.array([disturbed(np.random.default_rng(i), state) for i in range(200)])
+    dx, dy, turn = Goal(state[STATE.block]).error(poses).T
+    assert np.hypot(dx, dy).max() <= SHIFT + 1e-9
+    assert np.abs(turn).max() <= TURN + 1e-9
+    assert np.hypot(dx, dy).max() > 0.9 * SHIFT
+    walled = STATE.join([256.0, 200.0], [0.0, 0.0], [-900.0, 280.0, 0.3])
+    assert disturbed(np.random.default_rng(0), walled) is None
+
+
+# Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I.
+WILSON = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0.0, 0.1611)}
+WILSON |= {(1, 29): (0.0061, 0.1718)}
+
+
+@pytest.mark.parametrize("counts", WILSON)
+def test_wilsons_interval_is_the_published_one(counts):
+    assert wilson(*counts) == pytest.approx(WILSON[counts], abs=5e-5)
+    successes, trials = counts
+    lower, upper = wilson(trials - successes, trials)
+    assert (1 - upper, 1 - lower) == pytest.approx(WILSON[counts], abs=5e-5)
+
+
+@pytest.fixture(scope="module")
+def nominal(tmp_path_factory):
+    """Two episodes of the standard protocol by the nominal push, as the stage writes them."""
+    path = tmp_path_factory.mktemp("episodes") / "00000.h5"
+    row = Row("contact", "nominal")
+    stage.run(Config(), row, SEED, 0, 2, None, path, None)
+    return path
+
+
+def test_the_nominal_push_solves_the_standard_protocol(nominal):
+    arrays = store.read(nominal, "episodes")
+    assert {name: (values.shape[1:], values.dtype) for name, values in arrays.items()} == {
+        name: (tuple(300 if axis == "S" else axis for axis in field.axes), np.dtype(field.dtype))
+        for name, field in EPISODES.items()
+    }
+    assert (arrays["first_step"][:, 0] > 0).all()
+    assert arrays["seed"].tolist() == [SEED, SEED + 1]
+    table = standard([Played(Row("contact", "nominal"), arrays, 3.0)])
+    assert table["threshold"].tolist() == list(THRESHOLDS)
+    first = table.iloc[0]
+    assert (first["episodes"], first["success"], first["success_upper"]) == (2, 1.0, 1.0)
+    assert first["seconds_per_episode"] == 1.5
+    assert first["steps_to_success"] == np.median(arrays["first_step"][:, 0])
+    assert "| contact | nominal | 0 px | 100.0% (34.2% to 100.0%)" in standard_text(table)
+
+
+def test_the_stage_gives_the_same_bytes_again(nominal, tmp_path):
+    row = Row("contact", "nominal")
+    stage.run(Config(), row, SEED, 0, 2, None, tmp_path / "again.h5", tmp_path / "seconds.json")
+    assert (tmp_path / "again.h5").read_bytes() == nominal.read_bytes()
+
+
+def test_fewer_steps_count_fewer_successes():
+    arrays, _ = play(wander, RULES["standard"], 0, SEED, 0, 2)
+    arrays["first_step"][:] = [[99, 100, 101, NEVER], [120, 130, NEVER, NEVER]]
+    table = harder([Played(Row("contact", "nominal"), arrays, 1.0)])
+    assert set(table["variation"]) == {"100_steps"}
+    assert table["success"].tolist() == [0.5, 0.5, 0.0, 0.0]
+    assert math.isnan(table["steps_to_success"].iloc[-1])
+
+
+def test_rows_have_names_of_their_own():
+    config = ProtocolConfig(variants=("gaussian",))
+    found = [*rows.standard(config), *rows.harder(config), *rows.short(config)]
+    assert len({row.name for row in found}) == len(found)
+    assert {row.trained for row in found} == {"", "flow", "gaussian"}
+    only = ProtocolConfig(models=("nominal",))
+    assert {row.model for row in (*rows.standard(only), *rows.harder(only))} == {"nominal"}
+    assert rows.worlds(only) == ["nominal"]
+    assert rows.short(ProtocolConfig(short_episodes=0)) == []
+
+
+NAMES = {
+    "nominal": ("nominal", "", 0),
+    "simulator_0": ("simulator", "", 0),
+    "flow_16": ("flow", "", 16),
+    "flow_mean": ("flow", "mean", 0),
+    "flow_steps_4": ("flow", "steps", 4),
+    "neural_sde_4": ("neural_sde", "", 4),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_world_models(name):
+    assert parsed(name) == NAMES[name]
+
+
+REFUSED = {
+    "a planner": (("walk", "nominal", 0.0, "standard"), "--planner walk: expected one of cem, con"),
+    "a variation": (("cem", "nominal", 0.0, "wet"), "--variation wet: expected one of standard, "),
+    "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
+    "a simulator": (
+        ("cem", "simulator_mean", 0.0, "standard"),
+        "expected simulator_N with N",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_unknown_rows_are_refused(case):
+    given, message = REFUSED[case]
+    with pytest.raises(UserError, match="(?s)" + message):
+        checked_row(*given)
+
+
+def test_a_seed_of_the_data_is_refused():
+    config = Config().model_copy(update={"num_trajectories": 5})
+    seed = reset_seed(config.seed, 3)
+    stage.require_unseen(config, range(seed + 1, seed + 9))
+    with pytest.raises(UserError, match=f"trajectory 3 was with {seed}; set protocols.first_seed"):
+        stage.require_unseen(config, range(seed - 3, seed + 1))
+
+
+def test_a_row_without_its_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--model: expected the trained model of flow_4, got none"):
+        stage.run(Config(), Row("cem", "flow_4"), SEED, 0, 1, None, tmp_path / "x.h5", None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_velocity_is_hidden_from_the_planner():
+    seen = []
+
+    def look(situations):
+        seen.extend(each.state for each in situations)
+        return wander(situations)
+
+    play(
+        look,
+        rules_of(Row("cem", "nominal", 0.0, "velocity_hidden"))._replace(steps=40),
+        0,
+        SEED,
+        0,
+        1,
+    )
+    assert len(seen) > 2
+    assert not np.array(seen)[:, STATE.velocity].any()
+
+
+def test_shares_within_the_tolerances():
+    poses = np.array([GOAL_POSE + d for d in ([0, 0, 0], [3, 0, 0], [6, 0, 0], [0, 0, 0.1])])
+    # The last turns about the body's origin, so its centre of mass moves too: by 4.5 px.
+    np.testing.assert_allclose(within(Goal(), poses), [1.0, 0.5, 0.25])
