@@ -39,7 +39,7 @@ from nsf_pipeline.timing import num_steps
 
 NEAR, TURNED = 20.0, np.pi / 9
 """px and rad; stable-worldmodel's tolerances for PushT."""
-AIM = 0.9
+AIM = 0.8
 """Coverage of the goal's T at which the planner takes the block to be there."""
 WAIT = 3
 """Steps for which the agent stays at its own goal, once it is there."""
