@@ -22,6 +22,14 @@ EIGHT_TARGETS = [
 EIGHT_TARGETS.append("results/dataset.h5")
 
 
+def mostly_thorough(cases, *kept):
+    """A table's cases: those named run in `make test`, the others in `make test-thorough` alone."""
+    assert all(case in cases for case in kept), kept
+    marks = [() if case in kept else (pytest.mark.thorough,) for case in cases]
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*each, marks=mark) for each, mark in zip(values, marks, strict=True)]
+
+
 class SmokeRun:
     """A folder that the smoke workflow ran in."""
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import mostly_thorough
 
 from benchmarks.known_laws import Settings, divergence, ends, energy_test, train
 from benchmarks.laws import (
@@ -39,7 +40,9 @@ def test_ornstein_uhlenbeck_is_learnt_at_all_gaps_and_in_one_step_as_in_ten():
     assert energy_test(one, ten, permutations=199) > 0.01
 
 
-@pytest.mark.parametrize(("coupling", "learnt"), [("spline", True), ("affine", False)])
+@pytest.mark.parametrize(
+    ("coupling", "learnt"), mostly_thorough([("spline", True), ("affine", False)], ("spline", True))
+)
 def test_geometric_brownian_motion_needs_a_spline(coupling, learnt):
     law = GeometricBrownian()
     settings = Settings(coupling, 1, target=0.02, steps=600, hidden_size=16, consistency=0.0)
@@ -97,6 +100,7 @@ def test_known_laws_obey_chapman_and_kolmogorov(law):
         assert (np.abs(gap.mean(axis=0)) < 5 * gap.std(axis=0) / np.sqrt(len(gap))).all()
 
 
+@pytest.mark.thorough
 def test_the_double_wells_density_is_that_of_its_paths():
     law = DoubleWell(num_paths=2**14, cell=0.01)
     batch = eqx.filter_jit(law.sample)(KEY, 4000)

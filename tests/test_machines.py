@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SMOKE, run, run_snakemake
+from conftest import ROOT, SMOKE, mostly_thorough, run, run_snakemake
 
 from nsf_pipeline import cli, errors
 from nsf_pipeline.errors import UserError, line_for
@@ -47,7 +47,7 @@ HOMES = {
 }
 
 
-@pytest.mark.parametrize("case", HOMES)
+@pytest.mark.parametrize("case", mostly_thorough(HOMES, "not writable"))
 def test_an_unknown_user_can_make_data(case, folder):
     done = stranger(
         folder,
@@ -68,7 +68,7 @@ def test_an_unknown_user_can_make_data(case, folder):
 EIGHT = '{"num_trajectories": 30, "shard_size": 15, "training": {"batch_size": 64}}'
 
 
-@pytest.mark.parametrize("case", [case for case in HOMES if case != "not there"])  # the last has it
+@pytest.mark.parametrize("case", mostly_thorough(HOMES, "no place for temporary files"))
 def test_an_unknown_user_can_run_the_workflow(case, folder):
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--cores", "1"]
     named = {"LNAME": "", "USERNAME": "", **HOMES[case]}
@@ -96,7 +96,7 @@ CIRCUMSTANCES = {
 }
 
 
-@pytest.mark.parametrize("case", CIRCUMSTANCES)
+@pytest.mark.parametrize("case", mostly_thorough(CIRCUMSTANCES, "files may not grow"))
 def test_circumstances_are_one_line(case, folder):
     change, message = CIRCUMSTANCES[case]
     script = f'cd {folder} && {change.format(folder)} && exec "$@"'
@@ -143,7 +143,7 @@ FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("case", FOLDERS)
+@pytest.mark.parametrize("case", mostly_thorough(FOLDERS, "results are a file"))
 def test_a_folder_that_is_none_is_one_line_of_the_workflow(case, tmp_path):
     change, message = FOLDERS[case]
     change(tmp_path)
@@ -190,7 +190,7 @@ LACKING = {
 }
 
 
-@pytest.mark.parametrize("package", LACKING)
+@pytest.mark.parametrize("package", mostly_thorough(LACKING, "jax", "h5py", "yaml"))
 def test_a_missing_package_is_one_line(package, folder):
     (folder / "x.h5").touch()
     lacking = without(folder, package)
@@ -216,7 +216,7 @@ STARTED = {
 }
 
 
-@pytest.mark.parametrize("case", STARTED)
+@pytest.mark.parametrize("case", mostly_thorough(STARTED, "a part"))
 def test_started_by_a_path(case, tmp_path):
     path, is_command = STARTED[case]
     done = run("env", "-C", tmp_path, sys.executable, ROOT / path, "schema", PYTHONPATH="")

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import ROOT, run_snakemake
+from conftest import ROOT, mostly_thorough, run_snakemake
 
 PAGE = "results/report/settings.html"
 NAMES = {
@@ -24,7 +24,7 @@ def copy_checkout(folder):
         shutil.copy(ROOT / name, folder / name)
 
 
-@pytest.mark.parametrize("case", NAMES)
+@pytest.mark.parametrize("case", mostly_thorough(NAMES, "braces, quotes, blanks and others"))
 def test_any_name_will_do_for_the_checkout_and_the_run(case, tmp_path):
     checkout, run = (tmp_path / place / NAMES[case] for place in ("code", "runs"))
     copy_checkout(checkout)
@@ -97,7 +97,9 @@ def outer(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("case", MODULES)
+@pytest.mark.parametrize(
+    "case", mostly_thorough(MODULES, "with some of the settings", "below a rule of its own")
+)
 def test_as_a_module_it_is_this_checkout_with_its_settings(case, outer, tmp_path):
     text, target, seed = MODULES[case]
     (outer / "Snakefile").write_text(text.replace("{snakefile!r}", repr(str(ROOT / "Snakefile"))))

@@ -8,7 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import EIGHT, EIGHT_TARGETS, ROOT, contents, flip, run_eight, run_snakemake
+from conftest import (
+    EIGHT,
+    EIGHT_TARGETS,
+    ROOT,
+    contents,
+    flip,
+    mostly_thorough,
+    run_eight,
+    run_snakemake,
+)
 
 from nsf_pipeline.config import load_config
 from nsf_pipeline.data import store
@@ -88,7 +97,7 @@ BACK: dict[str, tuple[dict, list, dict]] = {
 }
 
 
-@pytest.mark.parametrize("case", BACK)
+@pytest.mark.parametrize("case", mostly_thorough(BACK, "of shards"))
 def test_back_to_settings_of_before_without_records(case, folder):
     """The stamps of the first settings are gone, so file times show that all must be made."""
     changes, targets, expected = BACK[case]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, mostly_thorough
 
 PROMPT = 20.0
 """s within which a verb and all its processes must have ended."""
@@ -99,7 +99,10 @@ ASKED_OF = [
 ]
 
 
-@pytest.mark.parametrize(("case", "jobs"), ASKED_OF)
+@pytest.mark.parametrize(
+    ("case", "jobs"),
+    mostly_thorough(ASKED_OF, ("SIGHUP", "1"), ("SIGTERM to all", "2"), ("SIGINT", "2")),
+)
 def test_a_verb_that_is_asked_to_end_tidies_up(case, jobs, tmp_path):
     number, to_all, code, line = ASKED[case]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
@@ -163,7 +166,7 @@ with Handling():
 """
 
 
-@pytest.mark.parametrize("call", [1, 5, 20, 80])
+@pytest.mark.parametrize("call", mostly_thorough([1, 5, 20, 80], 20))
 def test_a_signal_in_the_middle_of_writing_hdf5_crashes_nothing(call, tmp_path):
     """HDF5 calls functions of this package, and an exception in these would crash it."""
     process = started(tmp_path, "-c", WRITING, str(call))
@@ -227,7 +230,15 @@ SENT = [("at work", name) for name in SIGNALS]
 SENT += [(moment, name) for moment in MOMENTS if moment != "at work" for name in SIGNALS[:2]]
 
 
-@pytest.mark.parametrize(("moment", "name"), SENT)
+@pytest.mark.parametrize(
+    ("moment", "name"),
+    mostly_thorough(
+        SENT,
+        ("at work", "SIGTERM"),
+        ("before the first frame", "SIGKILL"),
+        ("after the last frame", "SIGTERM"),
+    ),
+)
 def test_a_video_whose_writer_ends_leaves_nothing_behind(moment, name, tmp_path):
     frames, line = MOMENTS[moment]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,6 +14,7 @@ from conftest import (
     SmokeRun,
     flip,
     merged,
+    mostly_thorough,
     remade,
     run,
 )
@@ -110,7 +111,9 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("case", LOST)
+@pytest.mark.parametrize(
+    "case", mostly_thorough(LOST, "a policy shard", "the model", "a shard below what is asked for")
+)
 def test_a_lost_file_is_remade_with_what_follows(finished, case):
     lost, target, expected = LOST[case]
     for path in lost:
@@ -156,7 +159,12 @@ CHANGED = {
 UNRECORDED = {"policies", "videos", "a part of the last shard", "what shapes no result"}
 
 
-@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize(
+    "change",
+    mostly_thorough(
+        CHANGED, "policies", "training", "videos", "one more shard", "what shapes no result"
+    ),
+)
 def test_a_changed_setting_reruns_the_stages_that_read_it(finished, tmp_path, change):
     settings, expected = CHANGED[change]
     expected = expected | SETTINGS_PAGE
@@ -249,7 +257,16 @@ EDITED = {
 }
 
 
-@pytest.mark.parametrize("edit", EDITED)
+@pytest.mark.parametrize(
+    "edit",
+    mostly_thorough(
+        EDITED,
+        "none: a fresh checkout, all its times new",
+        "a comment",
+        "what rollouts run",
+        "tables",
+    ),
+)
 def test_edited_code_reruns_the_stages_that_run_it(finished, tmp_path, edit):
     module, more, expected = EDITED[edit]
     copy_checkout(tmp_path)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, merged, run_verb
+from conftest import ROOT, merged, mostly_thorough, run_verb
 from test_survival import BRIEF, SETTINGS
 
 from nsf_pipeline.system import surroundings
@@ -127,7 +127,9 @@ def test_of_two_choices_of_a_device_both_are_named(settings, tmp_path):
     assert "finds: cpu; unset JAX_PLATFORMS and JAX_PLATFORM_NAME, or name" in line
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", mostly_thorough(REFUSED, "no optimisation", "no such device", "no truth value")
+)
 def test_what_a_job_cannot_work_with_is_one_line(case, settings, tmp_path):
     name, value, message = REFUSED[case]
     done = train(settings, tmp_path, **{name: value})
@@ -139,7 +141,9 @@ def test_what_a_job_cannot_work_with_is_one_line(case, settings, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("place", ["file", "file/folder", "/proc/nothing"])
+@pytest.mark.parametrize(
+    "place", mostly_thorough(["file", "file/folder", "/proc/nothing"], "file/folder")
+)
 def test_a_cache_that_cannot_be_written_is_one_line(place, settings, tmp_path):
     (tmp_path / "file").touch()
     done = train(

@@ -204,6 +204,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_too(training):
     assert no_temporary_files(training)
 
 
+@pytest.mark.thorough
 def test_sigterm_while_compiling_is_obeyed_in_time(training):
     path = training.settings
     weights = {"one_to_two_weight": 0.03, "two_to_one_weight": 0.03}
@@ -220,6 +221,7 @@ def test_sigterm_while_compiling_is_obeyed_in_time(training):
     assert not training.model.exists()
 
 
+@pytest.mark.thorough
 def test_two_trainings_at_once_end_with_the_same_model(undisturbed, training):
     """As after a kill of Snakemake alone, or where each machine keeps its own locks."""
     processes = [training.start() for _ in range(2)]
@@ -272,6 +274,7 @@ def test_without_a_sound_checkpoint_it_starts_afresh(undisturbed, halfway):
     assert_same(halfway, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training):
     shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
     training.metrics.unlink()
