@@ -634,6 +634,52 @@ def _pushes(
     pushes.run(settings, world_model, trial, first, stop, model, dataset, output, seconds)
 
 
+@_verb("goals", "--world-model nominal --steps 25 --stop 10 --output goals.h5")
+def _goals(
+    world_model: WorldModel,
+    steps: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Steps from the state to the goal.")
+    ],
+    stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
+    output: Output,
+    first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
+    planner: Annotated[str, typer.Option(help="cem, contact or random.")] = "contact",
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    dataset: Dataset = Path(paths.DATASET),
+    threads: Threads = None,
+) -> None:
+    """Try tasks with goals some steps ahead on the same test trajectory."""
+    from nsf_pipeline.protocols.rows import checked_goal_row
+
+    row = checked_goal_row(planner, world_model, steps)
+    settings = load_config(config)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _before_jax(threads)
+    from nsf_pipeline.stages import goals
+
+    goals.run(settings, row, first, stop, model, dataset, output, seconds)
+
+
+@_verb("goal-tables", "--config my.yaml")
+def _goal_tables(
+    config: Settings = CONFIG,
+    goals: Annotated[Path, typer.Option(help="Folder of the tasks, a folder a row.")] = Path(
+        paths.GOALS
+    ).parent.parent,
+    times: PlayedSeconds = Path(paths.GOAL_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of goals some steps ahead."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.goals(settings, goals, times, output)
+
+
 @_verb("push-tables", "--config my.yaml")
 def _push_tables(
     config: Settings = CONFIG,

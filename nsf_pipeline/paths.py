@@ -20,8 +20,10 @@ ABLATIONS = "results/ablations"
 PLANNING = "results/planning"
 EPISODES = "results/planning/episodes/{row}/{shard}.h5"
 PUSHES = "results/planning/pushes/{world}/{shard}.h5"
+GOALS = "results/planning/goals/{goal_row}/{shard}.h5"
 SECONDS = "results/planning/seconds/{row}/{shard}.json"
 PUSH_SECONDS = "results/planning/push_seconds/{world}/{shard}.json"
+GOAL_SECONDS = "results/planning/goal_seconds/{goal_row}/{shard}.json"
 COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
@@ -63,6 +65,8 @@ PLANNED = {
 """Tables of episodes in the folder of planning, by what they hold."""
 PUSHED = {"table": "one_push.csv", "text": "one_push.md", "provenance": "pushes.json"}
 """Tables of one push under noise in that folder, by what they hold."""
+REACHED = {"table": "goals.csv", "text": "goals.md", "provenance": "goals.json"}
+"""Tables of goals some steps ahead in that folder, by what they hold."""
 PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.json"}
 """The short table of the default run in that folder."""
 
@@ -90,6 +94,8 @@ RECORDED = (
     f"{ABLATIONS}/{SPEED['provenance']}",
     EPISODES,
     PUSHES,
+    GOALS,
+    f"{PLANNING}/{REACHED['provenance']}",
     f"{PLANNING}/{PUSHED['provenance']}",
     f"{PLANNING}/{PLANNED_SHORT['provenance']}",
     f"{PLANNING}/{PLANNED['provenance']}",

@@ -48,6 +48,8 @@ class ProtocolConfig(Section):
     """Noisy runs of each chosen push."""
     push_noise: float = Field(default=8.0, ge=0.0, le=256.0)
     """px; standard deviation of the action noise of these."""
+    goal_tasks: int = Field(default=200, ge=1, le=100_000)
+    """Tasks with a goal some steps ahead, for each number of steps: one file and one job each."""
     variants: Variants = ()
     """Variants of the model that get rows too, besides the default model."""
 

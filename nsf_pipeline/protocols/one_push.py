@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, PolicyConfig, SearchConfig
 from nsf_pipeline.data.policies import sample_policy
@@ -49,7 +49,7 @@ class Recorder:
         self.name, self.dmp, self._model = model.name, model.dmp, model
         self.asked: list[DMPParams] = []
 
-    def predict(self, states: np.ndarray, policies: DMPParams, *, key: PRNGKeyArray) -> np.ndarray:
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
         self.asked.append(policies)
         return self._model.predict(states, policies, key=key)

@@ -169,6 +169,68 @@ def worlds(config: ProtocolConfig) -> list[str]:
     return [model for model in found if is_wanted(model, config)]
 
 
+RANDOM = "random"
+GOALS_AHEAD = (25, 50, 100)
+"""Steps between the state and the goal of a task."""
+
+
+class GoalRow(NamedTuple):
+    """A row of the table of goals some steps ahead.
+
+    Attributes:
+        planner: `cem`, `contact` or `random`.
+        model: the name of a world model; `random` for random policies.
+        steps: between the state and the goal.
+    """
+
+    planner: str
+    model: str
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The name of the row's folder."""
+        return f"{self.planner}-{self.model}-{self.steps}"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether nothing is planned."""
+        return self.model == RANDOM
+
+    @property
+    def trained(self) -> str:
+        """The trained model behind it: `flow`, a variant's name, or empty if there is none."""
+        return "" if self.is_random else trained(self.model)
+
+
+def goals(config: ProtocolConfig) -> list[GoalRow]:
+    """The rows of the table of goals some steps ahead."""
+    by = [
+        *((CONTACT, model) for model in ("flow_4", NOMINAL, "simulator_0")),
+        *((CONTACT, f"{variant}_4") for variant in config.variants),
+        (CEM, "flow_4"),
+    ]
+    chosen = [pair for pair in by if is_wanted(pair[1], config)]
+    return [
+        GoalRow(planner, model, steps)
+        for planner, model in (*chosen, (RANDOM, RANDOM))
+        for steps in GOALS_AHEAD
+    ]
+
+
+def checked_goal_row(planner: str, model: str, steps: int) -> GoalRow:
+    """A row as someone has asked for it.
+
+    Raises:
+        UserError: it has no such planner or world model.
+    """
+    if (planner == RANDOM) != (model == RANDOM):
+        raise UserError(f"--planner {RANDOM} goes with --world-model {RANDOM}, and with no other")
+    if planner != RANDOM:
+        checked_row(planner, model, 0.0, STANDARD)
+    return GoalRow(planner, model, steps)
+
+
 def short(config: ProtocolConfig) -> list[Row]:
     """The rows of the short table in the default run."""
     count = config.short_episodes

@@ -32,6 +32,15 @@ class Tasks(NamedTuple):
         return Tasks(*(values[first:stop] for values in self))
 
 
+def is_possible(pose: np.ndarray) -> bool:
+    """Whether planners take a pose (3,) as a goal: pressed to a wall, the T may reach into it."""
+    try:
+        Goal(pose).require_meaning()
+    except UserError:
+        return False
+    return True
+
+
 def from_test_split(dataset: Path, count: int, steps: int, least_error: float, seed: int) -> Tasks:
     """Tasks from different test trajectories in which the block moves, drawn at random.
 
@@ -56,7 +65,8 @@ def from_test_split(dataset: Path, count: int, steps: int, least_error: float, s
             for pose, goal in zip(poses[rows, times], poses[rows, times + steps], strict=True)
         ]
     )
-    moved = np.flatnonzero(errors >= least_error) if len(rows) else np.zeros(0, int)
+    possible = [is_possible(goal) for goal in poses[rows, times + steps]]
+    moved = np.flatnonzero((errors >= least_error) & possible) if len(rows) else np.zeros(0, int)
     if not len(moved):
         raise UserError(
             f"{dataset}: no test trajectory of {steps} steps moves the block by {least_error:g} px "

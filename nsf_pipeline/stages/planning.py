@@ -10,7 +10,8 @@ from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config, ProtocolConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.files import FileError, again, require_folder
-from nsf_pipeline.protocols import push_tables, rows, tables
+from nsf_pipeline.protocols import goal_tables, push_tables, rows, tables
+from nsf_pipeline.protocols.goal_tables import Tried
 from nsf_pipeline.protocols.one_push import Trial
 from nsf_pipeline.protocols.push_tables import Judged
 from nsf_pipeline.protocols.rows import FLOW, Row
@@ -95,6 +96,24 @@ def pushes(config: Config, chosen: Path, times: Path, folder: Path) -> None:
     sources = [made for _, records in found for made in records]
     made = Record.new(STAGES["push_tables"], config, *sources)
     write_reports(folder, paths.PUSHED, made, {"table": tables.as_csv(table), "text": text}, {})
+    say(text)
+
+
+def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
+    """Write the table of goals some steps ahead; the arguments are those of `pushes`."""
+    spans = [(0, config.protocols.goal_tasks)]
+    found, sources = [], []
+    for row in rows.goals(config.protocols):
+        arrays, records = _arrays(
+            config, "goals", row.trained, tried / row.name, row._asdict(), spans
+        )
+        found.append(Tried(row, arrays, _took(times / row.name, len(spans))))
+        sources += records
+    require_folder(folder)
+    table = goal_tables.goals(found)
+    text = goal_tables.goals_text(table)
+    made = Record.new(STAGES["goal_tables"], config, *sources)
+    write_reports(folder, paths.REACHED, made, {"table": tables.as_csv(table), "text": text}, {})
     say(text)
 
 

@@ -9,15 +9,22 @@ import pytest
 from nsf_pipeline.config import Config, ProtocolConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import reset_seed
-from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, THRESHOLDS
+from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, PUSHES, THRESHOLDS
+from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.planning import Goal
+from nsf_pipeline.planning import Goal, Nominal
+from nsf_pipeline.planning.models import Simulated
 from nsf_pipeline.protocols import rows
 from nsf_pipeline.protocols.episodes import SHIFT, TURN, Decision, Rules, disturbed, play
-from nsf_pipeline.protocols.one_push import within
+from nsf_pipeline.protocols.goal_tables import Tried
+from nsf_pipeline.protocols.goal_tables import goals as goal_table
+from nsf_pipeline.protocols.goals import GoalTasks, at_goal, attempt
+from nsf_pipeline.protocols.one_push import Trial, judge, within
 from nsf_pipeline.protocols.planners import rules_of
-from nsf_pipeline.protocols.rows import Row, checked_row, parsed
+from nsf_pipeline.protocols.push_tables import Judged, one_push
+from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
 from nsf_pipeline.protocols.tables import Played, harder, standard, standard_text, wilson
+from nsf_pipeline.protocols.tasks import Tasks
 from nsf_pipeline.pusht.episode import Episode
 from nsf_pipeline.pusht.geometry import GOAL_POSE
 from nsf_pipeline.pusht.simulator import Simulator
@@ -242,3 +249,59 @@ def test_shares_within_the_tolerances():
     poses = np.array([GOAL_POSE + d for d in ([0, 0, 0], [3, 0, 0], [6, 0, 0], [0, 0, 0.1])])
     # The last turns about the body's origin, so its centre of mass moves too: by 4.5 px.
     np.testing.assert_allclose(within(Goal(), poses), [1.0, 0.5, 0.25])
+
+
+def test_both_rules_of_goals_ahead():
+    goal = STATE.join([100.0, 100.0], [0.0, 0.0], [300.0, 300.0, 3.1])
+    turned = goal.copy()
+    turned[STATE.angle] -= 2 * np.pi
+    assert at_goal(turned, goal) == (True, True)
+    away = goal.copy()
+    away[STATE.agent] += [0.0, 21.0]
+    assert at_goal(away, goal) == (False, True)
+    shared = goal + STATE.join([15.0, 0.0], [0.0, 0.0], [15.0, 0.0, 0.0])
+    assert at_goal(shared, goal) == (False, True)
+    turned[STATE.angle] += 0.36
+    assert at_goal(turned, goal) == (False, False)
+
+
+def test_the_nominal_push_reaches_goals_ahead():
+    """Two tasks, one of them with the goal straight ahead of the agent."""
+    config, steps = Config(), 40
+    state = np.stack([STATE.join([250.0, 100.0], [0.0, 0.0], [250.0, y, 0.1]) for y in (160, 200)])
+    goal = state + STATE.join([0.0, 60.0], [0.0, 0.0], [0.0, 60.0, 0.0])
+    tasks = GoalTasks(np.arange(2), np.zeros(2, int), state, goal)
+    search = config.planning.search
+    arrays, seconds = attempt(Nominal(config.dmp), tasks, 3, steps, search, config)
+    assert (arrays["block_step"] > 0).all()
+    assert (arrays["both_step"] > 0).any()
+    assert arrays["task"].tolist() == [3, 4]
+    assert arrays["actions"].shape == (2, 2 * steps, 2)
+    assert seconds > 0
+    table = goal_table([Tried(GoalRow("contact", "nominal", steps), arrays, seconds)])
+    assert table["rule"].tolist() == ["agent_and_block", "block_held"]
+    assert table["success"].iloc[1] == 1.0
+
+
+def test_one_push_is_chosen_from_the_same_candidates_and_run_with_the_same_noise():
+    """Of two models without noise, the exact one chooses a push that gets nearer."""
+    config = Config()
+    trial = Trial(action_noise_std=2.0, candidates=60, runs=8)
+    state = STATE.join([250.0, 130.0], [0.0, 0.0], [250.0, 170.0, 0.1])[None]
+    goal = state[:, STATE.block] + [0.0, 40.0, 0.0]
+    tasks = Tasks(np.zeros(1, int), np.zeros(1, int), state, goal)
+    exact = Simulated(config.dmp, 0)
+    found = [
+        judge(model, None, exact, tasks, 5, trial, config.planning.search, 0)[0]
+        for model in (exact, exact, Nominal(config.dmp))
+    ]
+    for name, values in found[0].items():
+        np.testing.assert_array_equal(values, found[1][name], err_msg=name)
+    assert {name: values.shape[1:] for name, values in found[2].items()} == {
+        name: tuple({"C": condition_dim(6)}.get(axis, axis) for axis in field.axes)
+        for name, field in PUSHES.items()
+    }
+    assert found[0]["cost"][0] <= Goal(goal[0]).cost(state[0, None, STATE.block], np.zeros(1))[0]
+    table = one_push([Judged("flow_16", found[0], 1.0), Judged("nominal", found[2], 2.0)], trial)
+    assert table["seconds_per_task"].tolist() == [1.0] * 3 + [2.0] * 3
+    assert (table["against_flow"][:3] == 0.0).all()

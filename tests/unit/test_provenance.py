@@ -34,7 +34,7 @@ from nsf_pipeline.stamps import Stamps
 
 PAGES = {"table_page", "ablation_page", "video_page", "settings_page"}
 VIDEOS = {"video", "ranked_video", "prediction"}
-OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload"}
+OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload"}  # and of planning
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
@@ -45,17 +45,25 @@ OF_SETTINGS = EVERY - {"settings_page"}
 FROM_SPEED = {"speed", "ablation_page"}
 FROM_COMPARE = {"compare", *FROM_SPEED}
 FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
-FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE}
+TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
+# With and without a trained model behind them.
+TRIALS = {"episodes", "pushes", "goals"}
+UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
+PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
+FROM_DATA = PLANNED - {"episodes", "untrained_episodes"}
+FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *TABLES_OF_PLANNING}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
+AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
+OF_DATA = OF_SETTINGS - {"untrained_episodes"}
 # A setting of every section, another value, and the stages that it makes stale.
 SETTINGS = {
     "seed": (1, OF_SETTINGS),
     "num_trajectories": (60_000, AFTER_ROLLOUTS),
-    "shard_size": (250, OF_SETTINGS),
+    "shard_size": (250, OF_DATA),
     "dmp.phase_decay": (3.0, OF_SETTINGS),
-    "policies.duration": ((1.0, 3.5), OF_SETTINGS),
-    "policies.action_noise_std": ((0.0, 4.0), OF_SETTINGS),
+    "policies.duration": ((1.0, 3.5), OF_DATA),
+    "policies.action_noise_std": ((0.0, 4.0), OF_DATA),
     "dataset.test_fraction": (0.2, AFTER_ROLLOUTS),
     "model.autonomous": (True, FROM_TRAIN),
     "model.flow.depth": (3, FROM_TRAIN),
@@ -65,7 +73,9 @@ SETTINGS = {
     "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
     "ensembles.num_members": (32, FROM_ENSEMBLES),
     "evaluation.num_samples": (64, FROM_EVALUATE),
-    "variants": ({}, FROM_COMPARE),
+    "variants": ({}, FROM_COMPARE | TABLES_OF_PLANNING),
+    "planning.search.planner": ("cem", PLANNED),
+    "protocols.episodes": (600, TABLES_OF_PLANNING),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
 }

@@ -69,6 +69,7 @@ STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
 )
 ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
 WORLDS = protocol_rows.worlds(SETTINGS.protocols)
+GOAL_ROWS = {row.name: row for row in protocol_rows.goals(SETTINGS.protocols)}
 PUSHES = SETTINGS.protocols.push_shards
 # Names in the report for an evaluation's files.
 LABELS = {
@@ -89,6 +90,7 @@ wildcard_constraints:
     variant="|".join(VARIANTS) or "(?!)",
     row="|".join(ROWS),
     world="|".join(WORLDS),
+    goal_row="|".join(GOAL_ROWS),
 
 
 def all_shards(path):

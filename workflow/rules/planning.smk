@@ -210,8 +210,86 @@ rule push_tables:
         )
 
 
+def goal_stamp(wildcards):
+    """The stamp of a row's tasks with a goal some steps ahead."""
+    trained = GOAL_ROWS[wildcards.goal_row].trained
+    of = {"variant": trained} if trained in VARIANTS else {}
+    name = "goals" if trained else "untrained_goals"
+    return stamp(STAGES[name], **of, tasks=SETTINGS.protocols.goal_tasks)
+
+
+def goal_model(wildcards):
+    """The trained model of a row; none if there is none."""
+    trained = GOAL_ROWS[wildcards.goal_row].trained
+    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+
+
+rule goals:
+    input:
+        stamp=goal_stamp,
+        model=goal_model,
+        dataset=paths.DATASET,
+    output:
+        goals=paths.GOALS,
+        seconds=paths.GOAL_SECONDS,
+    log:
+        log_of("goals/{goal_row}/{shard}"),
+    benchmark:
+        benchmark_of("goals/{goal_row}/{shard}")
+    conda:
+        environment("pipeline")
+    threads: 1
+    resources:
+        mem_mb=raised(2000),
+        runtime=raised(60),
+    params:
+        row=lambda wildcards: [
+            f"--planner={GOAL_ROWS[wildcards.goal_row].planner}",
+            f"--world-model={GOAL_ROWS[wildcards.goal_row].model}",
+            f"--steps={GOAL_ROWS[wildcards.goal_row].steps}",
+        ],
+        stop=SETTINGS.protocols.goal_tasks,
+        model=lambda wildcards, input: [f"--model={input.model}"] if input.model else [],
+    shell:
+        logged(
+            "python -m nsf_pipeline goals --config {input.stamp:q} {params.model:q} "
+            "--dataset {input.dataset:q} {params.row:q} --stop {params.stop} "
+            "--output {output.goals:q} --seconds {output.seconds:q} --threads {threads}"
+        )
+
+
+rule goal_tables:
+    input:
+        stamp=stamp_of("goal_tables"),
+        goals=expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
+        times=expand(paths.GOAL_SECONDS, goal_row=GOAL_ROWS, shard="00000"),
+    output:
+        **{name: f"{paths.PLANNING}/{file}" for name, file in paths.REACHED.items()},
+    log:
+        log_of("goal_tables"),
+    benchmark:
+        benchmark_of("goal_tables")
+    conda:
+        environment("pipeline")
+    threads: 1
+    resources:
+        mem_mb=raised(2000),
+        runtime=raised(10),
+    params:
+        folder=paths.PLANNING,
+        goals=lambda wildcards, input: Path(input.goals[0]).parent.parent,
+        times=lambda wildcards, input: Path(input.times[0]).parent.parent,
+    shell:
+        logged(
+            "python -m nsf_pipeline goal-tables --config {input.stamp:q} "
+            "--goals {params.goals:q} --times {params.times:q} --output {params.folder:q}"
+        )
+
+
 rule planning:
     input:
+        expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
+        rules.goal_tables.output,
         # Shards too, so that a lost one is made again.
         shards_of_rows(paths.EPISODES, ROWS),
         shards_of_worlds(paths.PUSHES),
