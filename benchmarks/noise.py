@@ -70,7 +70,8 @@ def main() -> None:
         of = dict(zip(scores, means.T, strict=True))
         for name, values in of.items():
             relative = estimate(ratio(values, of[own]))
-            text = f"{values[0]:.3f} (×{ratio(values, of['simulator'])[0]:.3f})"
+            of_limit = ratio(values, of["simulator"])[0]
+            text = f"{values[0]:.3f}" + f" (×{of_limit:.3f})" * bool(np.isfinite(of_limit))
             if name not in ("simulator", own):
                 text += (
                     f", {relative.value:.3f} [{relative.lower:.3f}, {relative.upper:.3f}] of {own}"
