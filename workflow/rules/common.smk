@@ -230,6 +230,8 @@ def out_of_date(files):
         wanted += expand(output, shard=SHARDS)
     if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
         wanted += [*MODELS.values(), *rules.ablations.input]
+    if any(str(file.path) == paths.PAGE.format(page="planning") for file in files):
+        wanted += rules.planning.input
     try:
         from nsf_pipeline.why import out_of_date as lines_of
 

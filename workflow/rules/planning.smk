@@ -107,7 +107,17 @@ use rule short_planning as planning_tables with:
         episodes=shards_of_rows(paths.EPISODES, {**STANDARD_ROWS, **HARDER_ROWS}),
         times=shards_of_rows(paths.SECONDS, {**STANDARD_ROWS, **HARDER_ROWS}),
     output:
-        **{name: f"{paths.PLANNING}/{file}" for name, file in paths.PLANNED.items()},
+        **{
+            name: f"{paths.PLANNING}/{file}"
+            for name, file in paths.PLANNED.items()
+            if name != "figure"
+        },
+        figure=report(
+            f"{paths.PLANNING}/{paths.PLANNED['figure']}",
+            caption="../report/starts.rst",
+            category="Planning",
+            labels={"result": "Where episodes start, and how soon they succeed"},
+        ),
     log:
         log_of("planning_tables"),
     benchmark:
@@ -286,8 +296,16 @@ rule goal_tables:
         )
 
 
+# The short table's files in the report; none if there is no such table.
+SHORT_TABLE = {
+    name: [f"{paths.PLANNING}/{paths.PLANNED_SHORT[name]}"] if SHORT_ROWS else []
+    for name in ("text", "provenance")
+}
+
+
 rule planning:
     input:
+        paths.PAGE.format(page="planning"),
         expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
         rules.goal_tables.output,
         # Shards too, so that a lost one is made again.
