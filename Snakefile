@@ -65,6 +65,7 @@ localrules:
     planning,
     table_page,
     ablation_page,
+    planning_page,
     video_page,
     settings_page,
     upload,

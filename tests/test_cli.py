@@ -44,6 +44,13 @@ CONFIGURED = {
     "ensembles": ["--dataset", "dataset.h5", "--output", "out"],
     "evaluate": ["--model", "model.eqx", "--dataset", "dataset.h5", "--output", "out"],
     "plan": ["--model", "nominal", "--seed", "1", "--output", "out.json"],
+    "episodes": ["--world-model", "nominal", "--stop", "1", "--output", "out.h5"],
+    "pushes": ["--world-model", "nominal", "--stop", "1", "--output", "out.h5"],
+    "goals": ["--world-model", "nominal", "--steps", "25", "--stop", "1", "--output", "out.h5"],
+    "planning-tables": ["--output", "out"],
+    "push-tables": ["--output", "out"],
+    "goal-tables": ["--output", "out"],
+    "short-planning": ["--output", "out"],
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }

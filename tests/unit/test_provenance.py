@@ -32,9 +32,16 @@ from nsf_pipeline.provenance import (
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
-PAGES = {"table_page", "ablation_page", "video_page", "settings_page"}
+PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
 VIDEOS = {"video", "ranked_video", "prediction"}
-OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload"}  # and of planning
+TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
+# With and without a trained model behind them.
+TRIALS = {"episodes", "pushes", "goals"}
+UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
+PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
+# Tasks come from the test split; episodes from resets.
+WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
+OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
@@ -45,13 +52,8 @@ OF_SETTINGS = EVERY - {"settings_page"}
 FROM_SPEED = {"speed", "ablation_page"}
 FROM_COMPARE = {"compare", *FROM_SPEED}
 FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
-TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
-# With and without a trained model behind them.
-TRIALS = {"episodes", "pushes", "goals"}
-UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
-PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
-FROM_DATA = PLANNED - {"episodes", "untrained_episodes"}
-FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *TABLES_OF_PLANNING}
+FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page"}
+FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *FROM_TRIALS}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
 AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
@@ -73,9 +75,9 @@ SETTINGS = {
     "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
     "ensembles.num_members": (32, FROM_ENSEMBLES),
     "evaluation.num_samples": (64, FROM_EVALUATE),
-    "variants": ({}, FROM_COMPARE | TABLES_OF_PLANNING),
-    "planning.search.planner": ("cem", PLANNED),
-    "protocols.episodes": (600, TABLES_OF_PLANNING),
+    "variants": ({}, FROM_COMPARE | FROM_TRIALS),
+    "planning.search.planner": ("cem", PLANNED | FROM_TRIALS),
+    "protocols.episodes": (600, FROM_TRIALS),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
 }
@@ -161,28 +163,31 @@ def edit(path, change=lambda text: text + "\nEDITED = True\n"):
     forget()
 
 
+FROM_MERGED = EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES}
+FROM_MERGED -= PLANNED - WITH_TASKS
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies"},
+    "data/policies.py": {"policies", *PLANNED},
     "data/randomness.py": EVERY - PAGES - {"upload"},
     "dmp.py": EVERY - {"dataset", "picture", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
-    "pusht/simulator.py": {"policies", *SIMULATED},
+    "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
+    "pusht/episode.py": PLANNED,
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
     "model/encoder.py": {"train", *OF_MODELS},
     "model/model.py": {"train", *OF_MODELS},
     "model/neural_sde.py": {"train", *OF_MODELS},
-    "data/rollouts.py": SIMULATED,
-    "data/merge.py": EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES},
+    "data/rollouts.py": SIMULATED | WITH_TASKS,
+    "data/merge.py": FROM_MERGED,
     "data/store.py": EVERY - PAGES - {"upload"},
     "data/schema.py": EVERY - PAGES - {"upload"},
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
-    "data/states.py": EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES},
+    "data/states.py": FROM_MERGED,
     "data/transitions.py": {"train", "speed", "prediction"},
     "flow/losses.py": {"train", *OF_MODELS},
     "flow/guard.py": {"train", *OF_MODELS},
@@ -210,16 +215,27 @@ MODULES = {
     "training/curves.py": set(),
     "training/progress.py": set(),
     "training/stopping.py": set(),
-    "evaluation/__init__.py": {"ensembles", "prediction", "evaluate", "compare", "speed"},
-    "evaluation/ensembles.py": {"ensembles"},
+    "evaluation/__init__.py": {"ensembles", "prediction", *SCORED, "speed", *WITH_TASKS},
+    "evaluation/ensembles.py": {"ensembles", *WITH_TASKS},
+    "planning/planner.py": PLANNED,
+    "planning/models.py": PLANNED,
+    "protocols/__init__.py": PLANNED,
+    "protocols/episodes.py": PLANNED,
+    "protocols/rows.py": PLANNED,
+    "protocols/tables.py": TABLES_OF_PLANNING,
+    "protocols/figures.py": TABLES_OF_PLANNING,
+    "protocols/one_push.py": {"pushes", "untrained_pushes", *TABLES_OF_PLANNING},
+    "protocols/goals.py": {"goals", "untrained_goals", *TABLES_OF_PLANNING},
+    "stages/episodes.py": {"episodes", "untrained_episodes"},
+    "stages/planning.py": TABLES_OF_PLANNING,
     "evaluation/comparison.py": SCORED,
-    "evaluation/metrics.py": {*SCORED, "speed"},
+    "evaluation/metrics.py": {*SCORED, "speed", *TABLES_OF_PLANNING},
     "evaluation/predictors.py": SCORED,
     "evaluation/states.py": {*SCORED, "speed"},
     "evaluation/speed.py": {"speed"},
     "evaluation/cost.py": {"speed"},
     "evaluation/figures.py": SCORED | {"speed"},
-    "plotting.py": {"picture", *SCORED, "speed"},
+    "plotting.py": {"picture", *SCORED, "speed", *TABLES_OF_PLANNING},
     "drawing.py": set(),
     "system/printing.py": set(),
     "stages/evaluate.py": SCORED,
