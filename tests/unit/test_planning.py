@@ -2,6 +2,7 @@
 
 import functools
 import json
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -286,7 +287,7 @@ def test_a_state_may_lack_the_velocity(state):
 INSIDE, BEYOND = CLEAR.copy(), CLEAR.copy()
 INSIDE[STATE.agent] = 256.0, 230.0
 BEYOND[STATE.block_position] = 30.0, 30.0
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a goal outside the table": (
         {"goal": Goal(np.array([20.0, 256.0, 0.0]))},
         "outside the table: its T reaches from .* move it inwards",
@@ -305,7 +306,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_arguments_that_mean_nothing_are_refused(case):
     changes, message = REFUSED[case]
-    arguments = {"state": CLEAR, "key": KEY, **changes}
+    arguments: dict[str, Any] = {"state": CLEAR, "key": KEY, **changes}
     with pytest.raises(UserError, match=message):
         plan(NOMINAL, arguments.pop("state"), config=SMALL["cem"], **arguments)
 

@@ -1,6 +1,7 @@
 """Protocols: episodes that anyone can replay, their rows, and what the tables say of them."""
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -60,14 +61,15 @@ def test_episodes_replay_in_a_fresh_environment(case):
     for row in range(2):
         env = gymnasium.make("gym_pusht/PushT-v0")
         env.reset(seed=int(arrays["seed"][row]))
-        block = env.unwrapped.block
+        inner: Any = env.unwrapped
+        block = inner.block
         moved = dict(zip(arrays["disturbed_step"][row], arrays["disturbed_pose"][row], strict=True))
         for step in range(arrays["length"][row]):
             if step in moved:
                 block.angle = moved[step][2]
                 block.position = tuple(moved[step][:2])
                 block.velocity, block.angular_velocity = (0.0, 0.0), 0.0
-                env.unwrapped.space.reindex_shapes_for_body(block)
+                inner.space.reindex_shapes_for_body(block)
             *_, info = env.step(arrays["actions"][row, step])
             assert info["coverage"] == pytest.approx(arrays["coverage"][row, step], abs=1e-9)
             np.testing.assert_array_equal(info["block_pose"], arrays["block_pose"][row, step])
@@ -227,7 +229,7 @@ def test_a_row_without_its_model_is_refused(tmp_path):
 
 
 def test_the_velocity_is_hidden_from_the_planner():
-    seen = []
+    seen: list[np.ndarray] = []
 
     def look(situations):
         seen.extend(each.state for each in situations)
@@ -298,7 +300,7 @@ def test_one_push_is_chosen_from_the_same_candidates_and_run_with_the_same_noise
     for name, values in found[0].items():
         np.testing.assert_array_equal(values, found[1][name], err_msg=name)
     assert {name: values.shape[1:] for name, values in found[2].items()} == {
-        name: tuple({"C": condition_dim(6)}.get(axis, axis) for axis in field.axes)
+        name: tuple(condition_dim(6) if axis == "C" else axis for axis in field.axes)
         for name, field in PUSHES.items()
     }
     assert found[0]["cost"][0] <= Goal(goal[0]).cost(state[0, None, STATE.block], np.zeros(1))[0]
