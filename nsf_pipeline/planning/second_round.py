@@ -51,7 +51,7 @@ class _Run:
         level = generator(config.seed, number, Stream.NOISE_LEVEL)
         self.action_noise_std = sample_noise_std(level, config.policies)
         self.random = generator(config.seed, number, Stream.SECOND_ROUND)
-        self.key = jax.random.key(int(self.random.integers(2**63)))
+        self.key = jax.random.key(int(self.random.integers(2**31)))
         self.goal = self._new_goal()
 
     def _new_goal(self) -> Goal:
@@ -138,9 +138,7 @@ def planned_policies(
     }
 
 
-def enterable(
-    state: np.ndarray, simulator: Simulator, random: np.random.Generator
-) -> np.ndarray:
+def enterable(state: np.ndarray, simulator: Simulator, random: np.random.Generator) -> np.ndarray:
     """The state (7,) nearest to one that the simulator enters exactly, and which it then is in.
 
     It is rounded as all mid-task starts are, so that the data set's scaling gives it back exactly.

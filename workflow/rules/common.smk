@@ -67,7 +67,13 @@ STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
     {row.name: row for row in rows_of(SETTINGS.protocols)}
     for rows_of in (protocol_rows.standard, protocol_rows.harder, protocol_rows.short)
 )
-ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+# The rows and models of the second round's table; none if there is no second round.
+SECOND_ROWS, SECOND_WORLDS = {}, ()
+if SETTINGS.second_round.trajectories:
+    SECOND_ROWS = {row.name: row for row in protocol_rows.second_round(SETTINGS.protocols)}
+    SECOND_WORLDS = protocol_rows.SECOND_WORLDS
+PLANNED_ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+ROWS = {**PLANNED_ROWS, **SECOND_ROWS}
 WORLDS = protocol_rows.worlds(SETTINGS.protocols)
 GOAL_ROWS = {row.name: row for row in protocol_rows.goals(SETTINGS.protocols)}
 PUSHES = SETTINGS.protocols.push_shards
@@ -89,7 +95,7 @@ wildcard_constraints:
     place=r"\d{7,10}",
     variant="|".join(VARIANTS) or "(?!)",
     row="|".join(ROWS),
-    world="|".join(WORLDS),
+    world="|".join([*WORLDS, *SECOND_WORLDS]),
     goal_row="|".join(GOAL_ROWS),
 
 

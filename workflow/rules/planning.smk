@@ -7,13 +7,26 @@ def span_of(wildcards):
     return shards[int(wildcards.shard)]
 
 
+def stage_of(name, trained):
+    """The stage of a trial, which depends on the trained model behind it; empty for none."""
+    kinds = {"": "untrained_", protocol_rows.SECOND_ROUND: "second_"}
+    return STAGES[f"{kinds.get(trained, '')}{name}"]
+
+
+def model_of(trained):
+    """The file of a trained model; none if there is none."""
+    if trained == protocol_rows.SECOND_ROUND:
+        return paths.of_second_round(paths.MODEL)
+    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+
+
 def episode_stamp(wildcards):
     """The stamp of a shard of episodes. It depends on their number, which may be less in the last."""
     first, stop = span_of(wildcards)
     trained = ROWS[wildcards.row].trained
     of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
     return stamp(
-        STAGES["episodes" if trained else "untrained_episodes"],
+        stage_of("episodes", trained),
         **of,
         episodes=stop - first,
         first_seed=SETTINGS.protocols.first_seed,
@@ -22,8 +35,7 @@ def episode_stamp(wildcards):
 
 def trained_model(wildcards):
     """The model of a row; none if it plans without a trained one."""
-    trained = ROWS[wildcards.row].trained
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(ROWS[wildcards.row].trained)
 
 
 def shards_of_rows(path, rows):
@@ -125,7 +137,7 @@ def push_stamp(wildcards):
     trained = protocol_rows.trained(wildcards.world)
     of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
     return stamp(
-        STAGES["pushes" if trained else "untrained_pushes"],
+        stage_of("pushes", trained),
         **of,
         tasks=stop - first,
         candidates=SETTINGS.protocols.push_candidates,
@@ -136,14 +148,13 @@ def push_stamp(wildcards):
 
 def pushing_model(wildcards):
     """The trained model that chooses; none if there is none."""
-    trained = protocol_rows.trained(wildcards.world)
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(protocol_rows.trained(wildcards.world))
 
 
-def shards_of_worlds(path):
+def shards_of_worlds(path, worlds=WORLDS):
     """A file of every shard of every model that chooses one push."""
     shards = [paths.shard_name(shard) for shard in range(len(PUSHES))]
-    return expand(path, world=WORLDS, shard=shards)
+    return expand(path, world=worlds, shard=shards)
 
 
 rule pushes:
@@ -214,14 +225,12 @@ def goal_stamp(wildcards):
     """The stamp of a row's tasks with a goal some steps ahead."""
     trained = GOAL_ROWS[wildcards.goal_row].trained
     of = {"variant": trained} if trained in VARIANTS else {}
-    name = "goals" if trained else "untrained_goals"
-    return stamp(STAGES[name], **of, tasks=SETTINGS.protocols.goal_tasks)
+    return stamp(stage_of("goals", trained), **of, tasks=SETTINGS.protocols.goal_tasks)
 
 
 def goal_model(wildcards):
     """The trained model of a row; none if there is none."""
-    trained = GOAL_ROWS[wildcards.goal_row].trained
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(GOAL_ROWS[wildcards.goal_row].trained)
 
 
 rule goals:
@@ -291,7 +300,7 @@ rule planning:
         expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
         rules.goal_tables.output,
         # Shards too, so that a lost one is made again.
-        shards_of_rows(paths.EPISODES, ROWS),
+        shards_of_rows(paths.EPISODES, PLANNED_ROWS),
         shards_of_worlds(paths.PUSHES),
         rules.push_tables.output,
         rules.short_planning.output if SHORT_ROWS else [],
