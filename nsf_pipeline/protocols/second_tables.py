@@ -47,7 +47,7 @@ def second_round(
     return table.sort_values("protocol", kind="stable", key=lambda names: names != ONE_PUSH)
 
 
-def _compared(flow: np.ndarray, second: np.ndarray) -> tuple[float, ...]:
+def _compared(flow: np.ndarray, second: np.ndarray) -> tuple[int | float, ...]:
     return len(flow), flow.mean(), second.mean(), *mean_interval(second - flow)
 
 

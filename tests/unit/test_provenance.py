@@ -49,9 +49,11 @@ TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_pl
 # With and without a trained model behind them.
 TRIALS = {"episodes", "pushes", "goals"}
 UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
-PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
-FROM_DATA = PLANNED - {"episodes", "untrained_episodes"}
+SECOND_TRIALS = {"second_episodes", "second_pushes"}
+SECOND_ROUND = {"second_dataset", "second_train", *SECOND_TRIALS, "second_tables"}
+PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING, "second_policies", *SECOND_ROUND}
 FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *TABLES_OF_PLANNING}
+FROM_TRAIN |= {"second_policies", *SECOND_ROUND}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
 AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
@@ -73,9 +75,10 @@ SETTINGS = {
     "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
     "ensembles.num_members": (32, FROM_ENSEMBLES),
     "evaluation.num_samples": (64, FROM_EVALUATE),
-    "variants": ({}, FROM_COMPARE | TABLES_OF_PLANNING),
+    "variants": ({}, FROM_COMPARE | TABLES_OF_PLANNING | {"second_tables"}),
     "planning.search.planner": ("cem", PLANNED),
-    "protocols.episodes": (600, TABLES_OF_PLANNING),
+    "protocols.episodes": (600, {*TABLES_OF_PLANNING, "second_tables"}),
+    "second_round.trajectories": (10_000, SECOND_ROUND),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
 }
