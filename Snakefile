@@ -67,6 +67,7 @@ localrules:
     second_round,
     table_page,
     ablation_page,
+    planning_page,
     video_page,
     settings_page,
     upload,

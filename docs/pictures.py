@@ -63,6 +63,14 @@ CHAIN = {
     "compare": Box(4, 4, fill=OPTIONAL),
     "speed": Box(5, 4, fill=OPTIONAL),
     "ablation_page": Box(6, 4, fill=OPTIONAL),
+    "short_planning": Box(5, 5, fill=REPORT),
+    "episodes": Box(4, 6, "shards of rows", OPTIONAL),
+    "pushes": Box(4, 7, "shards of models", OPTIONAL),
+    "goals": Box(4, 8, "rows", OPTIONAL),
+    "planning_tables": Box(5, 6, fill=OPTIONAL),
+    "push_tables": Box(5, 7, fill=OPTIONAL),
+    "goal_tables": Box(5, 8, fill=OPTIONAL),
+    "planning_page": Box(6, 7, fill=OPTIONAL),
 }
 """The rules of the workflow."""
 CHAIN_ARROWS = [
@@ -86,6 +94,16 @@ CHAIN_ARROWS = [
     ("train_variant", "compare"),
     ("compare", "speed"),
     ("speed", "ablation_page"),
+    ("train", "episodes"),
+    ("train", "pushes"),
+    ("train", "goals"),
+    ("episodes", "short_planning"),
+    ("episodes", "planning_tables"),
+    ("pushes", "push_tables"),
+    ("goals", "goal_tables"),
+    ("planning_tables", "planning_page"),
+    ("push_tables", "planning_page"),
+    ("goal_tables", "planning_page"),
 ]
 FACTS = {
     "settings": Box(0, 0, "config.yaml", MODEL),

@@ -45,7 +45,7 @@ def open_file(path: Path | str) -> io.BufferedReader:
         OSError: it cannot be opened, or is no ordinary file; `strerror` says so.
     """
     try:
-        file = open(path, "rb", opener=_open_at_once)
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
     except ValueError as error:  # a NUL in the path
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     try:

@@ -8,10 +8,11 @@ import numpy as np
 
 from nsf_pipeline import label
 from nsf_pipeline.data import store
-from nsf_pipeline.data.schema import SCHEMAS
+from nsf_pipeline.data.schema import NUMBERS, SCHEMAS
 from nsf_pipeline.dmp import DMPParams
 
-SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6}  # more than one chunk of trajectories
+SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6, "S": 7}
+"""By axis; more than one chunk of trajectories."""
 ATTRIBUTES = {"fingerprint": "0123456789abcdef", "dt": 0.1, "config": {"b": [1, 2], "a": None}}
 
 
@@ -30,11 +31,11 @@ def some_arrays(kind, seed=0, first=0):
         else:
             arrays[name] = rng.integers(int(low), int(high) + 1, shape).astype(field.dtype)
     if kind != "ensembles":
-        arrays["trajectory"] = np.arange(first, first + count)
+        arrays[NUMBERS.get(kind, "trajectory")] = np.arange(first, first + count)
     else:
         arrays["horizon_s"] = 0.1 * rng.integers(1, 5, count)
         arrays["step"] = rng.integers(0, 5, count).astype(np.int32)
-    if "length" in arrays:
+    if "action_mask" in arrays:
         length = arrays["length"][:, None]
         arrays["action_mask"] = np.arange(SIZES["T"]) < length
         arrays["observation_mask"] = np.arange(SIZES["T+1"]) <= length
@@ -47,6 +48,8 @@ def some_arrays(kind, seed=0, first=0):
         damping=rng.uniform(0, 50, count),
         action_noise_std=rng.uniform(0, 16, count),
     ).as_vector()
+    if "condition" not in SCHEMAS[kind]:
+        return arrays
     low, high = condition.min(axis=0), condition.max(axis=0)
     arrays["condition"] = store.scale(condition, low, high) if kind == "dataset" else condition
     return arrays

@@ -1,5 +1,6 @@
 """Planning: pushes that bring the block to a goal, chosen by asking a world model."""
 
+from nsf_pipeline.planning.file import PlanFile, load_plan, save_plan
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import (
     InSteps,
@@ -19,9 +20,12 @@ __all__ = [
     "Nominal",
     "OnePass",
     "Plan",
+    "PlanFile",
     "Push",
     "Simulated",
     "WorldModel",
+    "load_plan",
     "plan",
     "plan_batch",
+    "save_plan",
 ]

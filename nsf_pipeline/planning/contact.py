@@ -115,13 +115,15 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         BEST_SECOND,
     )
     best = np.array([found.costs.min() for found in laters])
-    gains = np.maximum(np.concatenate(reached) - best, 0.0)
-    results = []
+    saved = np.maximum(np.concatenate(reached) - best, 0.0)
+    results, gains = [], []
     for episode, (found, rows) in enumerate(zip(firsts, beams, strict=True)):
-        costs = found.costs.copy()
-        costs[rows] -= gains[rows_of == episode]
-        results.append(found._replace(costs=costs).best(KEPT))
-    return results
+        own = np.zeros(len(found.costs))
+        own[rows] = saved[rows_of == episode]
+        order = np.argsort(found.costs - own, kind="stable")[:KEPT]
+        results.append(found._replace(costs=found.costs - own).take(order))
+        gains.append(own[order])
+    return search.judged_again(results, gains)
 
 
 def _round(

@@ -62,6 +62,7 @@ STAGES = {
         ("prediction", "prediction", MODEL),
         ("table_page", "pages", EVALUATION),
         ("ablation_page", "pages", SPEED),
+        ("planning_page", "pages", PROTOCOLS),
         ("video_page", "pages", MODEL),
         ("settings_page", "pages", tuple(Config.model_fields)),
     )

@@ -44,11 +44,13 @@ def raise_ended(number: int) -> None:
 
 
 def behind(error: BaseException) -> Ended | KeyboardInterrupt | None:
-    """What a signal raised, if the error is that, or was raised while files were tidied after it."""
+    """What a signal raised, if the error is that or was raised while files were tidied then."""
     cause: BaseException | None = error
-    while cause and not isinstance(cause, Ended | KeyboardInterrupt):
+    while cause:
+        if isinstance(cause, Ended | KeyboardInterrupt):
+            return cause
         cause = cause.__context__
-    return cause
+    return None
 
 
 _undisturbed: set[CodeType] = set()

@@ -536,6 +536,10 @@ VALUES = {
         set_to("trajectory", 0, -1),
         "'trajectory' of 0 or more",
     ),
+    "an episode twice": ("episodes", set_to("episode", 1, 0), "expected consecutive episodes"),
+    "a task twice": ("goals", set_to("task", 1, 0), "expected consecutive tasks, found others"),
+    "an episode without a step": ("episodes", set_to("length", 0, 0), "'length' of 1 to 7"),
+    "a share above 1": ("pushes", set_to("reached", 0, 1.1), "'reached' of 0 to 1, found 1.1"),
 }
 for kind, fields in SCHEMAS.items():
     for name, field in fields.items():
@@ -595,7 +599,8 @@ def test_a_file_whose_label_was_cut_off_is_read_only_where_that_is_asked_for(kin
     with pytest.raises(label.LabelError, match="has no label"):
         store.attributes_of(path)
     with store.reading(path, kind, unlabelled=True) as file:
-        np.testing.assert_array_equal(file["trajectory"], some_arrays(kind)["trajectory"])
+        for name, values in some_arrays(kind).items():
+            np.testing.assert_array_equal(file[name], values)
 
 
 LABELS: dict[str, tuple[dict[str, Any], str]] = {
@@ -817,6 +822,9 @@ VERBS = {
         ["video", "--trajectory", "0", "--output", "out", "--source"],
     ],
     "ensembles": [],
+    "episodes": [],
+    "pushes": [],
+    "goals": [],
 }
 
 

@@ -32,12 +32,23 @@ from nsf_pipeline.provenance import (
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
-PAGES = {"table_page", "ablation_page", "video_page", "settings_page"}
+PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
 VIDEOS = {"video", "ranked_video", "prediction"}
-OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload"}  # and of planning
+TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
+# With and without a trained model behind them.
+TRIALS = {"episodes", "pushes", "goals"}
+UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
+PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
+# Tasks come from the test split; episodes from resets.
+WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
+OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
+# The second round's stages are those of the first with other files, but for its policies.
+SECOND = {name for name in STAGES if name.startswith("second_")}
+SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes", "pushes")}
+SECOND_OF["second_tables"] = "planning_tables"
 SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS}
 SCORED = {"evaluate", "compare"}
 # What follows from the settings of any stage before it; the settings' page, of all.
@@ -45,15 +56,8 @@ OF_SETTINGS = EVERY - {"settings_page"}
 FROM_SPEED = {"speed", "ablation_page"}
 FROM_COMPARE = {"compare", *FROM_SPEED}
 FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
-TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
-# With and without a trained model behind them.
-TRIALS = {"episodes", "pushes", "goals"}
-UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
-SECOND_TRIALS = {"second_episodes", "second_pushes"}
-SECOND_ROUND = {"second_dataset", "second_train", *SECOND_TRIALS, "second_tables"}
-PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING, "second_policies", *SECOND_ROUND}
-FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *TABLES_OF_PLANNING}
-FROM_TRAIN |= {"second_policies", *SECOND_ROUND}
+FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page"}
+FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *FROM_TRIALS}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
 AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
@@ -75,12 +79,21 @@ SETTINGS = {
     "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
     "ensembles.num_members": (32, FROM_ENSEMBLES),
     "evaluation.num_samples": (64, FROM_EVALUATE),
-    "variants": ({}, FROM_COMPARE | TABLES_OF_PLANNING | {"second_tables"}),
-    "planning.search.planner": ("cem", PLANNED),
-    "protocols.episodes": (600, {*TABLES_OF_PLANNING, "second_tables"}),
-    "second_round.trajectories": (10_000, SECOND_ROUND),
+    "variants": ({}, FROM_COMPARE | FROM_TRIALS),
+    "planning.search.planner": ("cem", PLANNED | FROM_TRIALS),
+    "protocols.episodes": (600, FROM_TRIALS),
+    "second_round.trajectories": (10_000, set()),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
+}
+
+NOT_OF_SECOND = {"ensembles", "evaluation", "variants", "speed", "videos", "wandb", "runtime"}
+SECOND_SETTINGS = {
+    **{name: SECOND for name in SETTINGS if name.partition(".")[0] not in NOT_OF_SECOND},
+    "variants": {"second_tables"},
+    "protocols.episodes": {"second_tables"},
+    # More of them make new shards only.
+    "second_round.trajectories": SECOND - {"second_policies"},
 }
 
 
@@ -101,10 +114,9 @@ def stale(before, after):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_makes_stale_its_stage_and_what_follows(name):
     value, expected = SETTINGS[name]
-    assert stale(digests(), digests(changed(Config(), name, value))) == {
-        *expected,
-        "settings_page",
-    }
+    found = stale(digests(), digests(changed(Config(), name, value)))
+    assert found - SECOND == {*expected, "settings_page"} - SECOND
+    assert found & SECOND == SECOND_SETTINGS.get(name, set())
 
 
 def test_every_section_is_some_stages():
@@ -164,28 +176,31 @@ def edit(path, change=lambda text: text + "\nEDITED = True\n"):
     forget()
 
 
+FROM_MERGED = EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES}
+FROM_MERGED -= PLANNED - WITH_TASKS
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies"},
+    "data/policies.py": {"policies", *PLANNED},
     "data/randomness.py": EVERY - PAGES - {"upload"},
     "dmp.py": EVERY - {"dataset", "picture", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
-    "pusht/simulator.py": {"policies", *SIMULATED},
+    "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
+    "pusht/episode.py": PLANNED,
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
     "model/encoder.py": {"train", *OF_MODELS},
     "model/model.py": {"train", *OF_MODELS},
     "model/neural_sde.py": {"train", *OF_MODELS},
-    "data/rollouts.py": SIMULATED,
-    "data/merge.py": EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES},
+    "data/rollouts.py": SIMULATED | WITH_TASKS,
+    "data/merge.py": FROM_MERGED,
     "data/store.py": EVERY - PAGES - {"upload"},
     "data/schema.py": EVERY - PAGES - {"upload"},
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
-    "data/states.py": EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES},
+    "data/states.py": FROM_MERGED,
     "data/transitions.py": {"train", "speed", "prediction"},
     "flow/losses.py": {"train", *OF_MODELS},
     "flow/guard.py": {"train", *OF_MODELS},
@@ -213,16 +228,30 @@ MODULES = {
     "training/curves.py": set(),
     "training/progress.py": set(),
     "training/stopping.py": set(),
-    "evaluation/__init__.py": {"ensembles", "prediction", "evaluate", "compare", "speed"},
-    "evaluation/ensembles.py": {"ensembles"},
+    "evaluation/__init__.py": {"ensembles", "prediction", *SCORED, "speed", *WITH_TASKS},
+    "evaluation/ensembles.py": {"ensembles", *WITH_TASKS},
+    "planning/planner.py": PLANNED,
+    "planning/models.py": PLANNED,
+    "planning/second_round.py": {"second_policies"},
+    "stages/second_round.py": {"second_policies"},
+    "protocols/second_tables.py": TABLES_OF_PLANNING,
+    "protocols/__init__.py": PLANNED,
+    "protocols/episodes.py": PLANNED,
+    "protocols/rows.py": PLANNED,
+    "protocols/tables.py": TABLES_OF_PLANNING,
+    "protocols/figures.py": TABLES_OF_PLANNING,
+    "protocols/one_push.py": {"pushes", "untrained_pushes", *TABLES_OF_PLANNING},
+    "protocols/goals.py": {"goals", "untrained_goals", *TABLES_OF_PLANNING},
+    "stages/episodes.py": {"episodes", "untrained_episodes"},
+    "stages/planning.py": TABLES_OF_PLANNING,
     "evaluation/comparison.py": SCORED,
-    "evaluation/metrics.py": {*SCORED, "speed"},
+    "evaluation/metrics.py": {*SCORED, "speed", *TABLES_OF_PLANNING},
     "evaluation/predictors.py": SCORED,
     "evaluation/states.py": {*SCORED, "speed"},
     "evaluation/speed.py": {"speed"},
     "evaluation/cost.py": {"speed"},
     "evaluation/figures.py": SCORED | {"speed"},
-    "plotting.py": {"picture", *SCORED, "speed"},
+    "plotting.py": {"picture", *SCORED, "speed", *TABLES_OF_PLANNING},
     "drawing.py": set(),
     "system/printing.py": set(),
     "stages/evaluate.py": SCORED,
@@ -249,11 +278,25 @@ MODULES = {
     "__init__.py": set(),
 }
 
+OF_SECOND_POLICIES = {
+    *("data/__init__.py", "data/policies.py", "data/randomness.py", "data/store.py"),
+    *("data/schema.py", "data/scaling.py", "dmp.py", "timing.py", "numerics.py", "arrays.py"),
+    *("pusht/geometry.py", "pusht/simulator.py", "pusht/state.py", "pusht/environment.py"),
+    *("model/agent_noise.py", "model/arguments.py", "model/encoder.py", "model/file.py"),
+    *("model/model.py", "model/neural_sde.py", "flow/guard.py", "flow/losses.py"),
+    *("planning/models.py", "planning/planner.py", "planning/second_round.py"),
+    "stages/second_round.py",
+}
+
 
 @pytest.mark.parametrize("module", MODULES)
 def test_an_edit_changes_the_stages_that_import_it(module, unedited, package):
     edit(package / module)
-    assert stale(unedited, digests()) == MODULES[module]
+    found = stale(unedited, digests())
+    assert found - SECOND == MODULES[module] - SECOND
+    for second, first in SECOND_OF.items():
+        assert (second in found) == (first in found)
+    assert ("second_policies" in found) == (module in OF_SECOND_POLICIES)
 
 
 def test_no_module_that_checks_settings_is_hashed(package):

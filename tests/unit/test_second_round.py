@@ -87,9 +87,7 @@ def test_both_rounds_become_one_file(config, chosen, tmp_path):
     record = Record.new(STAGES["rollouts"], config).fields() | {"dt": 0.1}
     for shard in range(config.num_shards):
         policies = sample_policies(config, *config.shard_range(shard))
-        store.write(
-            tmp_path / f"{shard:05d}.h5", "rollouts", simulate(config, policies), record
-        )
+        store.write(tmp_path / f"{shard:05d}.h5", "rollouts", simulate(config, policies), record)
     (tmp_path / "second").mkdir()
     for shard in config.second_shards:
         first, stop = (number - FIRST for number in config.second_shard_range(shard))

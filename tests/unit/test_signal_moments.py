@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def interrupted(action, at, raised):
 
 
 def shard():
-    sizes = {"B": 6, "C": condition_dim(6)}
+    sizes: dict[Any, Any] = {"B": 6, "C": condition_dim(6)}
     arrays = {
         name: np.ones((3, *(sizes.get(axis, axis) for axis in field.axes)), field.dtype)
         for name, field in store.POLICIES.items()

@@ -38,7 +38,8 @@ def test_what_is_written_is_read(kind, path):
     for name, values in arrays.items():
         assert found[name].dtype == SCHEMAS[kind][name].dtype
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    assert store.read(path, kind, ("trajectory",)).keys() == {"trajectory"}
+    first = next(iter(arrays))
+    assert store.read(path, kind, (first,)).keys() == {first}
 
 
 def test_files_are_plain_hdf5_and_say_what_they_hold(kind, path):

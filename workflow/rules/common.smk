@@ -202,6 +202,90 @@ def video_page_stamp(wildcards):
     return stamp(STAGES["video_page"]._replace(reads=STAGES[of].reads))
 
 
+def span_of(wildcards):
+    """The number of the first episode of a shard, and one past its last; of no row, or no shard of it, a clear error."""
+    shards = protocol_rows.shards(ROWS[wildcards.row], SETTINGS.protocols)
+    return shards[int(wildcards.shard)]
+
+
+def stage_of(name, trained):
+    """The stage of a trial, which depends on the trained model behind it; empty for none."""
+    kinds = {"": "untrained_", protocol_rows.SECOND_ROUND: "second_"}
+    return STAGES[f"{kinds.get(trained, '')}{name}"]
+
+
+def model_of(trained):
+    """The file of a trained model; none if there is none."""
+    if trained == protocol_rows.SECOND_ROUND:
+        return paths.of_second_round(paths.MODEL)
+    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+
+
+def episode_stamp(wildcards):
+    """The stamp of a shard of episodes. It depends on their number, which may be less in the last."""
+    first, stop = span_of(wildcards)
+    trained = ROWS[wildcards.row].trained
+    of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
+    return stamp(
+        stage_of("episodes", trained),
+        **of,
+        episodes=stop - first,
+        first_seed=SETTINGS.protocols.first_seed,
+    )
+
+
+def trained_model(wildcards):
+    """The model of a row; none if it plans without a trained one."""
+    return model_of(ROWS[wildcards.row].trained)
+
+
+def shards_of_rows(path, rows):
+    """A file of every shard of some rows."""
+    return [
+        path.format(row=name, shard=paths.shard_name(shard))
+        for name, row in rows.items()
+        for shard in range(len(protocol_rows.shards(row, SETTINGS.protocols)))
+    ]
+
+
+def push_stamp(wildcards):
+    """The stamp of a shard of one push."""
+    first, stop = PUSHES[int(wildcards.shard)]
+    trained = protocol_rows.trained(wildcards.world)
+    of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
+    return stamp(
+        stage_of("pushes", trained),
+        **of,
+        tasks=stop - first,
+        candidates=SETTINGS.protocols.push_candidates,
+        runs=SETTINGS.protocols.push_runs,
+        noise=SETTINGS.protocols.push_noise,
+    )
+
+
+def pushing_model(wildcards):
+    """The trained model that chooses; none if there is none."""
+    return model_of(protocol_rows.trained(wildcards.world))
+
+
+def shards_of_worlds(path, worlds=None):
+    """A file of every shard of every model that chooses one push."""
+    shards = [paths.shard_name(shard) for shard in range(len(PUSHES))]
+    return expand(path, world=WORLDS if worlds is None else worlds, shard=shards)
+
+
+def goal_stamp(wildcards):
+    """The stamp of a row's tasks with a goal some steps ahead."""
+    trained = GOAL_ROWS[wildcards.goal_row].trained
+    of = {"variant": trained} if trained in VARIANTS else {}
+    return stamp(stage_of("goals", trained), **of, tasks=SETTINGS.protocols.goal_tasks)
+
+
+def goal_model(wildcards):
+    """The trained model of a row; none if there is none."""
+    return model_of(GOAL_ROWS[wildcards.goal_row].trained)
+
+
 def options_of(models):
     """The options of a command that name a rule's input `variants`."""
     return lambda wildcards, input: [
@@ -236,6 +320,8 @@ def out_of_date(files):
         wanted += expand(output, shard=SHARDS)
     if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
         wanted += [*MODELS.values(), *rules.ablations.input]
+    if any(str(file.path) == paths.PAGE.format(page="planning") for file in files):
+        wanted += rules.planning.input
     try:
         from nsf_pipeline.why import out_of_date as lines_of
 

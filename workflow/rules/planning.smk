@@ -1,52 +1,6 @@
 # Planning put to the test: episodes in gym-pusht's own environment, and tables of them.
 
 
-def span_of(wildcards):
-    """The number of the first episode of a shard, and one past its last; of no row, or no shard of it, a clear error."""
-    shards = protocol_rows.shards(ROWS[wildcards.row], SETTINGS.protocols)
-    return shards[int(wildcards.shard)]
-
-
-def stage_of(name, trained):
-    """The stage of a trial, which depends on the trained model behind it; empty for none."""
-    kinds = {"": "untrained_", protocol_rows.SECOND_ROUND: "second_"}
-    return STAGES[f"{kinds.get(trained, '')}{name}"]
-
-
-def model_of(trained):
-    """The file of a trained model; none if there is none."""
-    if trained == protocol_rows.SECOND_ROUND:
-        return paths.of_second_round(paths.MODEL)
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
-
-
-def episode_stamp(wildcards):
-    """The stamp of a shard of episodes. It depends on their number, which may be less in the last."""
-    first, stop = span_of(wildcards)
-    trained = ROWS[wildcards.row].trained
-    of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
-    return stamp(
-        stage_of("episodes", trained),
-        **of,
-        episodes=stop - first,
-        first_seed=SETTINGS.protocols.first_seed,
-    )
-
-
-def trained_model(wildcards):
-    """The model of a row; none if it plans without a trained one."""
-    return model_of(ROWS[wildcards.row].trained)
-
-
-def shards_of_rows(path, rows):
-    """A file of every shard of some rows."""
-    return [
-        path.format(row=name, shard=paths.shard_name(shard))
-        for name, row in rows.items()
-        for shard in range(len(protocol_rows.shards(row, SETTINGS.protocols)))
-    ]
-
-
 rule episodes:
     input:
         stamp=episode_stamp,
@@ -103,7 +57,7 @@ rule short_planning:
         runtime=raised(10),
     params:
         verb="short-planning",
-        folder=paths.PLANNING,
+        folder=subpath(output.table, parent=True),
         episodes=lambda wildcards, input: Path(input.episodes[0]).parent.parent,
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
     shell:
@@ -119,42 +73,26 @@ use rule short_planning as planning_tables with:
         episodes=shards_of_rows(paths.EPISODES, {**STANDARD_ROWS, **HARDER_ROWS}),
         times=shards_of_rows(paths.SECONDS, {**STANDARD_ROWS, **HARDER_ROWS}),
     output:
-        **{name: f"{paths.PLANNING}/{file}" for name, file in paths.PLANNED.items()},
+        **{
+            name: f"{paths.PLANNING}/{file}"
+            for name, file in paths.PLANNED.items()
+            if name != "figure"
+        },
+        figure=report(
+            f"{paths.PLANNING}/{paths.PLANNED['figure']}",
+            caption="../report/starts.rst",
+            category="Planning",
+            labels={"result": "Where episodes start, and how soon they succeed"},
+        ),
     log:
         log_of("planning_tables"),
     benchmark:
         benchmark_of("planning_tables")
     params:
         verb="planning-tables",
-        folder=paths.PLANNING,
+        folder=subpath(output.table, parent=True),
         episodes=lambda wildcards, input: Path(input.episodes[0]).parent.parent,
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
-
-
-def push_stamp(wildcards):
-    """The stamp of a shard of one push."""
-    first, stop = PUSHES[int(wildcards.shard)]
-    trained = protocol_rows.trained(wildcards.world)
-    of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
-    return stamp(
-        stage_of("pushes", trained),
-        **of,
-        tasks=stop - first,
-        candidates=SETTINGS.protocols.push_candidates,
-        runs=SETTINGS.protocols.push_runs,
-        noise=SETTINGS.protocols.push_noise,
-    )
-
-
-def pushing_model(wildcards):
-    """The trained model that chooses; none if there is none."""
-    return model_of(protocol_rows.trained(wildcards.world))
-
-
-def shards_of_worlds(path, worlds=WORLDS):
-    """A file of every shard of every model that chooses one push."""
-    shards = [paths.shard_name(shard) for shard in range(len(PUSHES))]
-    return expand(path, world=worlds, shard=shards)
 
 
 rule pushes:
@@ -211,7 +149,7 @@ rule push_tables:
         mem_mb=raised(2000),
         runtime=raised(10),
     params:
-        folder=paths.PLANNING,
+        folder=subpath(output.table, parent=True),
         pushes=lambda wildcards, input: Path(input.pushes[0]).parent.parent,
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
     shell:
@@ -219,18 +157,6 @@ rule push_tables:
             "python -m nsf_pipeline push-tables --config {input.stamp:q} "
             "--pushes {params.pushes:q} --times {params.times:q} --output {params.folder:q}"
         )
-
-
-def goal_stamp(wildcards):
-    """The stamp of a row's tasks with a goal some steps ahead."""
-    trained = GOAL_ROWS[wildcards.goal_row].trained
-    of = {"variant": trained} if trained in VARIANTS else {}
-    return stamp(stage_of("goals", trained), **of, tasks=SETTINGS.protocols.goal_tasks)
-
-
-def goal_model(wildcards):
-    """The trained model of a row; none if there is none."""
-    return model_of(GOAL_ROWS[wildcards.goal_row].trained)
 
 
 rule goals:
@@ -285,7 +211,7 @@ rule goal_tables:
         mem_mb=raised(2000),
         runtime=raised(10),
     params:
-        folder=paths.PLANNING,
+        folder=subpath(output.table, parent=True),
         goals=lambda wildcards, input: Path(input.goals[0]).parent.parent,
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
     shell:
@@ -295,8 +221,16 @@ rule goal_tables:
         )
 
 
+# The short table's files in the report; none if there is no such table.
+SHORT_TABLE = {
+    name: [f"{paths.PLANNING}/{paths.PLANNED_SHORT[name]}"] if SHORT_ROWS else []
+    for name in ("text", "provenance")
+}
+
+
 rule planning:
     input:
+        paths.PAGE.format(page="planning"),
         expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
         rules.goal_tables.output,
         # Shards too, so that a lost one is made again.

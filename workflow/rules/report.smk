@@ -4,8 +4,8 @@
 rule table_page:
     input:
         stamp=stamp_of("table_page"),
-        tables=[rules.evaluate.output.text],
-        provenance=[rules.evaluate.output.provenance],
+        tables=[rules.evaluate.output.text, *SHORT_TABLE["text"]],
+        provenance=[rules.evaluate.output.provenance, *SHORT_TABLE["provenance"]],
     output:
         page=report(
             paths.PAGE.format(page="tables"),
@@ -48,6 +48,34 @@ use rule table_page as ablation_page with:
         log_of("report/ablations"),
     benchmark:
         benchmark_of("report/ablations")
+
+
+use rule table_page as planning_page with:
+    input:
+        stamp=stamp_of("planning_page"),
+        tables=[
+            rules.push_tables.output.text,
+            rules.planning_tables.output.text,
+            rules.planning_tables.output.harder_text,
+            rules.goal_tables.output.text,
+        ],
+        provenance=[
+            rules.push_tables.output.provenance,
+            rules.planning_tables.output.provenance,
+            rules.planning_tables.output.provenance,
+            rules.goal_tables.output.provenance,
+        ],
+    output:
+        page=report(
+            paths.PAGE.format(page="planning"),
+            caption="../report/tables.rst",
+            category="Planning",
+            labels={"result": "Tables"},
+        ),
+    log:
+        log_of("report/planning"),
+    benchmark:
+        benchmark_of("report/planning")
 
 
 rule video_page:

@@ -108,6 +108,7 @@ use rule train as second_train with:
 
 rule second_tables:
     input:
+        require_second_round,
         stamp=stamp_of("second_tables"),
         episodes=shards_of_rows(paths.EPISODES, SECOND_ROWS),
         times=shards_of_rows(paths.SECONDS, SECOND_ROWS),
