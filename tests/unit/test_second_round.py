@@ -23,7 +23,7 @@ from nsf_pipeline.stages import STAGES, dataset
 from nsf_pipeline.stages import second_round as stage
 
 FIRST, COUNT = 8, 12
-SETTINGS = {
+SETTINGS: dict[str, object] = {
     "num_trajectories": FIRST,
     "shard_size": 4,
     "second_round": {"trajectories": COUNT},
@@ -103,7 +103,7 @@ def test_both_rounds_become_one_file(config, chosen, tmp_path):
         dataset.both_rounds(off, tmp_path, tmp_path / "second", *outputs)
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, object], str]] = {
     "a shard that is not full": ({"num_trajectories": 10}, "is no multiple of shard_size = 4"),
     "too many": ({"second_round": {"trajectories": 500_000}}, "make more than 100000 shards"),
     "negative": ({"second_round": {"trajectories": -1}}, "second_round.trajectories"),
@@ -135,22 +135,24 @@ def test_shards_are_numbered_on():
 def test_the_table_pairs_tasks_and_episodes(config):
     scores = np.linspace(0.2, 0.4, 5)
     reached = np.tile(scores[:, None], len(TOLERANCES))
-    judged = tuple(
-        Judged(world, {"reached": reached + more}, 1.0)
-        for world, more in zip(rows.SECOND_WORLDS, (0.0, 0.25), strict=True)
+    first, second = rows.SECOND_WORLDS
+    judged = (
+        Judged(first, {"reached": reached}, 1.0),
+        Judged(second, {"reached": reached + 0.25}, 1.0),
     )
     row = rows.second_round(config.protocols)[0]
     steps = np.array([[50, 60, 200, -1], [120, 130, 140, 150]])
     later = np.array([[50, 60, 70, -1], [120, 130, 140, 150]])
-    pair = tuple(Played(row, {"first_step": each}, 1.0) for each in (steps, later))
+    pair = Played(row, {"first_step": steps}, 1.0), Played(row, {"first_step": later}, 1.0)
     table = second_round(judged, 8.0, [pair])
     pushes = table[table["protocol"] == "one_push"]
     assert len(pushes) == len(TOLERANCES)
     np.testing.assert_allclose(pushes["difference"], 0.25)
     np.testing.assert_allclose(pushes["difference_lower"], pushes["difference_upper"])
-    short = table[table["protocol"] == "100_steps"].set_index("aim")
-    assert short.loc["above 0.98", ["flow", "second_round"]].tolist() == [0.0, 0.5]
-    assert short.loc["above 0.98", "difference_lower"] < 0.5
+    is_it = (table["protocol"] == "100_steps") & (table["aim"] == "above 0.98")
+    (line,) = table[is_it].to_dict("records")
+    assert (line["flow"], line["second_round"]) == (0.0, 0.5)
+    assert line["difference_lower"] < 0.5
     text = second_round_text(table, COUNT, FIRST + COUNT)
     assert "a second round of 12 trajectories" in text.splitlines()[0]
     assert len([line for line in text.splitlines() if line.startswith("| 100_steps")]) == 4
