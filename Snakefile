@@ -55,6 +55,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
 include: "workflow/rules/ablations.smk"
 include: "workflow/rules/planning.smk"
+include: "workflow/rules/second_round.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -63,6 +64,7 @@ localrules:
     all,
     ablations,
     planning,
+    second_round,
     table_page,
     ablation_page,
     planning_page,

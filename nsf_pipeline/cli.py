@@ -113,6 +113,10 @@ CORES = os.cpu_count() or 1
 ROLLOUT_SHARDS, ENSEMBLE_SHARDS = (Path(path).parent for path in (paths.ROLLOUTS, paths.ENSEMBLES))
 
 EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
+SECOND_DATASET, SECOND_METADATA = (
+    Path(paths.of_second_round(path)) for path in (paths.DATASET, paths.METADATA)
+)
+SECOND_ROLLOUTS = Path(paths.of_second_round(paths.ROLLOUTS)).parent
 FIRST_SEED = 100_000
 
 
@@ -263,13 +267,30 @@ def _policies(
 ) -> None:
     """Sample a shard of policies."""
     settings = load_config(config)
-    if not 0 < stop - first <= MAX_SHARD_SIZE:
-        raise UserError(
-            f"--stop {stop} must be more than --first {first}, by at most {MAX_SHARD_SIZE}"
-        )
+    _require_shard(first, stop)
     from nsf_pipeline.stages import policies
 
     policies.run(settings, first, stop, output)
+
+
+@_verb("second-policies", "--first 50000 --stop 50100 --output policies.h5")
+def _second_policies(
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
+    output: Output,
+    config: Settings = CONFIG,
+    model: Model = Path(paths.MODEL),
+    threads: Threads = None,
+) -> None:
+    """Let a planner choose a shard of policies, for a second round of data."""
+    settings = load_config(config)
+    _require_shard(first, stop)
+    _before_jax(threads)
+    from nsf_pipeline.stages import second_round
+
+    second_round.run(settings, model, first, stop, output)
 
 
 @_verb("rollouts", "--policies policies.h5 --output rollouts.h5")
@@ -307,6 +328,23 @@ def _dataset(
     from nsf_pipeline.stages import dataset
 
     dataset.run(settings, rollouts, output, metadata)
+
+
+@_verb("second-dataset", "--config my.yaml")
+def _second_dataset(
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+    second: Annotated[
+        Path, typer.Option(help="Folder of the rollout shards of the second round.")
+    ] = SECOND_ROLLOUTS,
+    output: Output = SECOND_DATASET,
+    metadata: Annotated[Path, typer.Option(help="Metadata to write.")] = SECOND_METADATA,
+) -> None:
+    """Merge the rollout shards of both rounds into one data set."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.both_rounds(settings, rollouts, second, output, metadata)
 
 
 @_verb("dataset-statistics", "--first 0 --stop 5000 --output results/statistics/00000.jsonl")
@@ -712,6 +750,26 @@ def _planning_tables(
     planning.run(settings, episodes, times, output)
 
 
+@_verb("second-round", "--config my.yaml")
+def _second_round(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    pushes: Annotated[
+        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
+    ] = Path(paths.PUSHES).parent.parent,
+    push_times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of what a second round of data brings to planning."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import dataset, planning
+
+    dataset.require_second_round(settings)
+    planning.second_round(settings, episodes, times, pushes, push_times, output)
+
+
 @_verb("short-planning", "--config my.yaml")
 def _short_planning(
     config: Settings = CONFIG,
@@ -959,6 +1017,13 @@ def _why(
 def _schema() -> None:
     """Print the JSON schema of config.yaml."""
     say(json_schema(), end="")
+
+
+def _require_shard(first: int, stop: int) -> None:
+    if not 0 < stop - first <= MAX_SHARD_SIZE:
+        raise UserError(
+            f"--stop {stop} must be more than --first {first}, by at most {MAX_SHARD_SIZE}"
+        )
 
 
 def _load_if_given(config: str | None) -> Config | None:

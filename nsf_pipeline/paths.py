@@ -16,6 +16,7 @@ METRICS = "results/training/metrics.csv"
 CURVES = "results/training/curves.png"
 CHECKPOINTS = "checkpoints"  # in the folder of the metrics
 EVALUATION = "results/evaluation"
+SECOND_ROUND = "results/second_round"
 ABLATIONS = "results/ablations"
 PLANNING = "results/planning"
 EPISODES = "results/planning/episodes/{row}/{shard}.h5"
@@ -67,6 +68,12 @@ PUSHED = {"table": "one_push.csv", "text": "one_push.md", "provenance": "pushes.
 """Tables of one push under noise in that folder, by what they hold."""
 REACHED = {"table": "goals.csv", "text": "goals.md", "provenance": "goals.json"}
 """Tables of goals some steps ahead in that folder, by what they hold."""
+SECOND = {
+    "table": "second_round.csv",
+    "text": "second_round.md",
+    "provenance": "second_round.json",
+}
+"""Tables of what a second round of data brings, in that folder, by what they hold."""
 PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.json"}
 """The short table of the default run in that folder."""
 
@@ -74,6 +81,11 @@ PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.
 def of_variant(path: str, variant: str) -> str:
     """The path for a variant that corresponds to a path of the default model."""
     return path.replace(RESULTS, f"{RESULTS}/variants/{variant}", 1) if variant else path
+
+
+def of_second_round(path: str) -> str:
+    """The path in the second round that corresponds to a path of the first."""
+    return path.replace(RESULTS, SECOND_ROUND, 1)
 
 
 RECORDED = (
@@ -88,6 +100,7 @@ RECORDED = (
     CURVES,
     of_variant(MODEL, "{variant}"),
     of_variant(CURVES, "{variant}"),
+    *map(of_second_round, (POLICIES, ROLLOUTS, DATASET, METADATA, MODEL, CURVES)),
     ENSEMBLES,
     f"{EVALUATION}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SCORES['provenance']}",
@@ -97,6 +110,7 @@ RECORDED = (
     GOALS,
     f"{PLANNING}/{REACHED['provenance']}",
     f"{PLANNING}/{PUSHED['provenance']}",
+    f"{PLANNING}/{SECOND['provenance']}",
     f"{PLANNING}/{PLANNED_SHORT['provenance']}",
     f"{PLANNING}/{PLANNED['provenance']}",
     VIDEO,

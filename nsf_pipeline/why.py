@@ -219,7 +219,7 @@ def _unlike_its_path(
     config: Config, path: Path, made: Record, fields: Mapping[str, Any]
 ) -> Iterator[str]:
     """How a file differs from what its path says that it holds."""
-    stage, folder = made.stage, path.parent.name
+    stage, folder = made.stage.removeprefix("second_"), path.parent.name
     if made.variant and made.variant not in path.parts:
         yield f"it is of the variant {made.variant}"
     if folder in SHARDED and folder != stage:
@@ -231,15 +231,17 @@ def _unlike_its_path(
         config.ensembles if stage == "ensembles" else config.parts if stage in PARTS else config
     )
     number, what = int(path.stem), "states" if stage == "ensembles" else "trajectories"
-    if number >= sharded.num_shards:
+    is_second = Path(paths.SECOND_ROUND).name in path.parts
+    numbers = config.second_shards if is_second else range(sharded.num_shards)
+    if number not in numbers:
         kind = "part" if stage in PARTS else "shard"
-        yield f"{kind} {number} is left out: the settings make {sharded.num_shards}"
+        yield f"{kind} {number} is left out: the settings make {len(numbers)}"
         return
     try:
         held = operator.index(fields["first"]), operator.index(fields["stop"])
     except (KeyError, TypeError):
         yield f"does not say which {what} it holds"
         return
-    own = sharded.shard_range(number)
+    own = config.second_shard_range(number) if is_second else sharded.shard_range(number)
     if held != own:
         yield f"holds {what} {held[0]} to {held[1] - 1}, expected {own[0]} to {own[1] - 1}"

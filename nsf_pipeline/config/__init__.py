@@ -23,6 +23,7 @@ from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
 from nsf_pipeline.config.schema import json_schema
+from nsf_pipeline.config.second_round import SecondRoundConfig
 from nsf_pipeline.config.section import ConfigError
 from nsf_pipeline.config.shards import (
     MAX_PARTS,
@@ -65,6 +66,7 @@ __all__ = [
     "Rank",
     "RuntimeConfig",
     "SearchConfig",
+    "SecondRoundConfig",
     "SpeedConfig",
     "TrainingChanges",
     "TrainingConfig",

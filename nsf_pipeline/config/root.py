@@ -15,6 +15,7 @@ from nsf_pipeline.config.planning import PlanningConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
+from nsf_pipeline.config.second_round import SecondRoundConfig
 from nsf_pipeline.config.section import ConfigError, Section
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
 from nsf_pipeline.config.speed import SpeedConfig
@@ -64,6 +65,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
     planning: PlanningConfig = PlanningConfig()
+    second_round: SecondRoundConfig = SecondRoundConfig()
     protocols: ProtocolConfig = ProtocolConfig()
     videos: VideoConfig = VideoConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -94,6 +96,21 @@ class Config(Section):
     def shards_with(self, first: int, stop: int) -> range:
         """The shards that hold the trajectories from `first` up to, and without, `stop`."""
         return range(first // self.shard_size, shards.num_shards(stop, self.shard_size))
+
+    @property
+    def all_trajectories(self) -> int:
+        """Trajectories of both rounds."""
+        return self.num_trajectories + self.second_round.trajectories
+
+    @property
+    def second_shards(self) -> range:
+        """The shards of the second round, which follow those of the first; none if it is off."""
+        last = shards.num_shards(self.all_trajectories, self.shard_size)
+        return range(self.num_shards, max(self.num_shards, last))
+
+    def second_shard_range(self, shard: int) -> tuple[int, int]:
+        """First trajectory of a shard of the second round, and one past its last."""
+        return shards.shard_range(shard, self.all_trajectories, self.shard_size)
 
     @property
     def parts(self) -> shards.Division:
@@ -145,7 +162,8 @@ class Config(Section):
         yield from self.dataset.contradictions(self.num_trajectories, self.shard_size)
         yield from self.evaluation.contradictions(self.ensembles)
         yield from self.videos.contradictions(self.dataset, self.num_trajectories)
-        yield from self.protocols.contradictions(self.variant_names, self.num_trajectories)
+        yield from self.protocols.contradictions(self.variant_names, self.all_trajectories)
+        yield from self.second_round.contradictions(self.num_trajectories, self.shard_size)
         if self.shard_size > self.num_trajectories:
             yield (
                 f"shard_size = {self.shard_size} is more than num_trajectories = "

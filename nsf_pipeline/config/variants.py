@@ -12,7 +12,7 @@ from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.timing import CONTROL_DT
 
 UNTRAINED = (
-    *("flow", "simulator", "persistence", "kinematic", "recursive"),
+    *("flow", "second_round", "simulator", "persistence", "kinematic", "recursive"),
     *("simulator_all_cores", "gym_pusht"),
 )
 """Names of the other rows in the tables, which no variant can have."""

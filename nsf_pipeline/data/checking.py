@@ -287,7 +287,8 @@ def _recorded_sizes(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
     found = {}
     count, basis = config.get("num_trajectories"), setting("dmp", "n_basis")
     if kind == "dataset" and isinstance(count, int):
-        found["n"] = count
+        more = setting("second_round", "trajectories")  # only a data set of both rounds has these
+        found["n"] = count + (more if isinstance(more, int) else 0)
     if isinstance(basis, int) and 0 < basis <= MAX_BASIS:
         found |= {"B": basis, "C": condition_dim(basis)}
     match setting("policies", "duration"):

@@ -54,21 +54,53 @@ def merge(
     config = stage.view(config)
     if len(shards) != config.num_shards:
         raise store.StoreError(f"expected {config.num_shards} rollout shards, got {len(shards)}")
-    span = (0, config.num_trajectories)
-    statistics, source = gather(shards, config, span)
-    metadata = statistics.metadata() | Record.new(stage, config, source).fields()
     if not config.parts.num_shards:
-        # The data set is renamed first: if that fails, neither file has changed.
-        with replacing(metadata_output) as temporary_metadata, replacing(output) as temporary:
-            temporary_metadata.write_text(_text(metadata), encoding="utf-8")
-            _write(temporary, shards, config, span, metadata)
-        return metadata
+        span = (0, config.num_trajectories)
+        return in_one_file(
+            shards, config, stage, span, output=output, metadata_output=metadata_output
+        )
+    statistics, source = gather(shards, config, (0, config.num_trajectories))
+    metadata = statistics.metadata() | Record.new(stage, config, source).fields()
     folder = store.folder_of(output)
     for number in range(config.parts.num_shards):
         own = [shards[shard] for shard in config.shards_with(*config.parts.shard_range(number))]
         write_part(own, config, number, metadata, output=shard_in(folder, number))
     write_metadata(metadata, metadata_output)
     write_index(config, output)
+    return metadata
+
+
+def in_one_file(
+    shards: Sequence[Path],
+    config: Config,
+    stage: Stage,
+    span: tuple[int, int],
+    *,
+    output: Path,
+    metadata_output: Path,
+) -> dict[str, Any]:
+    """Merge rollout shards into a data set of one file, whatever the settings divide it into.
+
+    Args:
+        shards: those that hold the trajectories, in order.
+        config: the current settings.
+        stage: as for `merge`.
+        span: the first trajectory and one past the last.
+        output: the data set.
+        metadata_output: its bounds and statistics, as JSON.
+
+    Returns:
+        The metadata.
+
+    Raises:
+        FileError: as `merge`.
+    """
+    statistics, source = gather(shards, config, span)
+    metadata = statistics.metadata() | Record.new(stage, config, source).fields()
+    # The data set is renamed first: if that fails, neither file has changed.
+    with replacing(metadata_output) as temporary_metadata, replacing(output) as temporary:
+        temporary_metadata.write_text(_text(metadata), encoding="utf-8")
+        _write(temporary, shards, config, span, metadata)
     return metadata
 
 
@@ -92,7 +124,8 @@ def gather(
         except FileError as error:
             refused.append(str(error))
         else:
-            sources[:] = [made]  # all are equal: one is enough
+            # All are equal, or those of a second round include the others: the last is enough.
+            sources[:] = [made]
             statistics += Statistics.of(rollouts, rollouts["split"])
     if refused:
         raise FileError("\n".join(refused))

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     DISTURBANCE = 9
     TASK = 10
     PUSH = 11
+    SECOND_ROUND = 12
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:

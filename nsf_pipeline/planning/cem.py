@@ -31,7 +31,8 @@ def find(search: Search, config: CEMConfig) -> list[Found]:
                 elites = found[episode].candidates.policies
                 policies = _varied(random, elites, number - 1, config, prior)
             else:
-                policies = sample_policy(random, state, prior, dmp, search.noise, (count,))
+                noise = float(search.noise[episode])
+                policies = sample_policy(random, state, prior, dmp, noise, (count,))
             proposals.append(Candidates.without_transit(state, policies))
         latest = search.evaluate(proposals)
         if number:

@@ -262,7 +262,8 @@ def _pushes(
     ways = transits(states[:, STATE.agent], poses, ends)
     reach = (GAP + contacts.depth)[..., None] * contacts.direction
     goals = to_room(poses, contacts.place + reach)
-    policies = _straight(ends, goals, contacts.depth, search.noise, dmp)
+    noise = np.repeat(search.noise[episodes], shape[1])
+    policies = _straight(ends, goals, contacts.depth, noise, dmp)
     steps, arrived = ways.steps, np.repeat(states, shape[1], axis=0)
     flat = ways.targets.reshape(-1, *ways.targets.shape[2:])
     arrived = arrivals(arrived, flat, steps.ravel())
@@ -275,7 +276,7 @@ def _pushes(
 
 
 def _straight(
-    starts: np.ndarray, goals: np.ndarray, depth: np.ndarray, noise: float, dmp: DMPConfig
+    starts: np.ndarray, goals: np.ndarray, depth: np.ndarray, noise: np.ndarray, dmp: DMPConfig
 ) -> DMPParams:
     """DMPs without forcing between points (n, k, 2), with one leading axis n k."""
     (stiffness, _), (damping_ratio, _) = PRIOR.stiffness, PRIOR.damping_ratio
@@ -287,7 +288,7 @@ def _straight(
         weights=np.zeros((count, 2, dmp.n_basis)),
         stiffness=np.full(count, stiffness),
         damping=np.full(count, 2.0 * damping_ratio * np.sqrt(stiffness)),
-        action_noise_std=np.full(count, noise),
+        action_noise_std=noise,
     )
 
 
@@ -305,8 +306,9 @@ def _with_direct(
     for row in np.flatnonzero(lost.any(axis=1)):
         columns = np.flatnonzero(lost[row])
         random = search.randoms[episodes[row]]
+        noise = float(search.noise[episodes[row]])
         policies = sample_policy(
-            random, states[row], PRIOR, search.model.dmp, search.noise, (len(columns),)
+            random, states[row], PRIOR, search.model.dmp, noise, (len(columns),)
         )
         parts.append(Candidates.without_transit(states[row], policies))
         places[row * count + columns] = free + np.arange(len(columns))

@@ -88,7 +88,7 @@ def plan_batch(
     goals: Goal | Sequence[Goal] | None = None,
     keys: Sequence[PRNGKeyArray] | Array,
     config: SearchConfig | None = None,
-    action_noise_std: float = 0.0,
+    action_noise_std: float | Sequence[float] = 0.0,
 ) -> list[Plan]:
     """Plan one push of each of several episodes; the model is called for all of them together.
 
@@ -101,7 +101,8 @@ def plan_batch(
         goals: one for all, or one for each; the environment's goal if None.
         keys: (n) one for each.
         config: which planner, and its budget.
-        action_noise_std: px; the noise that the executed actions will have.
+        action_noise_std: px; the noise that the executed actions will have: one for all, or one
+            for each.
 
     Raises:
         UserError: a state has another shape, or a number that is not finite or farther from 0
@@ -112,12 +113,16 @@ def plan_batch(
     checks.whole("the number of states", len(given_states), 1)
     known = np.stack([known_state(state) for state in given_states])
     each = [goals or Goal()] * len(known) if isinstance(goals, Goal | None) else list(goals)
-    for name, given in (("goals", each), ("keys", keys)):
+    given_noise = action_noise_std
+    levels = list(given_noise) if isinstance(given_noise, Sequence) else [given_noise] * len(known)
+    for name, given in (("goals", each), ("keys", keys), ("action_noise_std", levels)):
         if len(given) != len(known):
             raise UserError(f"expected {name} for {len(known)} states, got {len(given)}")
     for goal in each:
         goal.require_meaning()
-    noise = checks.number("action_noise_std", action_noise_std, least=0.0, most=MOST_NOISE)
+    noise = np.array(
+        [checks.number("action_noise_std", std, least=0.0, most=MOST_NOISE) for std in levels]
+    )
     randoms = [_generator(key) for key in keys]
     search = Search(model, known, each, randoms, noise)
     if config.planner == "cem":

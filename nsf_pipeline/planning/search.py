@@ -47,7 +47,7 @@ class Search:
         states: (n, 7) px, px/s, rad; where the episodes are.
         goals: (n) theirs.
         randoms: (n) their generators of random numbers.
-        noise: px; the standard deviation of the noise on executed actions.
+        noise: (n) px; the standard deviations of the noise on executed actions.
         queries: (n) candidates that the model was asked about.
     """
 
@@ -57,7 +57,7 @@ class Search:
         states: np.ndarray,
         goals: Sequence[Goal],
         randoms: Sequence[np.random.Generator],
-        noise: float,
+        noise: np.ndarray,
     ) -> None:
         self.model, self.states, self.goals = model, states, goals
         self.randoms, self.noise = randoms, noise

@@ -51,17 +51,17 @@ def one_push(judged: Sequence[Judged], trial: Trial) -> pd.DataFrame:
             lines.append(
                 (
                     *(each.world, trial.action_noise_std, px, degrees, count),
-                    *_interval(reached),
+                    *mean_interval(reached),
                     each.arrays["promised"][:, place].mean(),
                     each.arrays["promised_at_choice"][:, place].mean(),
-                    *_interval(against),
+                    *mean_interval(against),
                     each.seconds / count,
                 )
             )
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """The mean and its 95 % interval; no interval of a single value."""
     mean = float(values.mean())
     if len(values) < 2:

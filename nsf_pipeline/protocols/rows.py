@@ -10,6 +10,8 @@ from nsf_pipeline.config import Division, ProtocolConfig
 from nsf_pipeline.errors import UserError, shown
 
 FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
+SECOND_ROUND = "second_round"
+"""The flow trained on the data of both rounds."""
 UNTRAINED = (NOMINAL, SIMULATOR)
 CEM, CONTACT = "cem", "contact"
 STANDARD, SHORT = "standard", "short"
@@ -101,6 +103,11 @@ def trained(model: str) -> str:
     return "" if base in UNTRAINED else base
 
 
+def variant_of(trained: str) -> str:
+    """The variant that a trained model is; empty for none and for the flow of either round."""
+    return "" if trained in (FLOW, SECOND_ROUND) else trained
+
+
 def shards(row: Row, config: ProtocolConfig) -> list[tuple[int, int]]:
     """For each shard of a row, the number of its first episode and one past its last."""
     division = Division(row.episodes, config.shard_size)
@@ -168,6 +175,25 @@ def worlds(config: ProtocolConfig) -> list[str]:
     ]
     return [model for model in found if is_wanted(model, config)]
 
+
+def second_round(config: ProtocolConfig) -> list[Row]:
+    """The rows that show what a second round of data brings to the harder protocols."""
+    places = [
+        *((noise, STANDARD, config.episodes) for noise in (0.0, 8.0)),
+        (16.0, STANDARD, config.harder_episodes),
+        *(
+            (noise, variation, config.harder_episodes)
+            for noise in (0.0, 8.0)
+            for variation in (DISTURBED, HELD, HIDDEN)
+        ),
+    ]
+    return [
+        Row(CONTACT, f"{model}_4", *place) for model in (FLOW, SECOND_ROUND) for place in places
+    ]
+
+
+SECOND_WORLDS = (PAIRED_WITH, f"{SECOND_ROUND}_16")
+"""The models whose choices of one push show what a second round brings."""
 
 RANDOM = "random"
 GOALS_AHEAD = (25, 50, 100)

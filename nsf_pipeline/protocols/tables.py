@@ -70,12 +70,7 @@ def harder(played: Sequence[Played]) -> pd.DataFrame:
     """
     lines = []
     for each in played:
-        if each.row.variation == STANDARD:
-            kinds = [(NOISE, 0)] if each.row.action_noise_std > 8.0 else []
-            kinds.append((IN_FEWER_STEPS, FEWER_STEPS))
-        else:
-            kinds = [(each.row.variation, 0)]
-        for variation, steps in kinds:
+        for variation, steps in kinds_of(each.row):
             for threshold in THRESHOLDS:
                 outcome = _outcome(each, threshold, steps)
                 lines.append((variation, *_place(each.row, threshold), *outcome))
@@ -87,11 +82,29 @@ def _place(row: Row, threshold: float) -> tuple[str, str, float, float]:
     return row.planner, row.model, row.action_noise_std, threshold
 
 
+def kinds_of(row: Row) -> list[tuple[str, int]]:
+    """The harder protocols that a row counts for, and the steps of each; 0 for all."""
+    if row.variation != STANDARD:
+        return [(row.variation, 0)]
+    noise = [(NOISE, 0)] if row.action_noise_std > 8.0 else []
+    return [*noise, (IN_FEWER_STEPS, FEWER_STEPS)]
+
+
+def succeeded(each: Played, threshold: float, steps: int = 0) -> np.ndarray:
+    """(n) whether each episode exceeded a threshold within some steps; 0 for all of them."""
+    first = _first(each, threshold)
+    return (first != NEVER) & (first <= (steps or math.inf))
+
+
+def _first(each: Played, threshold: float) -> np.ndarray:
+    reached = each.arrays["first_held" if each.row.variation == LASTING else "first_step"]
+    return reached[:, THRESHOLDS.index(threshold)]
+
+
 def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[int | float, ...]:
     arrays, count = each.arrays, len(each.arrays["episode"])
-    reached = arrays["first_held" if each.row.variation == LASTING else "first_step"]
-    first = reached[:, THRESHOLDS.index(threshold)]
-    succeeds = (first != NEVER) & (first <= (steps or math.inf))
+    first = _first(each, threshold)
+    succeeds = succeeded(each, threshold, steps)
     number = int(succeeds.sum())
     coverage = arrays["coverage"][:, : steps or None]
     return (

@@ -23,6 +23,8 @@ PLANNING = (*MODEL, "planning")
 # Which rows there are shapes the tables, but no episode.
 PROTOCOLS = (*PLANNING, "variants", "protocols")
 
+SECOND_ROUND = (*PLANNING, "second_round")
+
 STAGES = {
     name: Stage(name, f"nsf_pipeline.stages.{module}", reads)
     for name, module, reads in (
@@ -35,6 +37,13 @@ STAGES = {
         ("evaluate", "evaluate", EVALUATION),
         ("compare", "evaluate", COMPARISON),
         ("speed", "speed", SPEED),
+        # Not `second_round`: how many trajectories it has changes none of them.
+        ("second_policies", "second_round", PLANNING),
+        ("second_dataset", "dataset", SECOND_ROUND),
+        ("second_train", "train", SECOND_ROUND),
+        ("second_episodes", "episodes", SECOND_ROUND),
+        ("second_pushes", "pushes", SECOND_ROUND),
+        ("second_tables", "planning", (*PROTOCOLS, "second_round")),
         ("episodes", "episodes", PLANNING),
         # No model is behind them, so no data either.
         ("untrained_episodes", "episodes", ("seed", "dmp", "planning")),

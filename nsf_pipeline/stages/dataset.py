@@ -34,6 +34,43 @@ def run(config: Config, folder: Path, output: Path, metadata: Path) -> None:
     _say(output, found, started)
 
 
+def both_rounds(config: Config, folder: Path, second: Path, output: Path, metadata: Path) -> None:
+    """Merge the rollout shards of both rounds into one file.
+
+    Args:
+        config: the settings.
+        folder: holds the shards of the first round.
+        second: holds those of the second round, which are numbered on.
+        output: the data set.
+        metadata: its bounds and statistics, as JSON.
+
+    Raises:
+        FileError: as `run`.
+        UserError: there is no second round.
+    """
+    started = time.monotonic()
+    stage = STAGES["second_dataset"]
+    config = stage.view(config)
+    require_second_round(config)
+    shards = _shards(folder, config, 0, config.num_trajectories)
+    shards += [paths.shard_in(second, shard) for shard in config.second_shards]
+    span = (0, config.all_trajectories)
+    found = merge.in_one_file(shards, config, stage, span, output=output, metadata_output=metadata)
+    _say(output, found, started)
+
+
+def require_second_round(config: Config) -> None:
+    """Check that there is a second round.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not config.second_round.trajectories:
+        raise UserError(
+            "second_round.trajectories = 0: there is no second round; set it, for example to 10000"
+        )
+
+
 def statistics(config: Config, folder: Path, first: int, stop: int, output: Path) -> None:
     """Write the bounds and statistics of some trajectories.
 

@@ -11,7 +11,7 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.episodes import play
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.planners import WARM_UP, decider, rules_of
-from nsf_pipeline.protocols.rows import FLOW, Row
+from nsf_pipeline.protocols.rows import Row, variant_of
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES, say
 from nsf_pipeline.stages.planners import load_trained, write_seconds
@@ -60,7 +60,7 @@ def run(
     decide = decider(world, row, config.planning.search, config.seed)
     decide([WARM_UP])
     arrays, took = play(decide, rules_of(row), config.seed, first_seed, first, stop)
-    variant = row.trained if row.trained != FLOW else ""
+    variant = variant_of(row.trained)
     attributes = Record.new(stage, config, *sources, variant=variant).fields()
     attributes |= {"first": first, "stop": stop, "row": row.described()}
     store.write(output, "episodes", arrays, attributes)
@@ -83,7 +83,8 @@ def require_unseen(config: Config, seeds: range) -> None:
     """
     if seeds.start >= MOST_SEEDS:
         return
-    for trajectory in range(config.num_trajectories):
+    more = config.second_round.trajectories if "second_round" in config.held else 0
+    for trajectory in range(config.num_trajectories + more):
         if (seed := reset_seed(config.seed, trajectory)) in seeds:
             raise UserError(
                 f"expected seeds that no trajectory was reset with, but trajectory {trajectory} "

@@ -8,7 +8,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.goals import ahead, attempt
 from nsf_pipeline.protocols.models import world_model
-from nsf_pipeline.protocols.rows import FLOW, GoalRow
+from nsf_pipeline.protocols.rows import GoalRow, variant_of
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
 from nsf_pipeline.stages.planners import load_trained, write_seconds
@@ -56,7 +56,7 @@ def run(
     if world:  # so that JAX compiles what the planner needs before the clock starts
         attempt(world, tasks.between(0, 1), first, 1, search, config)
     arrays, took = attempt(world, tasks, first, row.steps, search, config)
-    variant = row.trained if row.trained != FLOW else ""
+    variant = variant_of(row.trained)
     attributes = Record.new(stage, config, *sources, variant=variant).fields()
     attributes |= {"first": first, "stop": stop, "row": row._asdict()}
     store.write(output, "goals", arrays, attributes)

@@ -10,11 +10,11 @@ from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config, ProtocolConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.files import FileError, again, require_folder
-from nsf_pipeline.protocols import goal_tables, push_tables, rows, tables
+from nsf_pipeline.protocols import goal_tables, push_tables, rows, second_tables, tables
 from nsf_pipeline.protocols.goal_tables import Tried
 from nsf_pipeline.protocols.one_push import Trial
 from nsf_pipeline.protocols.push_tables import Judged
-from nsf_pipeline.protocols.rows import FLOW, Row
+from nsf_pipeline.protocols.rows import SECOND_ROUND, SECOND_WORLDS, Row, variant_of
 from nsf_pipeline.protocols.tables import Played
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
@@ -117,6 +117,49 @@ def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
     say(text)
 
 
+def second_round(
+    config: Config,
+    episodes: Path,
+    seconds: Path,
+    chosen: Path,
+    push_seconds: Path,
+    folder: Path,
+) -> None:
+    """Write the table of what a second round of data brings.
+
+    Args:
+        config: the settings.
+        episodes: folder of the rows' folders of shards.
+        seconds: folder of the rows' folders of times.
+        chosen: folder of the models' folders of shards of one push.
+        push_seconds: folder of the models' folders of times.
+        folder: where the reports go.
+
+    Raises:
+        FileError: a shard cannot be read or is stale, or a report cannot be written.
+    """
+    judged = [_judged(config, world, chosen, push_seconds) for world in SECOND_WORLDS]
+    played = [
+        _played(config, row, episodes, seconds) for row in rows.second_round(config.protocols)
+    ]
+    require_folder(folder)
+    of = {each.row: each for each, _ in played}
+    pairs = [
+        (each, of[row._replace(model=f"{SECOND_ROUND}_4")])
+        for row, each in of.items()
+        if row.trained != SECOND_ROUND
+    ]
+    (flow, _), (second, _) = judged
+    table = second_tables.second_round((flow, second), config.protocols.push_noise, pairs)
+    text = second_tables.second_round_text(
+        table, config.second_round.trajectories, config.all_trajectories
+    )
+    sources = [made for _, records in (*judged, *played) for made in records]
+    made = Record.new(STAGES["second_tables"], config, *sources)
+    write_reports(folder, paths.SECOND, made, {"table": tables.as_csv(table), "text": text}, {})
+    say(text)
+
+
 def trial_of(config: ProtocolConfig) -> Trial:
     """What one push is tried under, by the settings."""
     return Trial(config.push_noise, config.push_candidates, config.push_runs)
@@ -159,7 +202,8 @@ def _arrays(
         described: what each file must say of the row that it belongs to.
         spans: the numbers of the first item of each shard, and one past its last.
     """
-    own = config.variant(trained) if trained not in ("", FLOW) else config
+    variant = variant_of(trained)
+    own = config.variant(variant) if variant else config
     parts, records = [], []
     for number, (first, stop) in enumerate(spans):
         path = paths.shard_in(folder, number)

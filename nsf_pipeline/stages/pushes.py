@@ -9,7 +9,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.one_push import LEAST_ERROR, SCREENING, STEPS, Trial, judge
-from nsf_pipeline.protocols.rows import FLOW, SIMULATOR, parsed, trained
+from nsf_pipeline.protocols.rows import SIMULATOR, parsed, trained, variant_of
 from nsf_pipeline.protocols.tasks import from_test_split
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
@@ -75,7 +75,7 @@ def run(
         config.planning.search,
         config.seed,
     )
-    variant = own if own != FLOW else ""
+    variant = variant_of(own)
     attributes = Record.new(stage, config, *sources, variant=variant).fields()
     attributes |= {"first": first, "stop": stop, "row": {"model": world, **trial._asdict()}}
     store.write(output, "pushes", arrays, attributes)

@@ -45,6 +45,10 @@ OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
+# The second round's stages are those of the first with other files, but for its policies.
+SECOND = {name for name in STAGES if name.startswith("second_")}
+SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes", "pushes")}
+SECOND_OF["second_tables"] = "planning_tables"
 SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS}
 SCORED = {"evaluate", "compare"}
 # What follows from the settings of any stage before it; the settings' page, of all.
@@ -78,8 +82,18 @@ SETTINGS = {
     "variants": ({}, FROM_COMPARE | FROM_TRIALS),
     "planning.search.planner": ("cem", PLANNED | FROM_TRIALS),
     "protocols.episodes": (600, FROM_TRIALS),
+    "second_round.trajectories": (10_000, set()),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
+}
+
+NOT_OF_SECOND = {"ensembles", "evaluation", "variants", "speed", "videos", "wandb", "runtime"}
+SECOND_SETTINGS = {
+    **{name: SECOND for name in SETTINGS if name.partition(".")[0] not in NOT_OF_SECOND},
+    "variants": {"second_tables"},
+    "protocols.episodes": {"second_tables"},
+    # More of them make new shards only.
+    "second_round.trajectories": SECOND - {"second_policies"},
 }
 
 
@@ -100,10 +114,9 @@ def stale(before, after):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_makes_stale_its_stage_and_what_follows(name):
     value, expected = SETTINGS[name]
-    assert stale(digests(), digests(changed(Config(), name, value))) == {
-        *expected,
-        "settings_page",
-    }
+    found = stale(digests(), digests(changed(Config(), name, value)))
+    assert found - SECOND == {*expected, "settings_page"} - SECOND
+    assert found & SECOND == SECOND_SETTINGS.get(name, set())
 
 
 def test_every_section_is_some_stages():
@@ -219,6 +232,9 @@ MODULES = {
     "evaluation/ensembles.py": {"ensembles", *WITH_TASKS},
     "planning/planner.py": PLANNED,
     "planning/models.py": PLANNED,
+    "planning/second_round.py": {"second_policies"},
+    "stages/second_round.py": {"second_policies"},
+    "protocols/second_tables.py": TABLES_OF_PLANNING,
     "protocols/__init__.py": PLANNED,
     "protocols/episodes.py": PLANNED,
     "protocols/rows.py": PLANNED,
@@ -262,11 +278,25 @@ MODULES = {
     "__init__.py": set(),
 }
 
+OF_SECOND_POLICIES = {
+    *("data/__init__.py", "data/policies.py", "data/randomness.py", "data/store.py"),
+    *("data/schema.py", "data/scaling.py", "dmp.py", "timing.py", "numerics.py", "arrays.py"),
+    *("pusht/geometry.py", "pusht/simulator.py", "pusht/state.py", "pusht/environment.py"),
+    *("model/agent_noise.py", "model/arguments.py", "model/encoder.py", "model/file.py"),
+    *("model/model.py", "model/neural_sde.py", "flow/guard.py", "flow/losses.py"),
+    *("planning/models.py", "planning/planner.py", "planning/second_round.py"),
+    "stages/second_round.py",
+}
+
 
 @pytest.mark.parametrize("module", MODULES)
 def test_an_edit_changes_the_stages_that_import_it(module, unedited, package):
     edit(package / module)
-    assert stale(unedited, digests()) == MODULES[module]
+    found = stale(unedited, digests())
+    assert found - SECOND == MODULES[module] - SECOND
+    for second, first in SECOND_OF.items():
+        assert (second in found) == (first in found)
+    assert ("second_policies" in found) == (module in OF_SECOND_POLICIES)
 
 
 def test_no_module_that_checks_settings_is_hashed(package):
@@ -335,7 +365,7 @@ def test_a_new_import_is_followed(unedited, package):
     edit(package / "data/rollouts.py", lambda text: text + "\nfrom nsf_pipeline import extra\n")
     imported = digests()
     edit(package / "extra.py")
-    assert stale(imported, digests()) == MODULES["data/rollouts.py"]
+    assert stale(imported, digests()) - SECOND == MODULES["data/rollouts.py"]
 
 
 def test_imports_in_a_circle_end(package):

@@ -67,7 +67,13 @@ STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
     {row.name: row for row in rows_of(SETTINGS.protocols)}
     for rows_of in (protocol_rows.standard, protocol_rows.harder, protocol_rows.short)
 )
-ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+# The rows and models of the second round's table; none if there is no second round.
+SECOND_ROWS, SECOND_WORLDS = {}, ()
+if SETTINGS.second_round.trajectories:
+    SECOND_ROWS = {row.name: row for row in protocol_rows.second_round(SETTINGS.protocols)}
+    SECOND_WORLDS = protocol_rows.SECOND_WORLDS
+PLANNED_ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
+ROWS = {**PLANNED_ROWS, **SECOND_ROWS}
 WORLDS = protocol_rows.worlds(SETTINGS.protocols)
 GOAL_ROWS = {row.name: row for row in protocol_rows.goals(SETTINGS.protocols)}
 PUSHES = SETTINGS.protocols.push_shards
@@ -89,7 +95,7 @@ wildcard_constraints:
     place=r"\d{7,10}",
     variant="|".join(VARIANTS) or "(?!)",
     row="|".join(ROWS),
-    world="|".join(WORLDS),
+    world="|".join([*WORLDS, *SECOND_WORLDS]),
     goal_row="|".join(GOAL_ROWS),
 
 
@@ -202,13 +208,26 @@ def span_of(wildcards):
     return shards[int(wildcards.shard)]
 
 
+def stage_of(name, trained):
+    """The stage of a trial, which depends on the trained model behind it; empty for none."""
+    kinds = {"": "untrained_", protocol_rows.SECOND_ROUND: "second_"}
+    return STAGES[f"{kinds.get(trained, '')}{name}"]
+
+
+def model_of(trained):
+    """The file of a trained model; none if there is none."""
+    if trained == protocol_rows.SECOND_ROUND:
+        return paths.of_second_round(paths.MODEL)
+    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+
+
 def episode_stamp(wildcards):
     """The stamp of a shard of episodes. It depends on their number, which may be less in the last."""
     first, stop = span_of(wildcards)
     trained = ROWS[wildcards.row].trained
     of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
     return stamp(
-        STAGES["episodes" if trained else "untrained_episodes"],
+        stage_of("episodes", trained),
         **of,
         episodes=stop - first,
         first_seed=SETTINGS.protocols.first_seed,
@@ -217,8 +236,7 @@ def episode_stamp(wildcards):
 
 def trained_model(wildcards):
     """The model of a row; none if it plans without a trained one."""
-    trained = ROWS[wildcards.row].trained
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(ROWS[wildcards.row].trained)
 
 
 def shards_of_rows(path, rows):
@@ -236,7 +254,7 @@ def push_stamp(wildcards):
     trained = protocol_rows.trained(wildcards.world)
     of = {"variant": trained} if trained in VARIANTS else {"part": str(stop - first)}
     return stamp(
-        STAGES["pushes" if trained else "untrained_pushes"],
+        stage_of("pushes", trained),
         **of,
         tasks=stop - first,
         candidates=SETTINGS.protocols.push_candidates,
@@ -247,28 +265,25 @@ def push_stamp(wildcards):
 
 def pushing_model(wildcards):
     """The trained model that chooses; none if there is none."""
-    trained = protocol_rows.trained(wildcards.world)
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(protocol_rows.trained(wildcards.world))
 
 
-def shards_of_worlds(path):
+def shards_of_worlds(path, worlds=None):
     """A file of every shard of every model that chooses one push."""
     shards = [paths.shard_name(shard) for shard in range(len(PUSHES))]
-    return expand(path, world=WORLDS, shard=shards)
+    return expand(path, world=WORLDS if worlds is None else worlds, shard=shards)
 
 
 def goal_stamp(wildcards):
     """The stamp of a row's tasks with a goal some steps ahead."""
     trained = GOAL_ROWS[wildcards.goal_row].trained
     of = {"variant": trained} if trained in VARIANTS else {}
-    name = "goals" if trained else "untrained_goals"
-    return stamp(STAGES[name], **of, tasks=SETTINGS.protocols.goal_tasks)
+    return stamp(stage_of("goals", trained), **of, tasks=SETTINGS.protocols.goal_tasks)
 
 
 def goal_model(wildcards):
     """The trained model of a row; none if there is none."""
-    trained = GOAL_ROWS[wildcards.goal_row].trained
-    return paths.of_variant(paths.MODEL, trained if trained in VARIANTS else "") if trained else []
+    return model_of(GOAL_ROWS[wildcards.goal_row].trained)
 
 
 def options_of(models):

@@ -234,7 +234,7 @@ rule planning:
         expand(paths.GOALS, goal_row=GOAL_ROWS, shard="00000"),
         rules.goal_tables.output,
         # Shards too, so that a lost one is made again.
-        shards_of_rows(paths.EPISODES, ROWS),
+        shards_of_rows(paths.EPISODES, PLANNED_ROWS),
         shards_of_worlds(paths.PUSHES),
         rules.push_tables.output,
         rules.short_planning.output if SHORT_ROWS else [],

@@ -1,0 +1,87 @@
+"""The table of what a second round of data brings."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from nsf_pipeline.data.schema import THRESHOLDS, TOLERANCES
+from nsf_pipeline.protocols.push_tables import Judged, mean_interval
+from nsf_pipeline.protocols.rows import STANDARD
+from nsf_pipeline.protocols.tables import Played, kinds_of, succeeded
+
+COLUMNS = (
+    *("protocol", "action_noise_std", "aim", "number", "flow", "second_round"),
+    *("difference", "difference_lower", "difference_upper"),
+)
+ONE_PUSH = "one_push"
+
+
+def second_round(
+    judged: tuple[Judged, Judged], noise: float, played: Sequence[tuple[Played, Played]]
+) -> pd.DataFrame:
+    """A line for each protocol, level of the noise and aim.
+
+    `flow` and `second_round` are the scores of one push, or the shares of episodes that succeeded;
+    `difference` is the mean of what the second has more in the same tasks or episodes, with a 95 %
+    interval of a normal law over these.
+
+    Args:
+        judged: the tasks of one push, of the flow and of the flow with a second round.
+        noise: px; the action noise of these.
+        played: the episodes of each row, of the same two.
+    """
+    lines = []
+    for place, (px, degrees) in enumerate(TOLERANCES):
+        scores = [each.arrays["reached"][:, place] for each in judged]
+        lines.append((ONE_PUSH, noise, f"{px:g} px, {degrees:g} deg", *_compared(*scores)))
+    for pair in played:
+        row = pair[0].row
+        plain = [(STANDARD, 0)] if row.variation == STANDARD else []
+        for protocol, steps in (*plain, *kinds_of(row)):
+            for threshold in THRESHOLDS:
+                shares = [succeeded(each, threshold, steps).astype(float) for each in pair]
+                aim = f"above {threshold:g}"
+                lines.append((protocol, row.action_noise_std, aim, *_compared(*shares)))
+    table = pd.DataFrame(lines, columns=list(COLUMNS)).drop_duplicates(list(COLUMNS[:3]))
+    return table.sort_values("protocol", kind="stable", key=lambda names: names != ONE_PUSH)
+
+
+def _compared(flow: np.ndarray, second: np.ndarray) -> tuple[int | float, ...]:
+    return len(flow), flow.mean(), second.mean(), *mean_interval(second - flow)
+
+
+def second_round_text(table: pd.DataFrame, trajectories: int, total: int) -> str:
+    """The table for people.
+
+    Args:
+        table: of `second_round`.
+        trajectories: of the second round.
+        total: of both rounds.
+    """
+    lines = [
+        f"# What a second round of {trajectories:,} trajectories brings",
+        "",
+        *_rows(table),
+        "",
+        f"- The second model is trained anew, on {total:,} trajectories of both rounds, by the "
+        "same settings. In the second round a planner chose the policies with the first model.",
+        "- one_push: the share of noisy runs of the chosen push that end within the tolerance, "
+        "with 16 draws of the model. Others: the share of episodes whose coverage exceeded the "
+        "threshold, with the planner `contact` and 4 draws.",
+        "- Difference: of the second model from the first in the same tasks or episodes; in "
+        "brackets its 95 % interval.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _rows(table: pd.DataFrame) -> Iterator[str]:
+    yield "| protocol | action noise | aim | number | flow | second round | difference |"
+    yield "| --- | ---: | --- | ---: | ---: | ---: | ---: |"
+    for row in table.to_dict("records"):
+        yield (
+            f"| {row['protocol']} | {row['action_noise_std']:g} px | {row['aim']} | "
+            f"{row['number']} | {row['flow']:.3f} | {row['second_round']:.3f} | "
+            f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to "
+            f"{row['difference_upper']:+.3f}) |"
+        )
