@@ -538,7 +538,7 @@ VALUES = {
     ),
     "an episode twice": ("episodes", set_to("episode", 1, 0), "expected consecutive episodes"),
     "a task twice": ("goals", set_to("task", 1, 0), "expected consecutive tasks, found others"),
-    "an episode without a step": ("episodes", set_to("length", 0, 0), "'length' of 1 to 7"),
+    "an episode without a step": ("episodes", set_to("length", 0, 0), "'length' of 1 to S"),
     "a share above 1": ("pushes", set_to("reached", 0, 1.1), "'reached' of 0 to 1, found 1.1"),
 }
 for kind, fields in SCHEMAS.items():
