@@ -59,6 +59,7 @@ STAMPS = Stamps(SETTINGS, Path(paths.STAMPS))
 SHARDS = [paths.shard_name(shard) for shard in range(SETTINGS.num_shards)]
 # The files of a data set of several; none if it is one.
 PARTS = [paths.shard_name(part) for part in range(SETTINGS.parts.num_shards)]
+SECOND_SHARDS = [paths.shard_name(shard) for shard in SETTINGS.second_shards]
 ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_shards)]
 VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
 PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
@@ -308,6 +309,24 @@ def scores_in(folder, category, *shown):
         )
 
     return {name: output(name, file) for name, file in paths.SCORES.items()}
+
+
+def second_span(wildcards):
+    """The first trajectory of a shard of the second round, and one past its last."""
+    return SETTINGS.second_shard_range(int(wildcards.shard))
+
+
+def second_stamp(wildcards):
+    """The stamp of a policy shard of the second round."""
+    span = second_span(wildcards)
+    return sized_stamp(STAGES["second_policies"], wildcards.shard, span, SETTINGS.shard_size)
+
+
+def require_second_round(wildcards):
+    """No input; but a clear error if there is no second round."""
+    if not SECOND_SHARDS:
+        sys.exit("second_round.trajectories = 0: there is no second round; set it, e.g. to 10000")
+    return []
 
 
 def out_of_date(files):

@@ -1,24 +1,5 @@
 # A second round of data: a planner chooses policies with the trained flow; these are rolled out, join
 # the data of the first round, and the flow is trained on both. Then it is compared with the first.
-SECOND_SHARDS = [paths.shard_name(shard) for shard in SETTINGS.second_shards]
-
-
-def second_span(wildcards):
-    """The first trajectory of a shard of the second round, and one past its last."""
-    return SETTINGS.second_shard_range(int(wildcards.shard))
-
-
-def second_stamp(wildcards):
-    """The stamp of a policy shard of the second round."""
-    span = second_span(wildcards)
-    return sized_stamp(STAGES["second_policies"], wildcards.shard, span, SETTINGS.shard_size)
-
-
-def require_second_round(wildcards):
-    """No input; but a clear error if there is no second round."""
-    if not SECOND_SHARDS:
-        sys.exit("second_round.trajectories = 0: there is no second round; set it, e.g. to 10000")
-    return []
 
 
 rule second_policies:
@@ -127,7 +108,7 @@ rule second_tables:
         mem_mb=raised(2000),
         runtime=raised(10),
     params:
-        folder=paths.PLANNING,
+        folder=subpath(output.table, parent=True),
         episodes=lambda wildcards, input: Path(input.episodes[0]).parent.parent,
         times=lambda wildcards, input: Path(input.times[0]).parent.parent,
         pushes=lambda wildcards, input: Path(input.pushes[0]).parent.parent,
