@@ -115,15 +115,13 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
         BEST_SECOND,
     )
     best = np.array([found.costs.min() for found in laters])
-    saved = np.maximum(np.concatenate(reached) - best, 0.0)
-    results, gains = [], []
+    gains = np.maximum(np.concatenate(reached) - best, 0.0)
+    results = []
     for episode, (found, rows) in enumerate(zip(firsts, beams, strict=True)):
-        own = np.zeros(len(found.costs))
-        own[rows] = saved[rows_of == episode]
-        order = np.argsort(found.costs - own, kind="stable")[:KEPT]
-        results.append(found._replace(costs=found.costs - own).take(order))
-        gains.append(own[order])
-    return search.judged_again(results, gains)
+        costs = found.costs.copy()
+        costs[rows] -= gains[rows_of == episode]
+        results.append(found._replace(costs=costs).best(KEPT))
+    return results
 
 
 def _round(

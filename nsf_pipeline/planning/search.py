@@ -15,8 +15,6 @@ from nsf_pipeline.pusht.state import STATE
 
 KEPT = 100
 """Candidates of an episode that are kept, the best ones."""
-AGAIN, TIMES = 32, 8
-"""How many of the best are judged again at the end, and by how many times as many draws."""
 
 
 class Found(NamedTuple):
@@ -94,32 +92,6 @@ class Search:
             costs = goal.cost(own[..., STATE.block], seconds[:, None]).mean(axis=1)
             found.append(Found(part, own, costs))
         return found
-
-    def judged_again(self, found: Sequence[Found], gains: Sequence[np.ndarray]) -> list[Found]:
-        """The best candidates by new draws: the old ones flatter those that they have chosen.
-
-        Where the model has one draw, the candidates are as they were.
-
-        Args:
-            found: of each episode, best first.
-            gains: (n) s for each of them; what a later push saves.
-        """
-        if found[0].ends.shape[1] == 1:
-            return list(found)
-        parts = [each.candidates.take(np.arange(len(each.costs))[:AGAIN]) for each in found]
-        counts = [len(part.transit_steps) for part in parts]
-        repeated = [
-            part.take(np.tile(np.arange(count), TIMES))
-            for part, count in zip(parts, counts, strict=True)
-        ]
-        results = []
-        for part, count, saved, new in zip(
-            parts, counts, gains, self.evaluate(repeated), strict=True
-        ):
-            ends = np.moveaxis(new.ends.reshape(TIMES, count, -1, STATE.dim), 0, 1)
-            costs = new.costs.reshape(TIMES, count).mean(axis=0) - saved[:count]
-            results.append(Found(part, ends.reshape(count, -1, STATE.dim), costs).best(KEPT))
-        return results
 
 
 def merged(one: Found, other: Found, count: int = KEPT) -> Found:
