@@ -236,7 +236,7 @@ MODULES = {
     "stages/second_round.py": {"second_policies"},
     "protocols/second_tables.py": TABLES_OF_PLANNING,
     "protocols/__init__.py": PLANNED,
-    "protocols/episodes.py": PLANNED,
+    "protocols/episodes.py": {"episodes", "untrained_episodes"},
     "protocols/rows.py": PLANNED,
     "protocols/tables.py": TABLES_OF_PLANNING,
     "protocols/figures.py": TABLES_OF_PLANNING,
