@@ -207,19 +207,19 @@ def test_log_prob_is_the_density_of_draws(state_dim, gap):
     assert (np.abs(moved) < 0.25 * draws.std(axis=0)).all()
 
 
-@pytest.mark.parametrize(("start", "limit"), [(0.5, 0.1), (0.54, 1.5)])
-def test_short_steps_make_up_a_control_step(start, limit):
-    """Means and spreads, away from contact, where the law hardly changes on the way."""
+@pytest.mark.parametrize("start", [0.5, 0.54])
+def test_short_steps_make_up_a_control_step(start):
+    """Means and spreads, where the law hardly changes on the way: no contact, and small weights."""
     model, state = model_of(), state_of(7).at[4:6].set(400.0)
+    weights, rest = eqx.partition(model.transition.flow, eqx.is_inexact_array)
+    small = eqx.combine(jax.tree.map(lambda leaf: 0.1 * leaf, weights), rest)
+    model = eqx.tree_at(lambda model: model.transition.flow, model, small)
     whole = np.asarray(sample(model, state, start, start + 0.1))
     times = np.linspace(start, start + 0.1, 11)
     parts = np.asarray(model.rollout(KEY, state, times, CONDITION, COUNT)[:, -1])
     spread = whole.std(axis=0)
-    off = np.abs(parts.mean(axis=0) - whole.mean(axis=0)) / spread
-    assert off[:4].max() < limit
-    # What couplings add on average comes with the noise, too often: here, weights are random.
-    assert off[4:].max() < 2.0
-    np.testing.assert_allclose(parts.std(axis=0), spread, rtol=0.3)
+    assert (np.abs(parts.mean(axis=0) - whole.mean(axis=0)) / spread).max() < 0.1
+    np.testing.assert_allclose(parts.std(axis=0), spread, rtol=0.2)
 
 
 @pytest.mark.parametrize(("state_dim", "autonomous"), FIRST_VARIANT)
