@@ -284,6 +284,7 @@ def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training)
     assert_same(training, undisturbed)
 
 
+@pytest.mark.thorough
 def test_other_settings_start_afresh_and_say_so(undisturbed, tmp_path):
     changes = {"training": {"learning_rate": 0.003}}
     training = Training(tmp_path, undisturbed.dataset, **changes)

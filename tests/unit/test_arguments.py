@@ -297,6 +297,7 @@ def test_a_traced_next_state_that_is_not_finite_has_no_density():
     assert np.isnan(found[1:]).all()
 
 
+@pytest.mark.thorough
 def test_gradients_at_arguments_that_mean_nothing_are_no_crash():
     model = model_of()
     for state, time in ((STATE, 0.4), (changed(STATE, 0, np.nan), 0.6)):

@@ -423,6 +423,7 @@ def test_modules_are_abstract_or_final(room):
         assert inspect.isabstract(one) != getattr(one, "__final__", False), one
 
 
+@pytest.mark.thorough
 def test_a_rollout_draws_each_state_given_the_one_before():
     model, times = model_of(), [0.5, 0.6, 0.83, 0.83]
     paths = np.asarray(model.rollout(KEY, STATE, times, CONDITION, num_samples=2))
