@@ -399,40 +399,48 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
             yield f"{path}{name}", json.dumps(value)
 
 
+class _Code(NamedTuple):
+    """What a module does: a hash of it, and the names that it imports; not all are modules."""
+
+    digest: str
+    imports: frozenset[str]
+
+
 @cache
-def _tree(name: str) -> ast.Module | None:
-    """The syntax tree of a module of this package; None if there is none of that name."""
+def _source(name: str) -> bytes | None:
+    """The text of a module of this package; None if there is none of that name."""
     package, *parts = name.split(".")
     if package != PACKAGE.name or not parts or not all(part.isidentifier() for part in parts):
         return None  # names come from files, too, and must not lead elsewhere
     base = PACKAGE.joinpath(*parts)
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
-            return ast.parse(path.read_bytes(), str(path))
+            return path.read_bytes()
     return None
 
 
 @cache
+def _code(source: bytes) -> _Code:
+    tree, said, imports = ast.parse(source), list[str](), set[str]()
+    _syntax(tree, said)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+    return _Code(digest, frozenset(imports))
+
+
 def _module_digest(name: str) -> str | None:
     """Hash of what a module of this package does; None if there is none of that name."""
-    tree = _tree(name)
-    if tree is None:
-        return None
-    said: list[str] = []
-    _syntax(tree, said)
-    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+    source = _source(name)
+    return None if source is None else _code(source).digest
 
 
-@cache
 def _imports(name: str) -> frozenset[str]:
-    """Names that a module imports; not all of them are modules."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(name) or ast.Module([], [])):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
+    source = _source(name)
+    return frozenset() if source is None else _code(source).imports
 
 
 def _tops(name: str) -> frozenset[str]:

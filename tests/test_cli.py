@@ -220,7 +220,7 @@ FILES = {
     ),
     "video of other settings' rollouts": (
         [*VIDEO, "--output", "out.mp4", "--config", '{"policies": {"noiseless_fraction": 0.2}}'],
-        "shard.h5: shard_size was 60, is 2500; policies.noiseless_fraction was 0.1, is 0.2; if the",
+        "shard.h5: policies.noiseless_fraction was 0.1, is 0.2; shard_size was 60, is 2500; if the",
     ),
     "picture of other settings' data": (
         ["picture", "--dataset", "dataset.h5", "--output", "out.png", "--config", '{"seed": 1}'],

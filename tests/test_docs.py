@@ -89,7 +89,9 @@ def test_pictures_are_in_step():
         assert (ROOT / "docs" / name).read_text() == picture, "run `python docs/pictures.py`"
     rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     named = re.findall(r"^(?:rule|use rule \w+ as) (\w+)(?:| with):$", rules, re.MULTILINE)
-    assert set(drawing["CHAIN"]) == set(named) - ASKED_FOR, "draw each rule in docs/pictures.py"
+    # The second round repeats the chain, so it is not drawn.
+    once = {name for name in named if not name.startswith("second_")}
+    assert set(drawing["CHAIN"]) == once - ASKED_FOR, "draw each rule in docs/pictures.py"
 
 
 def test_architecture_describes_every_room():

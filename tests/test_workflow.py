@@ -30,6 +30,7 @@ CARRIED_OVER = {
     "seed": ((), "i8"),
     "initial_state": ((7,), "f8"),
     "from_reset": ((), "?"),
+    "action_noise_std": ((), "f8"),
     "condition": ((CONDITION,), "f8"),
 }
 POLICIES = CARRIED_OVER | {
