@@ -115,6 +115,7 @@ def test_the_environment_changes_no_byte(settings, tmp_path):
         assert (usual / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.thorough
 def test_the_environment_changes_no_byte_of_the_data(settings, tmp_path):
     usual = made(settings, tmp_path / "usual")
     assert made(settings, tmp_path / "other", **IGNORED | {"XLA_FLAGS": "--refused"}) == usual

@@ -189,6 +189,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, s
     assert_same(halfway, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_closed_terminal_leaves_a_checkpoint_too(training):
     """Its hangup comes when the process that reads the output is gone; the code stays."""
     process = training.start()

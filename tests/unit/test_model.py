@@ -306,6 +306,7 @@ def test_slopes_are_finite_and_batches_agree(state_dim, autonomous):
         assert (leaf != 0).any()
 
 
+@pytest.mark.thorough
 def test_slopes_by_state_time_and_condition_are_finite():
     """Planning differentiates through the law: at contact, within the block and at rest too."""
     model = model_of()

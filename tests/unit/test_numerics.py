@@ -144,6 +144,7 @@ def test_a_flag_of_the_compiler_is_named(variable, flag, tmp_path, monkeypatch):
     assert str(caught.value).startswith(f"{variable} has {flag.split()[-1]}")
 
 
+@pytest.mark.thorough
 def test_within_the_users_own_functions_of_double_precision(usual, tmp_path):
     """They give single precision, the same to rounding."""
     model = load_model_of(tmp_path)

@@ -114,6 +114,7 @@ def divergence(flow, count=4000):
     return float((truth - found).mean()), float((truth - found).std() / np.sqrt(count))
 
 
+@pytest.mark.thorough
 def test_a_known_law_is_recovered():
     before, _ = divergence(laws()[0])
     after, error = divergence(trained()[0])
