@@ -307,6 +307,7 @@ def test_an_empty_train_split_is_reported(tmp_path):
         merged(with_shards(tmp_path, config), tmp_path, config)
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_number_of_shards(shards, tmp_path):
     def peak(num_shards):
         # Large shards, compared with the memory that h5py leaves to the garbage collector.

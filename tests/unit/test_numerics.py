@@ -189,6 +189,7 @@ def trained():
 FLOWS = laws()
 
 
+@pytest.mark.thorough
 def test_options_of_the_session_change_no_bit_of_training():
     expected, history = trained()
     with session(**{name: SET[name] for name in SET if name != "jax_debug_key_reuse"}):
