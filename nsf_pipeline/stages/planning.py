@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config, ProtocolConfig
@@ -70,10 +71,7 @@ def short(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
     text = tables.short_text(table)
     sources = [made for _, records in played for made in records]
     made = Record.new(STAGES["short_planning"], config, *sources)
-    write_reports(
-        folder, paths.PLANNED_SHORT, made, {"table": tables.as_csv(table), "text": text}, {}
-    )
-    say(text)
+    _write(folder, paths.PLANNED_SHORT, made, table, text)
 
 
 def pushes(config: Config, chosen: Path, times: Path, folder: Path) -> None:
@@ -95,8 +93,7 @@ def pushes(config: Config, chosen: Path, times: Path, folder: Path) -> None:
     text = push_tables.one_push_text(table, trial)
     sources = [made for _, records in found for made in records]
     made = Record.new(STAGES["push_tables"], config, *sources)
-    write_reports(folder, paths.PUSHED, made, {"table": tables.as_csv(table), "text": text}, {})
-    say(text)
+    _write(folder, paths.PUSHED, made, table, text)
 
 
 def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
@@ -113,8 +110,7 @@ def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
     table = goal_tables.goals(found)
     text = goal_tables.goals_text(table)
     made = Record.new(STAGES["goal_tables"], config, *sources)
-    write_reports(folder, paths.REACHED, made, {"table": tables.as_csv(table), "text": text}, {})
-    say(text)
+    _write(folder, paths.REACHED, made, table, text)
 
 
 def second_round(
@@ -156,7 +152,14 @@ def second_round(
     )
     sources = [made for _, records in (*judged, *played) for made in records]
     made = Record.new(STAGES["second_tables"], config, *sources)
-    write_reports(folder, paths.SECOND, made, {"table": tables.as_csv(table), "text": text}, {})
+    _write(folder, paths.SECOND, made, table, text)
+
+
+def _write(
+    folder: Path, files: Mapping[str, str], made: Record, table: pd.DataFrame, text: str
+) -> None:
+    """Write a table, as CSV and as a page, with what made it; and print the page."""
+    write_reports(folder, files, made, {"table": tables.as_csv(table), "text": text}, {})
     say(text)
 
 
