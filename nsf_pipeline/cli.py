@@ -612,7 +612,7 @@ def _episodes(
     first: Annotated[
         int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
     ] = 0,
-    planner: Annotated[str, typer.Option(help="cem or contact.")] = "contact",
+    planner: Annotated[str, typer.Option(help="cem, contact or both.")] = "contact",
     noise: ActionNoise = 0.0,
     variation: Annotated[
         str, typer.Option(metavar="NAME", help="What else is different from the standard.")
@@ -638,7 +638,7 @@ def _episodes(
     episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
 
 
-@_verb("pushes", "--world-model flow_16 --model results/model.eqx --stop 10 --output pushes.h5")
+@_verb("pushes", "--world-model flow_256 --model results/model.eqx --stop 10 --output pushes.h5")
 def _pushes(
     world_model: WorldModel,
     stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
@@ -681,7 +681,7 @@ def _goals(
     stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
     output: Output,
     first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
-    planner: Annotated[str, typer.Option(help="cem, contact or random.")] = "contact",
+    planner: Annotated[str, typer.Option(help="cem, contact, both or random.")] = "contact",
     seconds: Seconds = None,
     config: Settings = CONFIG,
     model: TrainedModel = None,
@@ -826,7 +826,8 @@ def _plan(
         typer.Option(metavar="SHARE", help="How much of the goal to cover; 0.95 if unset."),
     ] = None,
     planner: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cem or contact (planning.search.planner).")
+        str | None,
+        typer.Option(metavar="NAME", help="cem, contact or both (planning.search.planner)."),
     ] = None,
     action_noise_std: Annotated[
         float, typer.Option(metavar="PX", help="Noise on the actions when they are executed.")
@@ -849,7 +850,7 @@ def _plan(
     if planner is not None:
         if planner not in get_args(Planner):
             raise UserError(
-                f"--planner {shown(planner)}: expected {' or '.join(get_args(Planner))}"
+                f"--planner {shown(planner)}: expected one of {', '.join(get_args(Planner))}"
             )
         search = settings.planning.search.model_copy(update={"planner": planner})
         planning = settings.planning.model_copy(update={"search": search})

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from nsf_pipeline.config.policies import Duration
 from nsf_pipeline.config.section import Range, Section
 
-Planner = Literal["cem", "contact"]
+Planner = Literal["cem", "contact", "both"]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
@@ -54,7 +54,8 @@ class SearchConfig(Section):
     """The search for a push: which planner, and the budgets of each."""
 
     planner: Planner = "contact"
-    """cem: a DMP from where the agent is; contact: round the block first, two pushes ahead."""
+    """cem: a DMP from where the agent is; contact: round the block first, two pushes ahead; both:
+    the cheaper of these two."""
     cem: CEMConfig = CEMConfig()
     """Rounds of DMPs from where the agent is."""
     contact: ContactConfig = ContactConfig()

@@ -99,7 +99,7 @@ def find(search: Search, config: ContactConfig) -> list[Found]:
     for goal, found, rows in zip(search.goals, firsts, beams, strict=True):
         chosen = found.take(rows)
         seconds = chosen.candidates.seconds
-        costs = goal.cost(chosen.ends[..., STATE.block], seconds[:, None])
+        costs = goal.cost(chosen.ends, seconds[:, None])
         middle = np.argsort(costs, axis=1)[:, costs.shape[1] // 2]
         starts.append(chosen.ends[np.arange(len(rows)), middle])
         reached.append(costs[np.arange(len(rows)), middle])

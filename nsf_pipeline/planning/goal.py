@@ -2,7 +2,8 @@
 
 The cost is a time in s, so that costs of pushes of different length compare: the time that passes
 until the push ends and, unless the block is then in the goal, an estimate of the time that is still
-needed, which grows with the error that remains.
+needed, which grows with the error that remains. Where the agent has a goal too, the time of its way
+there is added.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from nsf_pipeline import checks
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.state import rotated
+from nsf_pipeline.pusht.state import STATE, rotated
 
 PX_PER_RAD = 55.0
 """px; how far a rotation of 1 rad moves the block's outline, on average about."""
@@ -22,6 +23,8 @@ ANOTHER_PUSH = 0.3
 """s; the least that is still needed where the block is not in the goal."""
 FAR, NEAR, PER_NEAR = 20.0, 3.0, 2.0
 """px per s; px; s: V = e / FAR + PER_NEAR ln(1 + e / NEAR) for the error e."""
+SPEED = 250.0
+"""px/s; how fast the agent goes to its own goal."""
 REACH = 400.0
 """px; the error is less than this times the share of the goal that is not covered."""
 
@@ -32,18 +35,23 @@ class Goal(NamedTuple):
     Attributes:
         pose: (3,) px, px, rad; the environment's goal if not given.
         coverage: the aim; more than this share of the goal's T is to be covered.
+        agent: (2,) px, where the agent should be in the end; anywhere if None.
     """
 
     pose: np.ndarray = geometry.GOAL_POSE
     coverage: float = geometry.SUCCESS_THRESHOLD
+    agent: np.ndarray | None = None
 
     def require_meaning(self) -> None:
         """Check that the block can be at the goal.
 
         Raises:
-            UserError: the pose is no three finite numbers, the T at it is not within the walls, or
-                the aim is not between 0 and 1.
+            UserError: the pose is no three finite numbers, the T at it is not within the walls, the
+                aim is not between 0 and 1, or the agent's place is no two numbers in the window.
         """
+        if self.agent is not None:
+            low, high = geometry.WORKSPACE
+            checks.numbers("agent", self.agent, (2,), least=low, most=high)
         pose = checks.numbers("goal", self.pose, (3,))
         if not 0.0 < checks.number("coverage", self.coverage) < 1.0:
             raise UserError(f"expected coverage between 0 and 1, got {self.coverage:g}")
@@ -81,12 +89,14 @@ class Goal(NamedTuple):
         turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
         return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
 
-    def cost(self, poses: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-        """(...) s: the cost of ending at poses (..., 3) after so many seconds (...).
+    def cost(self, states: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """(...) s: the cost of ending in states (..., 7) after so many seconds (...).
 
         Where the goal is covered it is the time; elsewhere, with the error e,
-        time + 0.3 + e / 20 + 2 ln(1 + e / 3).
+        time + 0.3 + e / 20 + 2 ln(1 + e / 3). If the agent has a goal, its distance from it
+        over `SPEED` is added.
         """
+        poses = states[..., STATE.block]
         error = self.distance(poses)
         needed = ANOTHER_PUSH + error / FAR + PER_NEAR * np.log1p(error / NEAR)
         # Coverage is slow to compute: only where the error leaves it possible.
@@ -94,6 +104,8 @@ class Goal(NamedTuple):
         if near.any():
             aim = self.coverage + MARGIN * (1.0 - self.coverage)
             needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
+        if self.agent is not None:
+            needed += np.linalg.norm(states[..., STATE.agent] - self.agent, axis=-1) / SPEED
         return np.asarray(seconds + needed)
 
 

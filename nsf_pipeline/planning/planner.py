@@ -1,5 +1,6 @@
 """Plan a push: the public functions, which check what they are given."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from nsf_pipeline.planning import cem, contact
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Push
-from nsf_pipeline.planning.search import KEPT, Found, Search
+from nsf_pipeline.planning.search import KEPT, Found, Search, merged
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
@@ -125,13 +126,16 @@ def plan_batch(
     )
     randoms = [_generator(key) for key in keys]
     search = Search(model, known, each, randoms, noise)
-    if config.planner == "cem":
-        found = cem.find(search, config.cem)
-    else:
-        found = contact.find(search, config.contact)
+    found = []
+    if config.planner in ("contact", "both"):
+        found.append(contact.find(search, config.contact))
+    if config.planner in ("cem", "both"):
+        found.append(cem.find(search, config.cem))
+    # Costs of the two are times, and so compare.
+    bests = [functools.reduce(merged, each) for each in zip(*found, strict=True)]
     return [
         Plan(best.candidates.push(0), float(best.costs[0]), int(queries), best.best(KEPT))
-        for best, queries in zip(found, search.queries, strict=True)
+        for best, queries in zip(bests, search.queries, strict=True)
     ]
 
 

@@ -11,7 +11,6 @@ from nsf_pipeline.numerics import GENERATOR
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Candidates, joined
-from nsf_pipeline.pusht.state import STATE
 
 KEPT = 100
 """Candidates of an episode that are kept, the best ones."""
@@ -89,7 +88,7 @@ class Search:
             own, seconds = ends[first:stop], part.seconds
             if started is not None:
                 seconds = seconds + started[episode]
-            costs = goal.cost(own[..., STATE.block], seconds[:, None]).mean(axis=1)
+            costs = goal.cost(own, seconds[:, None]).mean(axis=1)
             found.append(Found(part, own, costs))
         return found
 

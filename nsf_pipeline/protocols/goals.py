@@ -227,7 +227,7 @@ def _push(model: WorldModel, tried: Sequence[_Attempt], search: SearchConfig, se
     plans = plan_batch(
         model,
         np.array([each.env.state for each in tried]),
-        goals=[Goal(each.goal[STATE.block], AIM) for each in tried],
+        goals=[Goal(each.goal[STATE.block], AIM, each.goal[STATE.agent]) for each in tried],
         keys=[
             jax.random.fold_in(jax.random.fold_in(key, each.number), each.decisions)
             for each in tried

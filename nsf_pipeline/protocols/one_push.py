@@ -37,9 +37,8 @@ LEAST_ERROR = 10.0
 """px; the block is at least this far from the goal at the start (`Goal.distance`)."""
 FRESH = 256
 """Draws of the chosen push, at least, by which a model's promise is judged."""
-SCREENED = 100
-"""Candidates that a model with more than `SCREENING` noisy runs looks at, chosen by `SCREENING`."""
-SCREENING = 8
+SECOND_LOOK = 100
+"""Candidates that a model with many draws looks at, after a first look at all with a few."""
 
 
 class Recorder:
@@ -121,7 +120,7 @@ def _expected(
     """(n, draws, 7) draws of the pushes' ends, and (n) s: their mean costs."""
     states = np.tile(state, (len(policies.duration), 1))
     ends = model.predict(states, policies, key=key)
-    return ends, goal.cost(ends[..., STATE.block], np.zeros(ends.shape[:2])).mean(axis=1)
+    return ends, goal.cost(ends, np.zeros(ends.shape[:2])).mean(axis=1)
 
 
 def within(goal: Goal, poses: np.ndarray) -> np.ndarray:
@@ -155,7 +154,7 @@ def executed(
 
 def judge(
     model: WorldModel,
-    screen: WorldModel | None,
+    look: WorldModel | None,
     exact: WorldModel,
     tasks: Tasks,
     first: int,
@@ -170,7 +169,7 @@ def judge(
 
     Args:
         model: chooses.
-        screen: chooses the `SCREENED` candidates that the model may choose from; None: all.
+        look: finds the `SECOND_LOOK` candidates that the model may choose from; None: all.
         exact: the simulator without noise, which finds the candidates.
         tasks: those of the shard.
         first: number of the first one.
@@ -191,7 +190,8 @@ def judge(
     candidate = sample_policy(
         np.random.default_rng(0), tasks.state[0], PolicyConfig(), model.dmp, 0.0, (1,)
     )
-    model.predict(tasks.state[:1], candidate, key=key)
+    for each_model in (model, *([look] if look else [])):
+        each_model.predict(tasks.state[:1], candidate, key=key)
     for place, (state, pose) in enumerate(zip(tasks.state, tasks.goal, strict=True)):
         number, goal = first + place, Goal(pose)
         keys = jax.random.split(jax.random.fold_in(key, number), 4)
@@ -200,8 +200,9 @@ def judge(
             action_noise_std=np.full_like(policies.duration, action_noise_std)
         )
         started = time.process_time()
-        if screen:
-            policies = _screened(screen, state, goal, policies, keys[1])
+        if look:
+            _, costs = _expected(look, state, goal, policies, keys[1])
+            policies = taken(policies, np.argsort(costs, kind="stable")[:SECOND_LOOK])
         choice = choose(model, state, goal, policies, keys[2])
         seconds += time.process_time() - started
         policy = taken(policies, choice.row)
@@ -221,13 +222,6 @@ def judge(
         )
     arrays = {name: np.array([each[name] for each in found]) for name in found[0]}
     return {**tasks._asdict(), **arrays}, seconds
-
-
-def _screened(
-    screen: WorldModel, state: np.ndarray, goal: Goal, policies: DMPParams, key: PRNGKeyArray
-) -> DMPParams:
-    _, costs = _expected(screen, state, goal, policies, key)
-    return taken(policies, np.argsort(costs, kind="stable")[:SCREENED])
 
 
 def _fresh(

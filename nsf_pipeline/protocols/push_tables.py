@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nsf_pipeline.data.schema import TOLERANCES
-from nsf_pipeline.protocols.one_push import LEAST_ERROR, SCREENED, SCREENING, STEPS, Trial
-from nsf_pipeline.protocols.rows import PAIRED_WITH
+from nsf_pipeline.protocols.one_push import LEAST_ERROR, SECOND_LOOK, STEPS, Trial
+from nsf_pipeline.protocols.rows import FIRST_LOOK, PAIRED_WITH, SIMULATOR_FIRST_LOOK
 from nsf_pipeline.protocols.tables import Z_95
 
 COLUMNS = (
@@ -88,8 +88,9 @@ def one_push_text(table: pd.DataFrame, trial: Trial) -> str:
         "brackets by the draws that it chose by, which flatter. A model with one draw promises all "
         "or nothing in each task.",
         "- Candidates: what the planner `cem` tries with the simulator without noise, "
-        f"{trial.candidates} or a few less. A simulator with more than {SCREENING} runs of each "
-        f"candidate looks only at the {SCREENED} that {SCREENING} runs find best.",
+        f"{trial.candidates} or a few less. A model with more than {FIRST_LOOK} draws, or a "
+        f"simulator with more than {SIMULATOR_FIRST_LOOK} runs, judges only the {SECOND_LOOK} that "
+        "a first look with as many finds best.",
     ]
     return "\n".join([*lines, ""])
 

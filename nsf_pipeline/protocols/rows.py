@@ -13,10 +13,10 @@ FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
 SECOND_ROUND = "second_round"
 """The flow trained on the data of both rounds."""
 UNTRAINED = (NOMINAL, SIMULATOR)
-CEM, CONTACT = "cem", "contact"
+CEM, CONTACT, BOTH = "cem", "contact", "both"
 STANDARD, SHORT = "standard", "short"
 DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "step_by_step"
-PLANNERS = (CEM, CONTACT)
+PLANNERS = (CEM, CONTACT, BOTH)
 VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
 MODEL_NAME = (
     "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_"
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     """A row of the tables.
 
     Attributes:
-        planner: `cem` or `contact`.
+        planner: `cem`, `contact` or `both`.
         model: the name of a world model (`planning.models`).
         action_noise_std: px.
         variation: what else is different: one of the names above.
@@ -115,22 +115,24 @@ def shards(row: Row, config: ProtocolConfig) -> list[tuple[int, int]]:
 
 
 def standard(config: ProtocolConfig) -> list[Row]:
-    """The rows of the standard protocol, without action noise and with 8 px."""
+    """The rows of the standard protocol, without action noise and with 8 px.
+
+    The simulator's rows have as many episodes as the harder ones: it is slow.
+    """
+    learned = [f"{variant}_4" for variant in config.variants]
     found = []
-    for noise, simulator in ((0.0, "simulator_0"), (8.0, "simulator_8")):
-        for planner, models in (
-            (CONTACT, ("flow_4", "flow_16", "flow_mean", NOMINAL, simulator)),
-            (CEM, ("flow_4", NOMINAL)),
-        ):
-            for model in models:
-                if (model, noise) != ("flow_mean", 8.0):  # it knows of no noise
-                    found.append(Row(planner, model, noise, episodes=config.episodes))
-            found += [
-                Row(planner, f"{variant}_4", noise, episodes=config.episodes)
-                for variant in config.variants
-                if planner == CONTACT
-            ]
-    return wanted(found, config)
+    # The draw without noise knows of no noise.
+    for noise, more in ((0.0, ("flow_mean", "simulator_0")), (8.0, ("simulator_4",))):
+        contact = [Row(CONTACT, model, noise) for model in ("flow_4", *more, NOMINAL, *learned)]
+        found += [*contact, *(Row(CEM, model, noise) for model in ("flow_4", NOMINAL))]
+    return [
+        row._replace(
+            episodes=min(config.episodes, config.harder_episodes)
+            if parsed(row.model)[0] == SIMULATOR
+            else config.episodes
+        )
+        for row in wanted(found, config)
+    ]
 
 
 def is_wanted(model: str, config: ProtocolConfig) -> bool:
@@ -150,10 +152,10 @@ def harder(config: ProtocolConfig) -> list[Row]:
     variants = [f"{name}_4" for name in config.variants]
     found = [
         Row(CONTACT, model, 16.0, episodes=count)
-        for model in ("flow_4", "flow_16", NOMINAL, "simulator_8", *variants)
+        for model in ("flow_4", "flow_16", NOMINAL, "simulator_4", *variants)
     ]
-    for noise, simulator in ((0.0, "simulator_0"), (8.0, "simulator_8")):
-        models = ("flow_4", NOMINAL, simulator, *variants)
+    for noise, exact in ((0.0, ("simulator_0",)), (8.0, ())):
+        models = ("flow_4", NOMINAL, *exact, *variants)
         for variation in (DISTURBED, HELD):
             found += [Row(CONTACT, model, noise, variation, count) for model in models]
         found += [
@@ -163,14 +165,23 @@ def harder(config: ProtocolConfig) -> list[Row]:
     return wanted(found, config)
 
 
-PAIRED_WITH = "flow_16"
+PAIRED_WITH = "flow_256"
 """The model that the others are compared with in the tasks of one push."""
+FIRST_LOOK, SIMULATOR_FIRST_LOOK = 16, 8
+"""Draws of a model's first look at the candidates of one push, if it has more."""
+
+
+def first_look(model: str) -> str:
+    """The world model that a model with many draws first looks at all candidates with, or empty."""
+    base, kind, count = parsed(model)
+    few = SIMULATOR_FIRST_LOOK if base == SIMULATOR else FIRST_LOOK
+    return f"{base}_{few}" if not kind and count > few else ""
 
 
 def worlds(config: ProtocolConfig) -> list[str]:
     """The world models that choose one push under noise."""
     found = [
-        *(PAIRED_WITH, "flow_4", "flow_mean", *(f"{name}_16" for name in config.variants)),
+        *(PAIRED_WITH, "flow_16", "flow_mean", *(f"{name}_256" for name in config.variants)),
         *(NOMINAL, "simulator_0", "simulator_8", "simulator_64"),
     ]
     return [model for model in found if is_wanted(model, config)]
@@ -192,7 +203,7 @@ def second_round(config: ProtocolConfig) -> list[Row]:
     ]
 
 
-SECOND_WORLDS = (PAIRED_WITH, f"{SECOND_ROUND}_16")
+SECOND_WORLDS = (PAIRED_WITH, f"{SECOND_ROUND}_256")
 """The models whose choices of one push show what a second round brings."""
 
 RANDOM = "random"
@@ -204,7 +215,7 @@ class GoalRow(NamedTuple):
     """A row of the table of goals some steps ahead.
 
     Attributes:
-        planner: `cem`, `contact` or `random`.
+        planner: `cem`, `contact`, `both` or `random`.
         model: the name of a world model; `random` for random policies.
         steps: between the state and the goal.
     """
@@ -232,9 +243,9 @@ class GoalRow(NamedTuple):
 def goals(config: ProtocolConfig) -> list[GoalRow]:
     """The rows of the table of goals some steps ahead."""
     by = [
-        *((CONTACT, model) for model in ("flow_4", NOMINAL, "simulator_0")),
-        *((CONTACT, f"{variant}_4") for variant in config.variants),
-        (CEM, "flow_4"),
+        *((BOTH, model) for model in ("flow_4", NOMINAL, "simulator_0")),
+        *((BOTH, f"{variant}_4") for variant in config.variants),
+        *((planner, "flow_4") for planner in (CONTACT, CEM)),
     ]
     chosen = [pair for pair in by if is_wanted(pair[1], config)]
     return [

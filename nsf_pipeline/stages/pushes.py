@@ -8,8 +8,8 @@ from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.models import world_model
-from nsf_pipeline.protocols.one_push import LEAST_ERROR, SCREENING, STEPS, Trial, judge
-from nsf_pipeline.protocols.rows import SIMULATOR, parsed, trained, variant_of
+from nsf_pipeline.protocols.one_push import LEAST_ERROR, STEPS, Trial, judge
+from nsf_pipeline.protocols.rows import SIMULATOR, first_look, trained, variant_of
 from nsf_pipeline.protocols.tasks import from_test_split
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
@@ -63,11 +63,10 @@ def run(
             f"{dataset}: expected {stop} tasks, but its test split gives {len(tasks.step)}; lower "
             "protocols.push_tasks or raise num_trajectories"
         )
-    base, _, members = parsed(world)
-    screens = base == SIMULATOR and members > SCREENING
+    look = first_look(world)
     arrays, took = judge(
         world_model(world, model, config.dmp),
-        world_model(f"{SIMULATOR}_{SCREENING}", None, config.dmp) if screens else None,
+        world_model(look, model, config.dmp) if look else None,
         world_model(f"{SIMULATOR}_0", None, config.dmp),
         tasks.between(first, stop),
         first,

@@ -98,7 +98,16 @@ def test_a_cost_is_the_time_and_what_is_still_needed():
     goal = Goal()
     poses = geometry.GOAL_POSE + np.array([[0.0, 0.0, 2 * np.pi], [30.0, 40.0, 0.0]])
     needed = goals.ANOTHER_PUSH + 50.0 / 20.0 + 2.0 * np.log1p(50.0 / 3.0)
-    np.testing.assert_allclose(goal.cost(poses, np.array([1.5, 2.0])), [1.5, 2.0 + needed])
+    states = np.pad(poses, ((0, 0), (STATE.dim - 3, 0)))
+    np.testing.assert_allclose(goal.cost(states, np.array([1.5, 2.0])), [1.5, 2.0 + needed])
+
+
+def test_the_way_of_the_agent_to_its_own_goal_costs_time():
+    goal = Goal(agent=np.array([100.0, 100.0]))
+    states = np.array([[130.0, 140.0, 9.0, 9.0, *geometry.GOAL_POSE], [100.0, 100.0, *CLEAR[2:]]])
+    costs, without = (each.cost(states, np.ones(2)) for each in (goal, Goal()))
+    np.testing.assert_allclose(costs - without, [50.0 / goals.SPEED, 0.0])
+    assert costs[0] == 1.0 + 50.0 / goals.SPEED
 
 
 # Pushes, and the way round the block.
@@ -241,11 +250,22 @@ def test_a_plan_says_what_it_considered(planner):
     assert costs[0] == found.cost
     np.testing.assert_array_equal(candidates.push(0).targets(DMP), found.push.targets(DMP))
     assert (candidates.policies.action_noise_std == 5.0).all()
-    own = Goal().cost(ends[:, 0, STATE.block], candidates.seconds)
+    own = Goal().cost(ends[:, 0], candidates.seconds)
     # A second push can only make a first one better.
     assert (costs <= own + 1e-9).all()
     if planner == "cem":
         np.testing.assert_allclose(costs, own)
+
+
+def test_the_cheaper_push_of_both_planners_is_taken():
+    one, other, both = (
+        plan(NOMINAL, CLEAR, key=KEY, config=SMALL["cem"].model_copy(update={"planner": planner}))
+        for planner in ("contact", "cem", "both")
+    )
+    assert both.queries == one.queries + other.queries
+    assert both.cost <= one.cost
+    # Both kinds are considered: with a way round the block, and without.
+    assert len(set(both.considered.candidates.transit_steps == 0)) == 2
 
 
 @pytest.mark.parametrize(("planner", "seed"), [("cem", 100_000), ("contact", 100_004)])
@@ -394,7 +414,10 @@ MISTAKES = {
     "a state in words": (("--state", "here"), "--state here: expected numbers separated by"),
     "an overlap": (("--state", "256,256,256,256,0"), "agent and block overlap"),
     "a goal outside": (("--seed", "1", "--goal", "1,1,0"), "outside the table"),
-    "an unknown planner": (("--seed", "1", "--planner", "rrt"), "expected cem or contact"),
+    "an unknown planner": (
+        ("--seed", "1", "--planner", "rrt"),
+        "expected one of cem, contact, both",
+    ),
     "no such model": (("--seed", "1", "--model", "none.eqx"), "none.eqx: cannot read it"),
     "no model": (("--seed", "1", "--model", "settings.yaml"), "not a model of nsf_pipeline"),
     "noise in words": (("--seed", "1", "--action-noise-std", "nan"), "action_noise_std"),

@@ -303,7 +303,9 @@ def test_one_push_is_chosen_from_the_same_candidates_and_run_with_the_same_noise
         name: tuple(condition_dim(6) if axis == "C" else axis for axis in field.axes)
         for name, field in PUSHES.items()
     }
-    assert found[0]["cost"][0] <= Goal(goal[0]).cost(state[0, None, STATE.block], np.zeros(1))[0]
-    table = one_push([Judged("flow_16", found[0], 1.0), Judged("nominal", found[2], 2.0)], trial)
+    assert found[0]["cost"][0] <= Goal(goal[0]).cost(state[0, None], np.zeros(1))[0]
+    table = one_push(
+        [Judged(rows.PAIRED_WITH, found[0], 1.0), Judged("nominal", found[2], 2.0)], trial
+    )
     assert table["seconds_per_task"].tolist() == [1.0] * 3 + [2.0] * 3
     assert (table["against_flow"][:3] == 0.0).all()
