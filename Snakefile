@@ -68,6 +68,7 @@ localrules:
     table_page,
     ablation_page,
     planning_page,
+    episode_page,
     video_page,
     settings_page,
     upload,

@@ -750,6 +750,19 @@ def _planning_tables(
     planning.run(settings, episodes, times, output)
 
 
+@_verb("episode-videos", "--config my.yaml")
+def _episode_videos(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    output: Folder = Path(paths.EPISODE_VIDEO).parent,
+) -> None:
+    """Record episodes that were planned with the flow: three successes, and the hardest three."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import episode_videos
+
+    episode_videos.run(settings, episodes, output)
+
+
 @_verb("second-round", "--config my.yaml")
 def _second_round(
     config: Settings = CONFIG,

@@ -25,6 +25,7 @@ GOALS = "results/planning/goals/{goal_row}/{shard}.h5"
 SECONDS = "results/planning/seconds/{row}/{shard}.json"
 PUSH_SECONDS = "results/planning/push_seconds/{world}/{shard}.json"
 GOAL_SECONDS = "results/planning/goal_seconds/{goal_row}/{shard}.json"
+EPISODE_VIDEO = "results/planning/videos/{shown}.mp4"
 COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
@@ -76,6 +77,14 @@ SECOND = {
 """Tables of what a second round of data brings, in that folder, by what they hold."""
 PLANNED_SHORT = {"table": "short.csv", "text": "short.md", "provenance": "short.json"}
 """The short table of the default run in that folder."""
+SUCCESSES = {
+    "success_fastest": "fastest",
+    "success_median": "median",
+    "success_slowest": "slowest",
+}
+"""Names of the videos of episodes that succeed, and which of these each is."""
+HARDEST = ("hardest_1", "hardest_2", "hardest_3")
+"""Names of the videos of episodes that come least far."""
 
 
 def of_variant(path: str, variant: str) -> str:
@@ -113,6 +122,7 @@ RECORDED = (
     f"{PLANNING}/{SECOND['provenance']}",
     f"{PLANNING}/{PLANNED_SHORT['provenance']}",
     f"{PLANNING}/{PLANNED['provenance']}",
+    EPISODE_VIDEO,
     VIDEO,
     PREDICTION,
     UPLOAD,

@@ -22,7 +22,9 @@ from nsf_pipeline.pusht.state import layout_of
 
 DESIRED, TRAVELLED, TEXT = (190, 40, 180), (65, 105, 225), (0, 0, 0)  # RGB; the agent's blue
 BLOCK = (119, 136, 153)  # the block's grey
+PREDICTED = (205, 85, 0)
 GOAL_RADIUS, OPACITY, FAINT = 8, 0.7, 0.6
+LINE_HEIGHT = 16  # px, of a caption's lines
 FASTEST = 1_000
 _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 
@@ -77,7 +79,13 @@ def with_outlines(frame: np.ndarray, backdrop: np.ndarray, states: np.ndarray) -
 
 
 def annotated(
-    frame: np.ndarray, desired: np.ndarray, goal: np.ndarray, travelled: np.ndarray, caption: str
+    frame: np.ndarray,
+    desired: np.ndarray,
+    goal: np.ndarray,
+    travelled: np.ndarray,
+    caption: str,
+    *,
+    predicted: np.ndarray | None = None,
 ) -> np.ndarray:
     """A frame with paths, a goal and a caption drawn in, thin and translucent.
 
@@ -86,7 +94,8 @@ def annotated(
         desired: (P, 2) px, a path to follow.
         goal: (2,) px, where it leads.
         travelled: (Q, 2) px, the agent's path so far.
-        caption: one short line.
+        caption: short lines.
+        predicted: (3,) px, px, rad: a pose of the block, whose outline is drawn; None for none.
 
     Returns:
         (512, 512, 3) uint8, a new frame.
@@ -101,14 +110,23 @@ def annotated(
     goal = checks.numbers("goal", goal, (2,))
     drawn = frame.copy()
 
-    def line(points: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
-        cv2.polylines(drawn, [_subpixel(points)], False, colour, width, cv2.LINE_AA, _FRACTION_BITS)
+    def line(
+        points: np.ndarray, colour: tuple[int, int, int], width: int, *, closed: bool = False
+    ) -> None:
+        points = _subpixel(points)
+        cv2.polylines(drawn, [points], closed, colour, width, cv2.LINE_AA, _FRACTION_BITS)
 
+    if predicted is not None:
+        pose = checks.numbers("predicted", predicted, (3,))
+        line(t_outline(pose), PREDICTED, 2, closed=True)
     line(travelled, TRAVELLED, 2)
     line(desired, DESIRED, 1)
     centre, radius = _subpixel(goal).tolist(), GOAL_RADIUS << _FRACTION_BITS
     cv2.circle(drawn, centre, radius, DESIRED, 2, cv2.LINE_AA, _FRACTION_BITS)
-    cv2.putText(drawn, caption, (14, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.42, TEXT, 1, cv2.LINE_AA)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+    for number, text in enumerate(caption.split("\n")):
+        place = (14, 26 + LINE_HEIGHT * number)
+        cv2.putText(drawn, text, place, font, size, TEXT, 1, cv2.LINE_AA)
     return cv2.addWeighted(drawn, OPACITY, frame, 1.0 - OPACITY, 0.0)
 
 

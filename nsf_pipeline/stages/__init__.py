@@ -55,6 +55,8 @@ STAGES = {
         ("push_tables", "planning", PROTOCOLS),
         ("planning_tables", "planning", PROTOCOLS),
         ("short_planning", "planning", PROTOCOLS),
+        # No other variant than the flow is shown.
+        ("episode_videos", "episode_videos", (*PLANNING, "protocols")),
         ("upload", "upload", (*EVALUATION, "wandb")),
         # Not `videos`: these settings choose which videos are made, not what one shows.
         ("video", "video", POLICIES),
@@ -63,10 +65,14 @@ STAGES = {
         ("table_page", "pages", EVALUATION),
         ("ablation_page", "pages", SPEED),
         ("planning_page", "pages", PROTOCOLS),
+        ("episode_page", "pages", (*PLANNING, "protocols")),
         ("video_page", "pages", MODEL),
         ("settings_page", "pages", tuple(Config.model_fields)),
     )
 }
+
+TITLE = "title"
+"""Field of a video's comment: what it shows, for its page."""
 
 STATISTICS = STAGES["dataset"]._replace(name="statistics", reads=(*POLICIES, "dataset"))
 """The first half of `dataset`, for a part of the data: it does not depend on how many there are."""

@@ -19,7 +19,7 @@ from nsf_pipeline import label
 from nsf_pipeline.config import Config
 from nsf_pipeline.files import FileError, again, read_file, replacing
 from nsf_pipeline.provenance import Record, require_current, require_reports
-from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages import STAGES, TITLE
 from nsf_pipeline.system.printing import say
 
 MAX_TEXT, MAX_VIDEO = 1 << 20, 1 << 28
@@ -40,7 +40,7 @@ h1 { font-size: 1.4rem; }
 p, ul { max-width: 60rem; }
 figure { display: inline-block; margin: 0 1rem 1.5rem 0; vertical-align: top; }
 video { display: block; max-width: 100%; border: 1px solid #ddd; }
-figcaption { color: #666; }
+figcaption { color: #666; max-width: 32rem; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
 """
 
@@ -76,7 +76,7 @@ def tables(
 
 
 def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None:
-    """A page of videos, under their files' names.
+    """A page of videos, each above its title; one without a title, above its file's name.
 
     Args:
         config: settings that must have made the videos; None accepts any.
@@ -91,7 +91,8 @@ def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None
     for path in sources:
         content = _read(path, MAX_VIDEO)
         try:
-            made.append(Record.read(label.find(content)))
+            fields = label.find(content)
+            made.append(Record.read(fields))
         except label.LabelError as error:
             raise FileError(
                 f"{path}: {error}; expected a video that this package made; {again(path)}"
@@ -100,7 +101,7 @@ def videos(config: Config | None, sources: Sequence[Path], output: Path) -> None
         source = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
         figures.append(
             f'<figure><video controls loop muted preload="metadata" src="{source}"></video>'
-            f"<figcaption>{escape(_shown_name(path))}</figcaption></figure>"
+            f"<figcaption>{escape(str(fields.get(TITLE, _shown_name(path))))}</figcaption></figure>"
         )
     _write(output, "Videos", "\n".join(figures), Record.new(STAGES["video_page"], None, *made))
 

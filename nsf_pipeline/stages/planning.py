@@ -1,26 +1,25 @@
 """The tables of planning, from episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from nsf_pipeline import label, paths
+from nsf_pipeline import paths
 from nsf_pipeline.config import Config, ProtocolConfig
-from nsf_pipeline.data import store
-from nsf_pipeline.files import FileError, again, require_folder
+from nsf_pipeline.files import require_folder
 from nsf_pipeline.protocols import goal_tables, push_tables, rows, second_tables, tables
 from nsf_pipeline.protocols.goal_tables import Tried
 from nsf_pipeline.protocols.one_push import Trial
 from nsf_pipeline.protocols.push_tables import Judged
-from nsf_pipeline.protocols.rows import SECOND_ROUND, SECOND_WORLDS, Row, variant_of
+from nsf_pipeline.protocols.rows import SECOND_ROUND, SECOND_WORLDS, Row
 from nsf_pipeline.protocols.tables import Played
-from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.planners import read_seconds
 from nsf_pipeline.stages.reports import write_reports
+from nsf_pipeline.stages.trials import arrays_of
 from nsf_pipeline.system.printing import say
 
 
@@ -101,7 +100,7 @@ def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
     spans = [(0, config.protocols.goal_tasks)]
     found, sources = [], []
     for row in rows.goals(config.protocols):
-        arrays, records = _arrays(
+        arrays, records = arrays_of(
             config, "goals", row.trained, tried / row.name, row._asdict(), spans
         )
         found.append(Tried(row, arrays, _took(times / row.name, len(spans))))
@@ -172,7 +171,7 @@ def _judged(config: Config, world: str, chosen: Path, times: Path) -> tuple[Judg
     """All tasks of a model, and the records of their shards."""
     described = {"model": world, **trial_of(config.protocols)._asdict()}
     spans = config.protocols.push_shards
-    arrays, records = _arrays(
+    arrays, records = arrays_of(
         config, "pushes", rows.trained(world), chosen / world, described, spans
     )
     return Judged(world, arrays, _took(times / world, len(spans))), records
@@ -181,46 +180,10 @@ def _judged(config: Config, world: str, chosen: Path, times: Path) -> tuple[Judg
 def _played(config: Config, row: Row, episodes: Path, seconds: Path) -> tuple[Played, list[Record]]:
     """All episodes of a row, and the records of their shards."""
     spans = rows.shards(row, config.protocols)
-    arrays, records = _arrays(
+    arrays, records = arrays_of(
         config, "episodes", row.trained, episodes / row.name, row.described(), spans
     )
     return Played(row, arrays, _took(seconds / row.name, len(spans))), records
-
-
-def _arrays(
-    config: Config,
-    kind: str,
-    trained: str,
-    folder: Path,
-    described: Mapping[str, Any],
-    spans: Sequence[tuple[int, int]],
-) -> tuple[dict[str, np.ndarray], list[Record]]:
-    """The arrays of all shards in a folder, in order, and the shards' records.
-
-    Args:
-        config: the settings.
-        kind: of file.
-        trained: the trained model behind them; empty for none.
-        folder: of the shards.
-        described: what each file must say of the row that it belongs to.
-        spans: the numbers of the first item of each shard, and one past its last.
-    """
-    variant = variant_of(trained)
-    own = config.variant(variant) if variant else config
-    parts, records = [], []
-    for number, (first, stop) in enumerate(spans):
-        path = paths.shard_in(folder, number)
-        with store.reading(path, kind) as file:
-            records.append(require_current(path, store.record_of(file), own))
-            held = label.mapping(file.attrs["row"].encode())
-            span = int(file.attrs["first"]), int(file.attrs["stop"])
-            if (held, span) != (dict(described), (first, stop)):
-                raise FileError(
-                    f"{path}: expected {kind} {first} to {stop - 1} of {folder.name}, got others; "
-                    f"{again(path)}"
-                )
-            parts.append({name: file[name][...] for name in store.SCHEMAS[kind]})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, records
 
 
 def _took(folder: Path, shards: int) -> float:

@@ -75,6 +75,8 @@ if SETTINGS.second_round.trajectories:
     SECOND_WORLDS = protocol_rows.SECOND_WORLDS
 PLANNED_ROWS = {**STANDARD_ROWS, **HARDER_ROWS, **SHORT_ROWS}
 ROWS = {**PLANNED_ROWS, **SECOND_ROWS}
+# The rows whose episodes are shown in videos; none if the flow has no rows.
+SHOWN_ROWS = {name: row for name, row in STANDARD_ROWS.items() if row.trained == protocol_rows.FLOW}
 WORLDS = protocol_rows.worlds(SETTINGS.protocols)
 GOAL_ROWS = {row.name: row for row in protocol_rows.goals(SETTINGS.protocols)}
 PUSHES = SETTINGS.protocols.push_shards

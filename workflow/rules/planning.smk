@@ -221,6 +221,35 @@ rule goal_tables:
         )
 
 
+rule episode_videos:
+    input:
+        stamp=stamp_of("episode_videos"),
+        episodes=shards_of_rows(paths.EPISODES, SHOWN_ROWS),
+    output:
+        **{
+            name: paths.EPISODE_VIDEO.format(shown=name)
+            for name in [*paths.SUCCESSES, *paths.HARDEST]
+        },
+    log:
+        log_of("episode_videos"),
+    benchmark:
+        benchmark_of("episode_videos")
+    conda:
+        environment("simulation")
+    threads: 1
+    resources:
+        mem_mb=raised(1000),
+        runtime=raised(10),
+    params:
+        episodes=lambda wildcards, input: Path(input.episodes[0]).parent.parent,
+        folder=subpath(output.success_fastest, parent=True),
+    shell:
+        logged(
+            "python -m nsf_pipeline episode-videos --config {input.stamp:q} "
+            "--episodes {params.episodes:q} --output {params.folder:q}"
+        )
+
+
 # The short table's files in the report; none if there is no such table.
 SHORT_TABLE = {
     name: [f"{paths.PLANNING}/{paths.PLANNED_SHORT[name]}"] if SHORT_ROWS else []
@@ -239,3 +268,5 @@ rule planning:
         rules.push_tables.output,
         rules.short_planning.output if SHORT_ROWS else [],
         rules.planning_tables.output,
+        rules.episode_videos.output if SHOWN_ROWS else [],
+        paths.PAGE.format(page="episodes") if SHOWN_ROWS else [],

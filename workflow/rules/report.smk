@@ -109,6 +109,23 @@ rule video_page:
         )
 
 
+use rule video_page as episode_page with:
+    input:
+        stamp=stamp_of("episode_page"),
+        videos=rules.episode_videos.output,
+    output:
+        page=report(
+            paths.PAGE.format(page="episodes"),
+            caption="../report/episodes.rst",
+            category="Planning",
+            labels={"result": "Videos of episodes"},
+        ),
+    log:
+        log_of("report/episodes"),
+    benchmark:
+        benchmark_of("report/episodes")
+
+
 rule settings_page:
     input:
         stamp=stamp_of("settings_page"),
