@@ -51,6 +51,7 @@ CONFIGURED = {
     "push-tables": ["--output", "out"],
     "goal-tables": ["--output", "out"],
     "short-planning": ["--output", "out"],
+    "episode-videos": ["--output", "out"],
     "second-policies": ["--first", "240", "--stop", "242", "--output", "out.h5"],
     "second-dataset": ["--output", "out.h5", "--metadata", "out.json"],
     "second-round": ["--output", "out"],

@@ -33,7 +33,8 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
 PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
-VIDEOS = {"video", "ranked_video", "prediction"}
+PAGES |= {"episode_page"}
+VIDEOS = {"video", "ranked_video", "prediction", "episode_videos"}
 TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
 # With and without a trained model behind them.
 TRIALS = {"episodes", "pushes", "goals"}
@@ -57,7 +58,8 @@ OF_SETTINGS = EVERY - {"settings_page"}
 FROM_SPEED = {"speed", "ablation_page"}
 FROM_COMPARE = {"compare", *FROM_SPEED}
 FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
-FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page"}
+OF_EPISODES = {"episode_videos", "episode_page"}
+FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page", *OF_EPISODES}
 FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *FROM_TRIALS}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
@@ -80,7 +82,7 @@ SETTINGS = {
     "ensembles.horizons": ((0.5,), FROM_ENSEMBLES),
     "ensembles.num_members": (32, FROM_ENSEMBLES),
     "evaluation.num_samples": (64, FROM_EVALUATE),
-    "variants": ({}, FROM_COMPARE | FROM_TRIALS),
+    "variants": ({}, FROM_COMPARE | FROM_TRIALS - OF_EPISODES),
     "planning.search.planner": ("cem", PLANNED | FROM_TRIALS),
     "protocols.episodes": (600, FROM_TRIALS),
     "second_round.trajectories": (10_000, set()),
@@ -173,13 +175,13 @@ def edit(path, change=lambda text: text + "\nEDITED = True\n"):
 
 
 FROM_MERGED = EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES}
-FROM_MERGED -= PLANNED - WITH_TASKS
+FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
     "data/policies.py": {"policies", *PLANNED},
-    "data/randomness.py": EVERY - PAGES - {"upload"},
-    "dmp.py": EVERY - {"dataset", "picture", *PAGES},
+    "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
+    "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
     "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
     "pusht/episode.py": PLANNED,
@@ -189,7 +191,7 @@ MODULES = {
     "model/encoder.py": {"train", *OF_MODELS},
     "model/model.py": {"train", *OF_MODELS},
     "model/neural_sde.py": {"train", *OF_MODELS},
-    "data/rollouts.py": SIMULATED | WITH_TASKS,
+    "data/rollouts.py": SIMULATED - {"episode_videos"} | WITH_TASKS,
     "data/merge.py": FROM_MERGED,
     "data/store.py": EVERY - PAGES - {"upload"},
     "data/schema.py": EVERY - PAGES - {"upload"},
@@ -231,15 +233,18 @@ MODULES = {
     "planning/second_round.py": {"second_policies"},
     "stages/second_round.py": {"second_policies"},
     "protocols/second_tables.py": TABLES_OF_PLANNING,
-    "protocols/__init__.py": PLANNED,
+    "protocols/__init__.py": {*PLANNED, "episode_videos"},
     "protocols/episodes.py": {"episodes", "untrained_episodes"},
-    "protocols/rows.py": PLANNED,
+    "protocols/rows.py": {*PLANNED, "episode_videos"},
+    "protocols/videos.py": {"episode_videos"},
     "protocols/tables.py": TABLES_OF_PLANNING,
     "protocols/figures.py": TABLES_OF_PLANNING,
     "protocols/one_push.py": {"pushes", "untrained_pushes", *TABLES_OF_PLANNING},
     "protocols/goals.py": {"goals", "untrained_goals", *TABLES_OF_PLANNING},
     "stages/episodes.py": {"episodes", "untrained_episodes"},
     "stages/planning.py": TABLES_OF_PLANNING,
+    "stages/trials.py": {*TABLES_OF_PLANNING, "episode_videos"},
+    "stages/episode_videos.py": {"episode_videos"},
     "evaluation/comparison.py": SCORED,
     "evaluation/metrics.py": {*SCORED, "speed", *TABLES_OF_PLANNING},
     "evaluation/predictors.py": SCORED,
@@ -253,7 +258,7 @@ MODULES = {
     "stages/evaluate.py": SCORED,
     "stages/upload.py": {"upload"},
     "pusht/video.py": VIDEOS,
-    "data/recording.py": VIDEOS,
+    "data/recording.py": VIDEOS - {"episode_videos"},
     "evaluation/prediction.py": {"prediction"},
     "stages/pages.py": PAGES,
     "data/picture.py": {"picture"},
