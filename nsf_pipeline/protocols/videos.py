@@ -1,7 +1,7 @@
 """Videos of episodes: which ones are shown, and their frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 
     title: str
     row: Row
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
 
 
 def choose(played: Sequence[tuple[Row, Mapping[str, np.ndarray]]]) -> dict[str, Shown]:
@@ -86,10 +86,10 @@ def _shown(why: str, row: Row, arrays: Mapping[str, np.ndarray], episode: int) -
     outcome = f"coverage {greatest:.1%} at most"
     if first != NEVER:
         outcome += f", above {SUCCESS:g} after {first} steps"
-    return Shown(f"{why}. {_name(row, own)} (seed {own['seed']}): {outcome}.", row, own)
+    return Shown(f"{why}. {_name(row, own)} (seed {own['seed']}): {outcome}", row, own)
 
 
-def _name(row: Row, episode: Mapping[str, np.ndarray]) -> str:
+def _name(row: Row, episode: Mapping[str, Any]) -> str:
     noise = f"{row.action_noise_std:g} px of action noise"
     return f"{row.planner}, {row.model}, {noise}, episode {episode['episode']}"
 
