@@ -83,8 +83,8 @@ SUCCESSES = {
     "success_slowest": "slowest",
 }
 """Names of the videos of episodes that succeed, and which of these each is."""
-HARDEST = ("hardest_1", "hardest_2", "hardest_3")
-"""Names of the videos of episodes that come least far."""
+HARDEST = {"hardest_1": "hardest", "hardest_2": "second hardest", "hardest_3": "third hardest"}
+"""Names of the videos of episodes that come least far, and which of these each is."""
 
 
 def of_variant(path: str, variant: str) -> str:

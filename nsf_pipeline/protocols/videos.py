@@ -71,13 +71,13 @@ def _hardest(played: Sequence[tuple[Row, Mapping[str, np.ndarray]]]) -> dict[str
         for episode, covered in enumerate(arrays["coverage"].max(axis=1))
     ]
     failures = sum(covered <= SUCCESS for covered, *_ in greatest)
-    found = {}
-    for number, (name, (_, place, episode)) in enumerate(
-        zip(HARDEST, sorted(greatest), strict=False), 1
-    ):
-        of = f"Number {number} of the hardest: {failures:,} of {len(greatest):,} episodes"
-        found[name] = _shown(f"{of} never exceeded {SUCCESS:g}", *played[place], episode)
-    return found
+    of = f"of {len(greatest):,} episodes, of which {failures:,} never exceeded {SUCCESS:g}"
+    return {
+        name: _shown(f"The {which} {of}", *played[place], episode)
+        for (name, which), (_, place, episode) in zip(
+            HARDEST.items(), sorted(greatest), strict=False
+        )
+    }
 
 
 def _shown(why: str, row: Row, arrays: Mapping[str, np.ndarray], episode: int) -> Shown:

@@ -69,22 +69,22 @@ CHOICES = {
         [(OTHER, 1), (OF_SUCCESSES, 4), (OTHER, 0)],
         "The fastest of 4 successes in 6 episodes. contact, flow_4, 8 px of action noise, "
         "episode 2 (seed 100002): coverage 98.0% at most, above 0.95 after 20 steps",
-        "Number 1 of the hardest: 4 of 9 episodes never exceeded 0.95. cem, flow_4, 0 px of "
-        "action noise, episode 1 (seed 100001): coverage 20.0% at most",
+        "The hardest of 9 episodes, of which 4 never exceeded 0.95. cem, flow_4, 0 px of action "
+        "noise, episode 1 (seed 100001): coverage 20.0% at most",
     ),
     "no failure": (
         [(OF_SUCCESSES, GOOD)],
         [2, 1, 0],
         [(OF_SUCCESSES, 1), (OF_SUCCESSES, 2), (OF_SUCCESSES, 0)],
         "The fastest of 3 successes in 3 episodes.",
-        "Number 1 of the hardest: 0 of 3 episodes never exceeded 0.95.",
+        "The hardest of 3 episodes, of which 0 never exceeded 0.95.",
     ),
     "no success": (
         [(OF_SUCCESSES, outcomes(4 * [NEVER], [0.2, 0.5, 0.9, 0.1])), (OTHER, GOOD)],
         [2, 2, 2],
         [(OF_SUCCESSES, 3), (OF_SUCCESSES, 0), (OF_SUCCESSES, 1)],
         "None of 4 episodes is a success; this one came closest. contact, flow_4, ",
-        "Number 1 of the hardest: 4 of 7 episodes never exceeded 0.95.",
+        "The hardest of 7 episodes, of which 4 never exceeded 0.95.",
     ),
 }
 
