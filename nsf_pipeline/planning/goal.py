@@ -78,16 +78,14 @@ class Goal(NamedTuple):
 
         e = |difference of the centres of mass| + PX_PER_RAD |difference of the angles|.
         """
-        dx, dy, turn = np.moveaxis(self.error(poses), -1, 0)
-        return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
+        return apart(self.pose, poses)
 
     def error(self, poses: np.ndarray) -> np.ndarray:
         """(..., 3) px, px, rad; how far the centre of mass must go, and the block turn.
 
         The turn is the shorter way round, in [-π, π).
         """
-        turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
-        return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
+        return motion(poses, self.pose)
 
     def cost(self, states: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """(...) s: the cost of ending in states (..., 7) after so many seconds (...).
@@ -107,6 +105,21 @@ class Goal(NamedTuple):
         if self.agent is not None:
             needed += np.linalg.norm(states[..., STATE.agent] - self.agent, axis=-1) / SPEED
         return np.asarray(seconds + needed)
+
+
+def motion(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(..., 3) px, px, rad; how far the centre of mass goes and the block turns, between poses.
+
+    The turn is the shorter way round, in [-π, π).
+    """
+    turn = (end[..., 2:] - start[..., 2:] + np.pi) % (2 * np.pi) - np.pi
+    return np.concatenate([mass_centre(end) - mass_centre(start), turn], axis=-1)
+
+
+def apart(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(...) px; the length of a motion between poses (..., 3): |shift| + PX_PER_RAD |turn|."""
+    dx, dy, turn = np.moveaxis(motion(start, end), -1, 0)
+    return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
 
 
 def mass_centre(poses: np.ndarray) -> np.ndarray:

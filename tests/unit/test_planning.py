@@ -37,6 +37,7 @@ from nsf_pipeline.planning import (
     plan_batch,
 )
 from nsf_pipeline.planning import goal as goals
+from nsf_pipeline.planning import search
 from nsf_pipeline.planning.file import PlanFile, load_plan, save_plan
 from nsf_pipeline.planning.pushes import policy_steps, taken
 from nsf_pipeline.planning.transit import arrivals, is_free, to_block, transits
@@ -251,10 +252,13 @@ def test_a_plan_says_what_it_considered(planner):
     np.testing.assert_array_equal(candidates.push(0).targets(DMP), found.push.targets(DMP))
     assert (candidates.policies.action_noise_std == 5.0).all()
     own = Goal().cost(ends[:, 0], candidates.seconds)
+    moved = goals.apart(candidates.states[:, STATE.block], ends[:, 0, STATE.block]) >= search.MOVED
+    own += np.where(moved, 0.0, search.IN_VAIN)
     # A second push can only make a first one better.
     assert (costs <= own + 1e-9).all()
     if planner == "cem":
         np.testing.assert_allclose(costs, own)
+        assert len(set(moved)) == 2
 
 
 def test_the_cheaper_push_of_both_planners_is_taken():
