@@ -22,6 +22,8 @@ ANOTHER_PUSH = 0.3
 """s; the least that is still needed where the block is not in the goal."""
 FAR, NEAR, PER_NEAR = 20.0, 3.0, 2.0
 """px per s; px; s: V = e / FAR + PER_NEAR ln(1 + e / NEAR) for the error e."""
+FARTHEST = 1e6
+"""px, rad; no number of a goal is farther from 0: beyond, an angle is not precise."""
 REACH = 400.0
 """px; the error is less than this times the share of the goal that is not covered."""
 
@@ -37,14 +39,14 @@ class Goal(NamedTuple):
     pose: np.ndarray = geometry.GOAL_POSE
     coverage: float = geometry.SUCCESS_THRESHOLD
 
-    def require_meaning(self) -> None:
-        """Check that the block can be at the goal.
+    def meant(self) -> "Goal":
+        """The same goal with its numbers as NumPy's, once it is known that the block can be there.
 
         Raises:
-            UserError: the pose is no three finite numbers, the T at it is not within the walls, or
-                the aim is not between 0 and 1.
+            UserError: the pose is no three finite numbers up to 1e6, the T at it is not within the
+                walls, or the aim is not between 0 and 1.
         """
-        pose = checks.numbers("goal", self.pose, (3,))
+        pose = checks.numbers("goal", self.pose, (3,), least=-FARTHEST, most=FARTHEST)
         if not 0.0 < checks.number("coverage", self.coverage) < 1.0:
             raise UserError(f"expected coverage between 0 and 1, got {self.coverage:g}")
         low, high = geometry.WALLS
@@ -55,10 +57,19 @@ class Goal(NamedTuple):
                 f"{shown(outline.min(axis=0))} to {shown(outline.max(axis=0))} px, the walls are "
                 f"at {low:g} and {high:g} px; move it inwards"
             )
+        return Goal(pose, float(self.coverage))
 
     def covered(self, poses: np.ndarray) -> np.ndarray:
-        """(...) the share of this goal's T that the block's T covers at poses (..., 3)."""
-        (x, y, angle), (goal_x, goal_y, goal_angle) = self.pose, geometry.GOAL_POSE
+        """(...) the share of this goal's T that the block's T covers at poses (..., 3).
+
+        Raises:
+            UserError: a number is not finite, or there are not three of each pose.
+        """
+        poses = _poses("poses", poses)
+        (x, y, angle), (goal_x, goal_y, goal_angle) = (
+            _poses("goal", self.pose),
+            geometry.GOAL_POSE,
+        )
         turn = goal_angle - angle
         moved_x, moved_y = rotated(poses[..., 0] - x, poses[..., 1] - y, np.cos(turn), np.sin(turn))
         angles = poses[..., 2] - angle
@@ -69,6 +80,9 @@ class Goal(NamedTuple):
         """(...) px: the error e of poses (..., 3), by centre of mass and angle.
 
         e = |difference of the centres of mass| + PX_PER_RAD |difference of the angles|.
+
+        Raises:
+            UserError: as for `covered`.
         """
         dx, dy, turn = np.moveaxis(self.error(poses), -1, 0)
         return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
@@ -77,24 +91,36 @@ class Goal(NamedTuple):
         """(..., 3) px, px, rad; how far the centre of mass must go, and the block turn.
 
         The turn is the shorter way round, in [-π, π).
+
+        Raises:
+            UserError: as for `covered`.
         """
-        turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
-        return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
+        goal, poses = _poses("goal", self.pose), _poses("poses", poses)
+        turn = (goal[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
+        return np.concatenate([mass_centre(goal) - mass_centre(poses), turn], axis=-1)
 
     def cost(self, poses: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """(...) s: the cost of ending at poses (..., 3) after so many seconds (...).
 
         Where the goal is covered it is the time; elsewhere, with the error e,
         time + 0.3 + e / 20 + 2 ln(1 + e / 3).
+
+        Raises:
+            UserError: as for `covered`; or a time is not finite or below 0.
         """
-        error = self.distance(poses)
+        poses = _poses("poses", poses)
+        error, seconds = self.distance(poses), checks.numbers("seconds", seconds, least=0.0)
         needed = ANOTHER_PUSH + error / FAR + PER_NEAR * np.log1p(error / NEAR)
         # Coverage is slow to compute: only where the error leaves it possible.
-        near = error < REACH * (1.0 - self.coverage)
+        near, needed = error < REACH * (1.0 - self.coverage), np.asarray(needed)
         if near.any():
             aim = self.coverage + MARGIN * (1.0 - self.coverage)
             needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
         return np.asarray(seconds + needed)
+
+
+def _poses(name: str, values: np.ndarray) -> np.ndarray:
+    return checks.numbers(name, values, (..., 3))
 
 
 def mass_centre(poses: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nsf_pipeline import label
+from nsf_pipeline import checks, label
 from nsf_pipeline.config import Config
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, read_file, replacing
@@ -54,5 +54,5 @@ def read_seconds(path: Path) -> float:
     except label.LabelError as error:
         raise FileError(f"{path}: expected JSON with seconds; {again(path)} ({error})") from None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
-        raise FileError(f"{path}: expected seconds, got {value!r}; {again(path)}")
+        raise FileError(f"{path}: expected seconds, got {checks.shown(value)}; {again(path)}")
     return float(value)
