@@ -10,6 +10,7 @@ import pandas as pd
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config, ProtocolConfig
 from nsf_pipeline.data import store
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, require_folder
 from nsf_pipeline.protocols import goal_tables, push_tables, rows, second_tables, tables
 from nsf_pipeline.protocols.goal_tables import Tried
@@ -64,7 +65,15 @@ def run(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
 
 
 def short(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
-    """Write the short table of the default run; the arguments are those of `run`."""
+    """Write the short table of the default run; the arguments and errors are those of `run`.
+
+    Raises:
+        UserError: by the settings there is no such table.
+    """
+    if not config.protocols.short_episodes:
+        raise UserError(
+            "protocols.short_episodes = 0: there is no short table; set it, for example to 40"
+        )
     played = [_played(config, row, episodes, seconds) for row in rows.short(config.protocols)]
     require_folder(folder)
     table = tables.standard([each for each, _ in played], tables.THRESHOLDS[:1])

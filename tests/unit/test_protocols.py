@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from nsf_pipeline.config import Config, ProtocolConfig
+from nsf_pipeline.config import Config, ConfigError, ProtocolConfig, parse_config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import reset_seed
 from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, PUSHES, THRESHOLDS
@@ -199,6 +199,14 @@ def test_names_of_world_models(name):
 REFUSED = {
     "a planner": (("walk", "nominal", 0.0, "standard"), "--planner walk: expected one of cem, con"),
     "a variation": (("cem", "nominal", 0.0, "wet"), "--variation wet: expected one of standard, "),
+    "draws of physics": (
+        ("cem", "nominal_4", 0.0, "standard"),
+        "world model nominal_4: expected nominal, which has one draw",
+    ),
+    "steps in one pass": (
+        ("cem", "flow_4", 0.0, "step_by_step"),
+        "--variation step_by_step: expected a world model that goes in steps, such as .* flow_4",
+    ),
     "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
     "a simulator": (
         ("cem", "simulator_mean", 0.0, "standard"),
@@ -212,6 +220,20 @@ def test_unknown_rows_are_refused(case):
     given, message = REFUSED[case]
     with pytest.raises(UserError, match="(?s)" + message):
         checked_row(*given)
+
+
+def test_a_variants_name_is_no_other_world_model_s():
+    for name in (*rows.UNTRAINED, rows.FLOW, rows.SECOND_ROUND, rows.RANDOM, "a_steps"):
+        with pytest.raises(ConfigError, match="choose another name"):
+            parse_config({"variants": {name: {}}})
+    assert parsed("steps_a_16") == ("steps_a", "", 16)
+
+
+def test_more_trajectories_than_seeds_can_be_compared_are_refused():
+    config = Config().model_copy(update={"num_trajectories": 10**9})
+    with pytest.raises(UserError, match="too many to compare with; give one from 2147483648 on"):
+        stage.require_unseen(config, range(5, 6))
+    stage.require_unseen(config, range(2**31, 2**31 + 1))
 
 
 def test_a_seed_of_the_data_is_refused():
