@@ -74,7 +74,7 @@ def with_defaults(function: Callable[Arguments, Result]) -> Callable[Arguments, 
                     f"{name.upper()}"
                 )
         for value in (*arguments, *named.values()):
-            require_generator(value)
+            _require_generator(value)
         with ExitStack() as stack:
             for context, value in DEFAULTS:
                 stack.enter_context(context(value))
@@ -83,12 +83,8 @@ def with_defaults(function: Callable[Arguments, Result]) -> Callable[Arguments, 
     return run
 
 
-def require_generator(value: Any) -> None:
-    """Refuse a random key of another generator: other sessions would draw other numbers.
-
-    Raises:
-        UserError: it is one; whatever is no key passes.
-    """
+def _require_generator(value: Any) -> None:
+    """Refuse a random key of another generator: other sessions would draw other numbers."""
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         found = str(jax.random.key_impl(value))
         if found != GENERATOR:

@@ -11,7 +11,7 @@ from nsf_pipeline import checks
 from nsf_pipeline.config import Planner, SearchConfig
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
-from nsf_pipeline.numerics import require_generator, with_defaults
+from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import cem, contact
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
@@ -153,9 +153,9 @@ def _several(name: str, given: Any, count: int) -> list[Any]:
     return found
 
 
+@with_defaults  # which refuses keys of another generator
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
     require_key(key)
-    require_generator(key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 

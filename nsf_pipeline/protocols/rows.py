@@ -265,6 +265,25 @@ def checked_goal_row(planner: str, model: str, steps: int) -> GoalRow:
     return GoalRow(planner, model, steps)
 
 
+def rows_by_folder(config: ProtocolConfig) -> dict[str, dict[str, tuple[Any, list[Any]]]]:
+    """By kind of file and name of a row's folder: what files say of the row, and their spans."""
+    episodes = [*standard(config), *harder(config), *second_round(config), *short(config)]
+    described = {row.name: (row.described(), shards(row, config)) for row in episodes}
+    trial = {
+        "action_noise_std": config.push_noise,
+        "candidates": config.push_candidates,
+        "runs": config.push_runs,
+    }
+    return {
+        "episodes": described,
+        "pushes": {
+            world: ({"model": world, **trial}, config.push_shards)
+            for world in (*worlds(config), *SECOND_WORLDS)
+        },
+        "goals": {row.name: (row._asdict(), [(0, config.goal_tasks)]) for row in goals(config)},
+    }
+
+
 def short(config: ProtocolConfig) -> list[Row]:
     """The rows of the short table in the default run."""
     count = config.short_episodes
