@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.files import require_place
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.goals import ahead, attempt
 from nsf_pipeline.protocols.models import world_model
@@ -43,6 +44,8 @@ def run(
         UserError: the row needs a trained model and has none, or the test split gives fewer tasks.
     """
     started = time.monotonic()
+    for path in filter(None, (output, seconds)):
+        require_place(path)
     stage = STAGES["goals" if row.trained else "untrained_goals"]
     with store.reading(dataset, "dataset") as file:
         sources = [require_current(dataset, store.record_of(file), config)]

@@ -10,6 +10,7 @@ import pandas as pd
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config, ProtocolConfig
 from nsf_pipeline.data import store
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, require_folder
 from nsf_pipeline.protocols import goal_tables, push_tables, rows, second_tables, tables
 from nsf_pipeline.protocols.goal_tables import Tried
@@ -18,6 +19,7 @@ from nsf_pipeline.protocols.push_tables import Judged
 from nsf_pipeline.protocols.rows import SECOND_ROUND, SECOND_WORLDS, Row, variant_of
 from nsf_pipeline.protocols.tables import Played
 from nsf_pipeline.provenance import Record, require_current
+from nsf_pipeline.pusht.episode import MAX_STEPS
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.planners import read_seconds
 from nsf_pipeline.stages.reports import write_reports
@@ -64,7 +66,15 @@ def run(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
 
 
 def short(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
-    """Write the short table of the default run; the arguments are those of `run`."""
+    """Write the short table of the default run; the arguments and errors are those of `run`.
+
+    Raises:
+        UserError: by the settings there is no such table.
+    """
+    if not config.protocols.short_episodes:
+        raise UserError(
+            "protocols.short_episodes = 0: there is no short table; set it, for example to 40"
+        )
     played = [_played(config, row, episodes, seconds) for row in rows.short(config.protocols)]
     require_folder(folder)
     table = tables.standard([each for each, _ in played], tables.THRESHOLDS[:1])
@@ -102,7 +112,7 @@ def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
     found, sources = [], []
     for row in rows.goals(config.protocols):
         arrays, records = _arrays(
-            config, "goals", row.trained, tried / row.name, row._asdict(), spans
+            config, "goals", row.trained, tried / row.name, row._asdict(), spans, 2 * row.steps
         )
         found.append(Tried(row, arrays, _took(times / row.name, len(spans))))
         sources += records
@@ -181,9 +191,18 @@ def _judged(config: Config, world: str, chosen: Path, times: Path) -> tuple[Judg
 def _played(config: Config, row: Row, episodes: Path, seconds: Path) -> tuple[Played, list[Record]]:
     """All episodes of a row, and the records of their shards."""
     spans = rows.shards(row, config.protocols)
+    folder = episodes / row.name
     arrays, records = _arrays(
-        config, "episodes", row.trained, episodes / row.name, row.described(), spans
+        config, "episodes", row.trained, folder, row.described(), spans, MAX_STEPS
     )
+    first_seed = config.protocols.first_seed
+    others = np.flatnonzero(arrays["seed"] != first_seed + arrays["episode"])
+    if len(others):
+        path = paths.shard_in(folder, int(others[0]) // config.protocols.shard_size)
+        raise FileError(
+            f"{path}: its episodes were not reset with the seeds from protocols.first_seed = "
+            f"{first_seed} on; {again(path)}"
+        )
     return Played(row, arrays, _took(seconds / row.name, len(spans))), records
 
 
@@ -194,6 +213,7 @@ def _arrays(
     folder: Path,
     described: Mapping[str, Any],
     spans: Sequence[tuple[int, int]],
+    steps: int | None = None,
 ) -> tuple[dict[str, np.ndarray], list[Record]]:
     """The arrays of all shards in a folder, in order, and the shards' records.
 
@@ -204,6 +224,7 @@ def _arrays(
         folder: of the shards.
         described: what each file must say of the row that it belongs to.
         spans: the numbers of the first item of each shard, and one past its last.
+        steps: the length of the axis S, if they have it.
     """
     variant = variant_of(trained)
     own = config.variant(variant) if variant else config
@@ -212,9 +233,10 @@ def _arrays(
         path = paths.shard_in(folder, number)
         with store.reading(path, kind) as file:
             records.append(require_current(path, store.record_of(file), own))
-            held = label.mapping(file.attrs["row"].encode())
+            held = label.mapping(file.attrs.get("row", "{}").encode())
             span = int(file.attrs["first"]), int(file.attrs["stop"])
-            if (held, span) != (dict(described), (first, stop)):
+            length = file["actions"].shape[1] if steps else None
+            if (held, span, length) != (dict(described), (first, stop), steps):
                 raise FileError(
                     f"{path}: expected {kind} {first} to {stop - 1} of {folder.name}, got others; "
                     f"{again(path)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import require_place
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.one_push import LEAST_ERROR, STEPS, Trial, judge
@@ -49,6 +50,8 @@ def run(
             tasks.
     """
     started = time.monotonic()
+    for path in filter(None, (output, seconds)):
+        require_place(path)
     own = trained(world)
     stage = STAGES["pushes" if own else "untrained_pushes"]
     with store.reading(dataset, "dataset") as file:
