@@ -51,6 +51,7 @@ MAX_PROCESSES = 4096
 MAX_EPISODES = 100_000
 MAX_DRAWS = 65_536
 MAX_SEED = 2**63 - 1
+MAX_FIRST_SEED = 2**62 - 1
 MAX_DESCRIPTOR = 2**31 - 1
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
@@ -221,10 +222,12 @@ def _paths_in(options: Mapping[str, object]) -> tuple[list[tuple[str, Path]], li
 
 
 def _refuse_to_overwrite_inputs(written: Sequence[tuple[str, Path]], read: Sequence[Path]) -> None:
-    """Refuse an output that is an input, or a file in a folder that is an input."""
-    resolved = [_resolved(path) for path in read]
+    """Refuse an output that is an input, a file in a folder that is one, or another output."""
+    resolved, taken = [_resolved(path) for path in read], dict[Path, str]()
     for name, path in written:
         place = _resolved(path)
+        if (other := taken.setdefault(place, name)) != name:
+            raise UserError(f"--{name} {path}: that is --{other} too; name another")
         if os.path.isfile(place) and not {place, place.parent}.isdisjoint(resolved):
             raise UserError(f"--{name} {path}: that file is an input; name another")
 
@@ -461,13 +464,7 @@ def _train(
     settings = load_config(config)
     if variant and not re.fullmatch(MODEL_NAME, variant):
         raise UserError(f"--variant {shown(variant)}: expected the name of a variant")
-    if variant and "variants" in settings.held:  # a stamp holds the variant's settings
-        if variant not in settings.variant_names:
-            raise UserError(
-                f"--variant {variant}: no such variant; expected one of "
-                f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
-            )
-        settings = settings.variant(variant)
+    settings = _of_variant(settings, "--variant", variant)
     given = {"checkpoint_seconds": checkpoint_seconds, "data_memory": data_memory}
     changes = {name: value for name, value in given.items() if value is not None}
     runtime = settings.runtime.model_copy(update=changes)
@@ -618,7 +615,10 @@ def _episodes(
         str, typer.Option(metavar="NAME", help="What else is different from the standard.")
     ] = "standard",
     first_seed: Annotated[
-        int, typer.Option(min=0, metavar="SEED", help="Seed of the reset of episode 0.")
+        int,
+        typer.Option(
+            min=0, max=MAX_FIRST_SEED, metavar="SEED", help="Seed of the reset of episode 0."
+        ),
     ] = FIRST_SEED,
     seconds: Seconds = None,
     config: Settings = CONFIG,
@@ -626,10 +626,10 @@ def _episodes(
     threads: Threads = None,
 ) -> None:
     """Play episodes of gym-pusht's environment with a planner."""
-    from nsf_pipeline.protocols.rows import checked_row
+    from nsf_pipeline.protocols.rows import checked_row, variant_of
 
     row = checked_row(planner, world_model, noise, variation)
-    settings = load_config(config)
+    settings = _of_variant(load_config(config), "--world-model", variant_of(row.trained))
     if stop <= first:
         raise UserError(f"--stop {stop} must be more than --first {first}")
     _before_jax(threads)
@@ -658,10 +658,10 @@ def _pushes(
     threads: Threads = None,
 ) -> None:
     """Let a world model choose single pushes from test states, and run them with noise."""
-    from nsf_pipeline.protocols.rows import parsed
+    from nsf_pipeline.protocols.rows import trained, variant_of
 
-    parsed(world_model)
-    settings = load_config(config)
+    variant = variant_of(trained(world_model))
+    settings = _of_variant(load_config(config), "--world-model", variant)
     if stop <= first:
         raise UserError(f"--stop {stop} must be more than --first {first}")
     _before_jax(threads)
@@ -689,10 +689,10 @@ def _goals(
     threads: Threads = None,
 ) -> None:
     """Try tasks with goals some steps ahead on the same test trajectory."""
-    from nsf_pipeline.protocols.rows import checked_goal_row
+    from nsf_pipeline.protocols.rows import checked_goal_row, variant_of
 
     row = checked_goal_row(planner, world_model, steps)
-    settings = load_config(config)
+    settings = _of_variant(load_config(config), "--world-model", variant_of(row.trained))
     if stop <= first:
         raise UserError(f"--stop {stop} must be more than --first {first}")
     _before_jax(threads)
@@ -1038,6 +1038,18 @@ def _require_shard(first: int, stop: int) -> None:
         raise UserError(
             f"--stop {stop} must be more than --first {first}, by at most {MAX_SHARD_SIZE}"
         )
+
+
+def _of_variant(settings: Config, option: str, variant: str) -> Config:
+    """The settings with a variant's changes; as they are, for none or if they are a stamp's."""
+    if not variant or "variants" not in settings.held:
+        return settings
+    if variant not in settings.variant_names:
+        raise UserError(
+            f"{option} {variant}: no such variant; expected one of "
+            f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
+        )
+    return settings.variant(variant)
 
 
 def _load_if_given(config: str | None) -> Config | None:

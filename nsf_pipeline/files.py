@@ -105,6 +105,18 @@ def require_folder(path: Path) -> None:
         raise FileError(f"{path}: cannot make this folder: {error.strerror}") from None
 
 
+def require_place(path: Path) -> None:
+    """Make the folder of a file that long work will write, before that work starts.
+
+    Raises:
+        FileError: the folder cannot be made or written, or the path is no file's.
+    """
+    require_replaceable(path)
+    require_folder(path.parent)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: cannot write it: {path.parent} cannot be written")
+
+
 def read_table(path: Path | str, what: str = "a table") -> tuple[list[str], list[list[str]]]:
     """The columns' names and the rows of a CSV.
 
@@ -135,6 +147,25 @@ def read_table(path: Path | str, what: str = "a table") -> tuple[list[str], list
     return names, found
 
 
+def require_replaceable(path: Path) -> None:
+    """Check that there is nothing in the place of a file to write, or an ordinary file.
+
+    A user who may do anything would otherwise replace a device by a file, for all programs.
+
+    Raises:
+        FileError: there is a folder or a special file, or the path cannot be looked up.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except OSError:  # there is nothing; or writing says why not
+        return
+    except ValueError as error:  # a NUL in the path
+        raise FileError(f"{path}: cannot write it: {error}") from None
+    if kind != stat.S_IFREG:
+        found = "a folder" if kind == stat.S_IFDIR else _SPECIAL.get(kind, "something else")
+        raise FileError(f"{path}: cannot write it: it is {found}; name a file")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces `path` on success and is removed on an error.
@@ -143,11 +174,10 @@ def replacing(path: Path) -> Iterator[Path]:
     be dead. Of two writers of one file, each has a file of its own, and the last one wins.
 
     Raises:
-        FileError: the disk is full or the folder cannot be written.
+        FileError: the disk is full, the folder cannot be written, or the path is no file's.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: cannot write it: it is a folder; name a file")
+    require_replaceable(path)
     beside = temporary.beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.drawing import NOT_DRAWN, not_drawn
 from nsf_pipeline.files import FileError, again, open_file, read_file
+from nsf_pipeline.protocols.rows import rows_by_folder
 from nsf_pipeline.provenance import Record, digest_of, digests_in
 
 
@@ -209,10 +210,31 @@ def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> No
             raise label.LabelError(f"{path} cannot be read: {error.strerror}") from None
 
 
+PLANNING = Path(paths.PLANNING).name
 PARTS = ("statistics", "dataset")
 """Stages with a file for each file of the data set, where it has several."""
 SHARDED = ("policies", "rollouts", "ensembles", *PARTS)
 """Stages with numbered files, in a folder that is named after the stage."""
+
+
+def _unlike_its_row(config: Config, path: Path, fields: Mapping[str, Any]) -> Iterator[str]:
+    """How a file of episodes or tasks differs from what its folder says that it holds."""
+    kind, row = path.parent.parent.name, path.parent.name
+    found = rows_by_folder(config.protocols).get(kind, {}).get(row)
+    if found is None or not path.stem.isdecimal():
+        yield f"row {row} is left out"
+        return
+    described, spans = found
+    if int(path.stem) >= len(spans):
+        yield f"shard {int(path.stem)} is left out: the settings make {len(spans)}"
+        return
+    held = label.mapping(str(fields.get("row", "{}")).encode())
+    if fields.get("schema") != kind or held != described:
+        yield f"it holds other {kind} than {row}"
+        return
+    span = spans[int(path.stem)]
+    if (fields.get("first"), fields.get("stop")) != span:
+        yield f"holds other {kind} than {span[0]} to {span[1] - 1}"
 
 
 def _unlike_its_path(
@@ -220,6 +242,9 @@ def _unlike_its_path(
 ) -> Iterator[str]:
     """How a file differs from what its path says that it holds."""
     stage, folder = made.stage.removeprefix("second_"), path.parent.name
+    if path.parent.parent.parent.name == PLANNING and path.suffix == ".h5":
+        yield from _unlike_its_row(config, path, fields)
+        return
     if made.variant and made.variant not in path.parts:
         yield f"it is of the variant {made.variant}"
     if folder in SHARDED and folder != stage:

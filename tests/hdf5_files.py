@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from nsf_pipeline import label
-from nsf_pipeline.data import store
+from nsf_pipeline.data import checking, store
 from nsf_pipeline.data.schema import NUMBERS, SCHEMAS
 from nsf_pipeline.dmp import DMPParams
 
@@ -39,6 +39,13 @@ def some_arrays(kind, seed=0, first=0):
         length = arrays["length"][:, None]
         arrays["action_mask"] = np.arange(SIZES["T"]) < length
         arrays["observation_mask"] = np.arange(SIZES["T+1"]) <= length
+    if kind == "episodes":
+        arrays["coverage"][np.arange(SIZES["S"]) >= arrays["length"][:, None]] = 0.0
+        found = checking.first_steps(arrays["coverage"])
+        arrays |= dict(zip(("first_step", "first_held"), found, strict=True))
+    for name in {"disturbed_step", "both_step", "block_step"} & arrays.keys():
+        length = arrays["length"].reshape(-1, *[1] * (arrays[name].ndim - 1))
+        arrays[name] = np.minimum(arrays[name], length)
     condition = DMPParams(
         duration=rng.uniform(0.1, 0.4, count),
         start=rng.uniform(0, 512, (count, 2)),

@@ -62,6 +62,7 @@ PROMPT = 20.0
 """s within which Ctrl-C must have ended a verb."""
 PREDICTED = ("predicted-video", "--model", "model.eqx", "--place")
 EVALUATE = ("evaluate", *CONFIGURED["evaluate"])
+EPISODE = ("episodes", "--stop", "1")
 VIDEO = ("video", "--source", "shard.h5", "--trajectory", "0")
 PAGE = ("table-page", "list.yaml", "--output", "out.html")
 PROVENANCE = ("--provenance", "provenance.json", "--output", "out.json")
@@ -134,6 +135,30 @@ FILES = {
     "time a variant by a simulator's name": (
         ["speed", "--variant", "gym_pusht=model.eqx"],
         "--variant gym_pusht: that name is taken",
+    ),
+    "episodes of another model than named": (
+        [*EPISODE, "--world-model", "second_round_4", "--model", "model.eqx", *OUT],
+        "model.eqx: it is the model flow; expected second_round, for second_round_4",
+    ),
+    "pushes of another variant than named": (
+        ["pushes", "--stop", "1", "--world-model", "neural_sde_4", "--model", "model.eqx", *OUT],
+        "model.eqx: it is the model flow; expected neural_sde, for neural_sde_4",
+    ),
+    "episodes of a variant that is not there": (
+        [*EPISODE, "--world-model", "none_4", "--model", "model.eqx", *OUT],
+        "--world-model none: no such variant; expected one of unconditional, neural_sde",
+    ),
+    "episodes where their time goes": (
+        [*EPISODE, "--world-model", "nominal", "--seconds", "out.h5", *OUT],
+        "--seconds out.h5: that is --output too; name another",
+    ),
+    "episodes in a file's place": (
+        [*EPISODE, "--world-model", "nominal", "--output", "shard.h5/out.h5"],
+        "shard.h5: cannot make this folder: File exists",
+    ),
+    "a short table of nothing": (
+        ["short-planning", "--output", "out"],
+        "protocols.short_episodes = 0: there is no short table; set it, for example to 40",
     ),
     "time without scores": (
         ["speed", "--model", "model.eqx", "--dataset", "dataset.h5", "--scores", "none.csv"],

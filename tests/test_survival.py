@@ -24,10 +24,10 @@ SETTINGS = {
         "bridge": {"hidden_size": 16, "depth": 1, "num_flow_layers": 1},
     },
     "training": {
-        "steps": 1500,
+        "steps": 750,
         "batch_size": 256,
         "warmup_steps": 50,
-        "validate_every": 300,
+        "validate_every": 150,
         "validation_size": 512,
         # Without the losses that take long to compile; tests/unit/test_training.py has them.
         "one_to_two_weight": 0.0,
@@ -183,7 +183,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, s
     _, printed = stopped
     *_, newest = halfway.checkpoints()
     step = int(newest.stem)
-    assert printed.splitlines()[-1] == f"nsf_pipeline: stopped at step {step} of 1500"
+    assert printed.splitlines()[-1] == f"nsf_pipeline: stopped at step {step} of 750"
     printed = halfway.finish()
     assert f"going on from step {step}: " in printed
     assert_same(halfway, undisturbed)
@@ -248,7 +248,7 @@ def test_a_training_that_stands_still_and_one_that_overtakes_it(undisturbed, tra
     printed, _ = first.communicate()
     assert first.returncode == 0, printed
     assert_same(training, undisturbed)
-    assert training.checkpoints()[-1].stem == "0000001500"
+    assert training.checkpoints()[-1].stem == "0000000750"
     assert no_temporary_files(training)
 
 
@@ -280,7 +280,7 @@ def test_a_lost_model_comes_back_from_the_last_checkpoint(undisturbed, training)
     shutil.copytree(undisturbed.folder / "results/training", training.metrics.parent)
     training.metrics.unlink()
     printed = training.finish()
-    assert "going on from step 1500: " in printed
+    assert "going on from step 750: " in printed
     assert "nll" not in printed.partition("best at")[0]  # no step was made again
     assert_same(training, undisturbed)
 

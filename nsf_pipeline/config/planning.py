@@ -8,6 +8,8 @@ from nsf_pipeline.config.policies import Duration
 from nsf_pipeline.config.section import Range, Section
 
 Planner = Literal["cem", "contact", "both"]
+MOST_AT_ONCE = 1_000_000
+"""Pushes that a model is asked about at once, at most: some 4 GB."""
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
@@ -49,6 +51,21 @@ class ContactConfig(Section):
     second_varied: int = Field(default=30, ge=0, le=100_000)
     """Variations of the best of them."""
 
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> "ContactConfig":
+        if self.most_at_once > MOST_AT_ONCE:
+            raise ValueError(
+                f"beam = {self.beam} times second_candidates = {self.second_candidates} or "
+                f"second_varied = {self.second_varied} is more than {MOST_AT_ONCE}; lower them"
+            )
+        return self
+
+    @property
+    def most_at_once(self) -> int:
+        """Candidates of an episode that a model is asked about at once."""
+        second = self.beam * max(self.second_candidates, self.second_varied)
+        return max(self.candidates, self.varied, second)
+
 
 class SearchConfig(Section):
     """The search for a push: which planner, and the budgets of each."""
@@ -60,6 +77,11 @@ class SearchConfig(Section):
     """Rounds of DMPs from where the agent is."""
     contact: ContactConfig = ContactConfig()
     """Pushes from a point of the block's outline."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Candidates of an episode that a model is asked about at once, by either planner."""
+        return max(self.cem.candidates, self.contact.most_at_once)
 
 
 class PlanningConfig(Section):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from nsf_pipeline.config.planning import MOST_AT_ONCE, SearchConfig
 from nsf_pipeline.config.section import Section, require_each_once
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, Division
 from nsf_pipeline.config.variants import MAX_VARIANTS, VariantName
@@ -12,6 +13,8 @@ from nsf_pipeline.config.variants import MAX_VARIANTS, VariantName
 Episodes = Annotated[int, Field(ge=1, le=100_000)]
 Variants = Annotated[tuple[VariantName, ...], Field(max_length=MAX_VARIANTS)]
 Kind = Literal["flow", "nominal", "simulator"]
+MOST_SHARDS = 1000
+"""Shards of a row, at most."""
 MOST_CHECKED = 2_000_000
 """Trajectories whose seeds are compared with those of the episodes, at most."""
 DISJOINT = 2**31
@@ -65,8 +68,35 @@ class ProtocolConfig(Section):
         division = Division(self.push_tasks, self.push_shard_size)
         return [division.shard_range(shard) for shard in range(division.num_shards)]
 
-    def contradictions(self, variants: list[str], num_trajectories: int) -> Iterator[str]:
+    @model_validator(mode="after")
+    def _has_few_shards(self) -> "ProtocolConfig":
+        for name, size in (
+            *((each, "shard_size") for each in ("episodes", "harder_episodes", "short_episodes")),
+            ("push_tasks", "push_shard_size"),
+        ):
+            count, own = getattr(self, name), getattr(self, size)
+            if Division(count, own).num_shards > MOST_SHARDS:
+                raise ValueError(
+                    f"{name} = {count} in shards of {own} makes more than {MOST_SHARDS} shards of "
+                    f"each row; raise {size}"
+                )
+        return self
+
+    def contradictions(
+        self, variants: list[str], num_trajectories: int, search: SearchConfig
+    ) -> Iterator[str]:
         """One line for each contradiction with another section."""
+        most = max(self.episodes, self.harder_episodes, self.short_episodes)
+        for name, count in (
+            ("shard_size", min(self.shard_size, most)),
+            ("goal_tasks", self.goal_tasks),
+        ):
+            if count * search.most_at_once > MOST_AT_ONCE:
+                yield (
+                    f"protocols.{name}: {count} searches side by side, with up to "
+                    f"{search.most_at_once} pushes each, ask for more than {MOST_AT_ONCE} pushes "
+                    "at once; lower it or the numbers of planning.search"
+                )
         for name in self.variants:
             if name not in variants:
                 yield (

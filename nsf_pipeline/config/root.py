@@ -162,8 +162,12 @@ class Config(Section):
         yield from self.dataset.contradictions(self.num_trajectories, self.shard_size)
         yield from self.evaluation.contradictions(self.ensembles)
         yield from self.videos.contradictions(self.dataset, self.num_trajectories)
-        yield from self.protocols.contradictions(self.variant_names, self.all_trajectories)
-        yield from self.second_round.contradictions(self.num_trajectories, self.shard_size)
+        yield from self.protocols.contradictions(
+            self.variant_names, self.all_trajectories, self.planning.search
+        )
+        yield from self.second_round.contradictions(
+            self.num_trajectories, self.shard_size, self.planning.search
+        )
         if self.shard_size > self.num_trajectories:
             yield (
                 f"shard_size = {self.shard_size} is more than num_trajectories = "

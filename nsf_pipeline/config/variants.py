@@ -12,7 +12,16 @@ from nsf_pipeline.config.training import TrainingConfig
 from nsf_pipeline.timing import CONTROL_DT
 
 UNTRAINED = (
-    *("flow", "second_round", "simulator", "persistence", "kinematic", "recursive"),
+    *(
+        "flow",
+        "second_round",
+        "nominal",
+        "random",
+        "simulator",
+        "persistence",
+        "kinematic",
+        "recursive",
+    ),
     *("simulator_all_cores", "gym_pusht"),
 )
 """Names of the other rows in the tables, which no variant can have."""
@@ -20,6 +29,7 @@ UNTRAINED = (
 
 MAX_VARIANTS = 100
 """Variants, at most; one command names the models of all."""
+IN_STEPS = "_steps"
 NAME = "^[a-z][a-z0-9_]{0,63}$"
 READ_OTHERWISE = {"nan", "null", "none", "na", "inf", "infinity", "true", "false"}
 """Names that pandas and others who read the tables take for no value, a number or a truth value."""
@@ -65,6 +75,11 @@ def require_free_name(name: str) -> str:
 def _variant_name(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise ValueError("expected a name of small letters, digits and _, at most 64 of them")
+    if name.endswith(IN_STEPS):
+        raise ValueError(
+            f"in planning, names that end in {IN_STEPS} stand for a model that goes in control "
+            "steps; choose another name"
+        )
     return require_free_name(name)
 
 

@@ -23,12 +23,15 @@ from nsf_pipeline.config import MAX_TRAJECTORIES
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import (
     ATTRIBUTES,
+    HELD,
     LARGEST,
     MASKS,
     MAX_SECONDS,
+    NEVER,
     NUMBERS,
     POLICIES,
     SCHEMAS,
+    THRESHOLDS,
     Field,
 )
 from nsf_pipeline.dmp import DMPParams, condition_dim
@@ -49,6 +52,8 @@ AXES = {
     "S": MAX_STEPS,
 }
 """The greatest length of each axis that settings allow."""
+REACHED = ("first_step", "first_held", "disturbed_step", "both_step", "block_step")
+"""Arrays of steps that are at most `length`."""
 MAX_CHUNK = 1 << 27
 """Bytes of the largest chunk, before compression: 64 states with 65,536 members are less."""
 MAX_RATIO = 1032
@@ -273,6 +278,13 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
         _check_masks(arrays, rows)
         if "condition" in arrays:
             _check_policies(arrays["condition"][rows], bounds.get("condition"))
+        if kind == "episodes":
+            _check_coverage(arrays, rows)
+        for name in REACHED:
+            if name in arrays:
+                length = arrays["length"][rows].reshape(-1, *[1] * (arrays[name].ndim - 1))
+                if (arrays[name][rows] > length).any():
+                    raise UnsoundError(f"'{name}' is past 'length'")
         if kind == "ensembles":
             _check_horizons(arrays, rows, recorded.get("T", MAX_STEPS))
 
@@ -429,6 +441,35 @@ def _check_masks(arrays: Mapping[str, Any], rows: slice) -> None:
             reached = arrays["length"][rows][:, None] + (axis == "T+1")
             if not np.array_equal(held, np.arange(held.shape[1]) < reached):
                 raise UnsoundError(f"'{mask}' does not agree with 'length'")
+
+
+def _check_coverage(arrays: Mapping[str, Any], rows: slice) -> None:
+    """Check that an episode's successes are those of its coverage, which is 0 past its end."""
+    coverage, length = arrays["coverage"][rows], arrays["length"][rows]
+    if coverage[np.arange(coverage.shape[1]) >= length[:, None]].any():
+        raise UnsoundError("'coverage' is above 0 past 'length'")
+    for name, found in zip(("first_step", "first_held"), first_steps(coverage), strict=True):
+        if not np.array_equal(arrays[name][rows], found):
+            raise UnsoundError(f"'{name}' does not agree with 'coverage'")
+
+
+def first_steps(coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The steps after which each of `THRESHOLDS` was first exceeded, at all and for `HELD` steps.
+
+    Args:
+        coverage: (n, S) after each step; 0 past an episode's end.
+
+    Returns:
+        (n, thresholds) twice, from 1; `NEVER` where it was not.
+    """
+    above: np.ndarray = coverage[..., None] > np.array(THRESHOLDS)
+    counts = np.cumsum(np.pad(above, ((0, 0), (HELD, 0), (0, 0))), axis=1)
+    held: np.ndarray = counts[:, HELD:] - counts[:, :-HELD] == HELD
+    return _first_true(above), _first_true(held)
+
+
+def _first_true(reached: np.ndarray) -> np.ndarray:
+    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, NEVER)
 
 
 def _check_policies(condition: np.ndarray, bounds: tuple[np.ndarray, np.ndarray] | None) -> None:

@@ -15,10 +15,11 @@ from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.config.planning import Planner
 from nsf_pipeline.config.section import MAX_DURATION, Section
 from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, read_file, replacing
 from nsf_pipeline.planning.goal import Goal
-from nsf_pipeline.planning.planner import MOST_NOISE, Plan
-from nsf_pipeline.planning.pushes import Push
+from nsf_pipeline.planning.planner import Plan
+from nsf_pipeline.planning.pushes import MOST_NOISE, Push
 from nsf_pipeline.pusht.geometry import WORKSPACE
 
 MOST_BYTES = 1 << 24
@@ -60,7 +61,7 @@ class PlanFile(Section):
     """Of the file."""
     planner: Planner
     """Which planner found it."""
-    model: str = Field(max_length=200)
+    model: str = Field(pattern="^[!-~]{1,200}$")
     """The world model's name."""
     state: State
     """px, px/s, rad; where it starts."""
@@ -76,9 +77,9 @@ class PlanFile(Section):
     """What all DMPs have in common."""
     seconds: float = Field(gt=0.0)
     """s; how long transit and DMP take."""
-    cost: float
+    cost: Number
     """s; the expected cost."""
-    queries: int = Field(ge=0)
+    queries: int = Field(ge=0, lt=2**63)
     """How many candidates the model was asked about."""
     predicted: tuple[State, ...] = Field(min_length=1)
     """px, px/s, rad; the model's draws of the state at the end."""
@@ -96,6 +97,10 @@ class PlanFile(Section):
             planner: which planner found it.
             model: the world model's name.
             dmp: what all DMPs have in common.
+
+        Raises:
+            UserError: a number of it is none that a plan can have: the model predicts that a push
+                ends beyond 1e6 px, say.
         """
         lists = {
             name: np.asarray(values).tolist() for name, values in plan.push.policy._asdict().items()
@@ -114,7 +119,13 @@ class PlanFile(Section):
             "queries": plan.queries,
             "predicted": plan.considered.ends[0].tolist(),
         }
-        return cls.model_validate_json(json.dumps(fields))
+        try:
+            return cls.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            raise UserError(
+                f"the plan has no meaning: {label.explained(error)}; plan for another state or "
+                "goal, or with another model"
+            ) from None
 
     @property
     def push(self) -> Push:
@@ -151,19 +162,33 @@ def load_plan(path: Path | str) -> PlanFile:
         FileError: one line: the file cannot be read, or is no plan.
     """
     try:
-        found = PlanFile.model_validate_json(read_file(path, MOST_BYTES))
+        return _parsed(read_file(path, MOST_BYTES))
     except OSError as error:
         raise FileError(f"{path}: cannot read it: {error.strerror}") from None
-    except ValidationError as error:
+    except (label.LabelError, UserError) as error:
         raise FileError(
-            f"{path}: not a plan of nsf_pipeline: {label.explained(error)}; make it again with "
-            "`nsf plan --output`"
+            f"{path}: not a plan of nsf_pipeline: {error}; make it again with `nsf plan --output`"
         ) from None
+
+
+def _parsed(text: bytes) -> PlanFile:
+    """A plan from its text; a LabelError or UserError if it contradicts the schema or itself."""
+    fields = label.mapping(text)
+    try:
+        found = PlanFile.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise label.LabelError(label.explained(error)) from None
+    # A default in the place of what the file lacks would be another plan.
+    for section, given in ((PlanFile, found), (DMPConfig, found.dmp)):
+        if lacking := section.model_fields.keys() - given.model_fields_set:
+            raise label.LabelError(f"expected {min(lacking)}, found none")
+    Goal(np.array(found.goal), found.coverage).meant()
     bases = {len(weights) for weights in found.policy.weights}
     if bases != {found.dmp.n_basis}:
-        raise FileError(
-            f"{path}: not a plan of nsf_pipeline: expected {found.dmp.n_basis} weights for x and "
-            f"for y, as dmp.n_basis says, got {' and '.join(map(str, sorted(bases)))}; make it "
-            "again with `nsf plan --output`"
+        raise label.LabelError(
+            f"expected {found.dmp.n_basis} weights for x and for y, as dmp.n_basis says, got "
+            f"{' and '.join(map(str, sorted(bases)))}"
         )
+    if found.seconds != found.push.seconds:
+        raise label.LabelError(f"expected seconds of {found.push.seconds:g}, as long as it takes")
     return found

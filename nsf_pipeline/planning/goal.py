@@ -25,6 +25,8 @@ FAR, NEAR, PER_NEAR = 20.0, 3.0, 2.0
 """px per s; px; s: V = e / FAR + PER_NEAR ln(1 + e / NEAR) for the error e."""
 SPEED = 250.0
 """px/s; how fast the agent goes to its own goal."""
+FARTHEST = 1e6
+"""px, rad; no number of a goal is farther from 0: beyond, an angle is not precise."""
 REACH = 400.0
 """px; the error is less than this times the share of the goal that is not covered."""
 
@@ -42,17 +44,19 @@ class Goal(NamedTuple):
     coverage: float = geometry.SUCCESS_THRESHOLD
     agent: np.ndarray | None = None
 
-    def require_meaning(self) -> None:
-        """Check that the block can be at the goal.
+    def meant(self) -> "Goal":
+        """The same goal with its numbers as NumPy's, once it is known that the block can be there.
 
         Raises:
-            UserError: the pose is no three finite numbers, the T at it is not within the walls, the
-                aim is not between 0 and 1, or the agent's place is no two numbers in the window.
+            UserError: the pose is no three finite numbers up to 1e6, the T at it is not within the
+                walls, the aim is not between 0 and 1, or the agent's place is no two numbers in the
+                window.
         """
-        if self.agent is not None:
-            low, high = geometry.WORKSPACE
-            checks.numbers("agent", self.agent, (2,), least=low, most=high)
-        pose = checks.numbers("goal", self.pose, (3,))
+        least, most = geometry.WORKSPACE
+        agent = self.agent
+        if agent is not None:
+            agent = checks.numbers("the agent's goal", agent, (2,), least=least, most=most)
+        pose = checks.numbers("goal", self.pose, (3,), least=-FARTHEST, most=FARTHEST)
         if not 0.0 < checks.number("coverage", self.coverage) < 1.0:
             raise UserError(f"expected coverage between 0 and 1, got {self.coverage:g}")
         low, high = geometry.WALLS
@@ -63,10 +67,19 @@ class Goal(NamedTuple):
                 f"{shown(outline.min(axis=0))} to {shown(outline.max(axis=0))} px, the walls are "
                 f"at {low:g} and {high:g} px; move it inwards"
             )
+        return Goal(pose, float(self.coverage), agent)
 
     def covered(self, poses: np.ndarray) -> np.ndarray:
-        """(...) the share of this goal's T that the block's T covers at poses (..., 3)."""
-        (x, y, angle), (goal_x, goal_y, goal_angle) = self.pose, geometry.GOAL_POSE
+        """(...) the share of this goal's T that the block's T covers at poses (..., 3).
+
+        Raises:
+            UserError: a number is not finite, or there are not three of each pose.
+        """
+        poses = _poses("poses", poses)
+        (x, y, angle), (goal_x, goal_y, goal_angle) = (
+            _poses("goal", self.pose),
+            geometry.GOAL_POSE,
+        )
         turn = goal_angle - angle
         moved_x, moved_y = rotated(poses[..., 0] - x, poses[..., 1] - y, np.cos(turn), np.sin(turn))
         angles = poses[..., 2] - angle
@@ -77,17 +90,21 @@ class Goal(NamedTuple):
         """(...) px: the error e of poses (..., 3), by centre of mass and angle.
 
         e = |difference of the centres of mass| + PX_PER_RAD |difference of the angles|.
+
+        Raises:
+            UserError: as for `covered`.
         """
-        dx, dy, turn = np.moveaxis(self.error(poses), -1, 0)
-        return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
+        return apart(_poses("goal", self.pose), _poses("poses", poses))
 
     def error(self, poses: np.ndarray) -> np.ndarray:
         """(..., 3) px, px, rad; how far the centre of mass must go, and the block turn.
 
         The turn is the shorter way round, in [-π, π).
+
+        Raises:
+            UserError: as for `covered`.
         """
-        turn = (self.pose[2] - poses[..., 2:] + np.pi) % (2 * np.pi) - np.pi
-        return np.concatenate([mass_centre(self.pose) - mass_centre(poses), turn], axis=-1)
+        return motion(_poses("poses", poses), _poses("goal", self.pose))
 
     def cost(self, states: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """(...) s: the cost of ending in states (..., 7) after so many seconds (...).
@@ -95,18 +112,42 @@ class Goal(NamedTuple):
         Where the goal is covered it is the time; elsewhere, with the error e,
         time + 0.3 + e / 20 + 2 ln(1 + e / 3). If the agent has a goal, its distance from it
         over `SPEED` is added.
+
+        Raises:
+            UserError: a number is not finite, there are not seven of each state, or a time is
+                below 0.
         """
+        states = checks.numbers("states", states, (..., STATE.dim))
         poses = states[..., STATE.block]
-        error = self.distance(poses)
+        error, seconds = self.distance(poses), checks.numbers("seconds", seconds, least=0.0)
         needed = ANOTHER_PUSH + error / FAR + PER_NEAR * np.log1p(error / NEAR)
         # Coverage is slow to compute: only where the error leaves it possible.
-        near = error < REACH * (1.0 - self.coverage)
+        near, needed = error < REACH * (1.0 - self.coverage), np.asarray(needed)
         if near.any():
             aim = self.coverage + MARGIN * (1.0 - self.coverage)
             needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
         if self.agent is not None:
             needed += np.linalg.norm(states[..., STATE.agent] - self.agent, axis=-1) / SPEED
         return np.asarray(seconds + needed)
+
+
+def _poses(name: str, values: np.ndarray) -> np.ndarray:
+    return checks.numbers(name, values, (..., 3))
+
+
+def motion(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(..., 3) px, px, rad; how far the centre of mass goes and the block turns, between poses.
+
+    The turn is the shorter way round, in [-π, π).
+    """
+    turn = (end[..., 2:] - start[..., 2:] + np.pi) % (2 * np.pi) - np.pi
+    return np.concatenate([mass_centre(end) - mass_centre(start), turn], axis=-1)
+
+
+def apart(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(...) px; the length of a motion between poses (..., 3): |shift| + PX_PER_RAD |turn|."""
+    dx, dy, turn = np.moveaxis(motion(start, end), -1, 0)
+    return np.asarray(np.hypot(dx, dy) + PX_PER_RAD * np.abs(turn))
 
 
 def mass_centre(poses: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ same one control step at a time; the nominal push, which is physics without lear
 simulator itself.
 """
 
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,15 +15,17 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.config.section import MAX_DURATION
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
-from nsf_pipeline.planning.pushes import policy_steps
+from nsf_pipeline.planning.pushes import MOST_NOISE, policy_steps
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -32,6 +34,10 @@ MOST_DRAWS = 65_536
 STEPS_TOGETHER = 10
 CHUNK = 256
 """Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
+DRAWS_TOGETHER = 2**17
+"""Draws predicted at once; with more than 512 of each candidate, a chunk has fewer candidates."""
+MOST_ENDS = 2**25
+"""Draws that a call returns, at most: 1.9 GB."""
 
 
 @runtime_checkable
@@ -50,12 +56,15 @@ class WorldModel(Protocol):
         """Draws of the states at the end of policies, after whole control steps.
 
         Args:
-            states: (n, 7) px, px/s, rad, where each policy starts.
+            states: (n, 7) px, px/s, rad, where each policy starts; n at least 1.
             policies: the policies, with one leading axis n.
             key: for the draws: one key, or (n) keys, one for each row.
 
         Returns:
             (n, draws, 7) px, px/s, rad.
+
+        Raises:
+            UserError: an argument means nothing, or there are more than `MOST_ENDS` draws.
         """
 
 
@@ -80,7 +89,8 @@ class OnePass:
     @with_defaults
     def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
-        return _learned(_one_pass, self._model, self.draws, states, policies, key)
+        asked = _asked(states, policies, key, self.dmp, self.draws)
+        return _learned(_one_pass, self._model, self.draws, asked, self.draws)
 
 
 @final
@@ -98,7 +108,7 @@ class Noiseless:
     @with_defaults
     def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`; the key is not used."""
-        return _learned(_noiseless, self._model, 1, states, policies, key)
+        return _learned(_noiseless, self._model, 1, _asked(states, policies, key, self.dmp, 1), 1)
 
 
 @final
@@ -117,9 +127,11 @@ class InSteps:
     @with_defaults
     def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
+        asked = _asked(states, policies, key, self.dmp, self.draws)
         # Rounded up, so that few numbers of steps need compiling.
-        steps = -(-policy_steps(policies).max() // STEPS_TOGETHER) * STEPS_TOGETHER
-        return _learned(_in_steps, self._model, (self.draws, int(steps)), states, policies, key)
+        steps = -(-policy_steps(asked.policies).max() // STEPS_TOGETHER) * STEPS_TOGETHER
+        more = self.draws, int(steps)
+        return _learned(_in_steps, self._model, more, asked, self.draws)
 
 
 @final
@@ -135,8 +147,8 @@ class Nominal:
     @with_defaults
     def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`; the key is not used."""
-        _require_meaning(states, policies, self.dmp)
-        return _in_chunks(_nominal, self.dmp, states, policies, key)
+        asked = _asked(states, policies, key, self.dmp, 1)
+        return _finite(_in_chunks(_nominal, self.dmp, asked, 1))
 
 
 @final
@@ -157,12 +169,13 @@ class Simulated:
         self.members = checks.whole("members", members, 0, MOST_DRAWS)
         self.name, self.dmp, self._simulator = f"simulator_{members}", config, Simulator()
 
+    @with_defaults
     def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
         """See `WorldModel.predict`."""
-        _require_meaning(states, policies, self.dmp)
-        steps, draws = policy_steps(policies), max(1, self.members)
+        draws = max(1, self.members)
+        states, policies, keys = _asked(states, policies, key, self.dmp, draws)
+        steps = policy_steps(policies)
         targets = dmp.targets(policies, self.dmp, int(steps.max()))
-        keys = np.asarray(jax.random.key_data(_one_each(key, len(states))))
         ends = np.empty((len(states), draws, STATE.dim))
         for row, (count, own) in enumerate(zip(steps, keys, strict=True)):
             actions = np.repeat(targets[row, None, :count], draws, axis=0)
@@ -185,22 +198,56 @@ def _dmp_of(model: PushTModel) -> DMPConfig:
     return model.encoder.dmp
 
 
-def _require_meaning(states: np.ndarray, policies: DMPParams, config: DMPConfig) -> None:
+class _Asked(NamedTuple):
+    """What a model is asked, checked.
+
+    Attributes:
+        states: (n, 7) px, px/s, rad.
+        policies: with one leading axis n.
+        keys: (n, 2) the data of the keys, one for each row.
+    """
+
+    states: np.ndarray
+    policies: DMPParams
+    keys: np.ndarray
+
+
+def _asked(states: Any, policies: DMPParams, key: Array, config: DMPConfig, draws: int) -> _Asked:
     """Check what a model is asked.
 
+    Args:
+        states: see `WorldModel.predict`.
+        policies: see there.
+        key: see there.
+        config: what all DMPs have in common.
+        draws: of each candidate's end.
+
     Raises:
-        UserError: a shape is wrong, a number is not finite, or a parameter is out of range.
+        UserError: a shape is wrong, a number is not finite, a parameter is out of range, the key is
+            none, or the draws are too many.
     """
+    states = checks.numbers("states", states, (None, STATE.dim), least=-FARTHEST, most=FARTHEST)
+    count = checks.whole("the number of states", len(states), 1)
+    if count * draws > MOST_ENDS:
+        raise UserError(
+            f"{count} pushes with {draws} draws each are more than {MOST_ENDS} predictions at "
+            "once; lower the number of draws, the candidates in planning.search or "
+            "protocols.shard_size"
+        )
+    policies = DMPParams(*(checks.real(*each) for each in policies._asdict().items()))
     policies.require_meaning()
-    count = len(checks.numbers("states", states, (None, STATE.dim)))
     checks.require_shape("weights", policies.weights.shape, (count, 2, config.n_basis))
+    checks.numbers("duration", policies.duration, most=MAX_DURATION)
+    checks.numbers("action_noise_std", policies.action_noise_std, most=MOST_NOISE)
+    return _Asked(states, policies, np.asarray(jax.random.key_data(_one_each(key, count))))
 
 
 def _one_each(key: Array, count: int) -> Array:
     """(count) keys, from one or as many."""
-    if not jnp.ndim(key):
+    if getattr(key, "shape", ()) != (count,) or key.dtype == jnp.uint32:
+        require_key(key)
         return jax.random.split(key, count)
-    checks.require_shape("key", key.shape, (count,))
+    require_key(key[0])
     return key
 
 
@@ -208,47 +255,47 @@ def _learned(
     function: Any,
     model: PushTModel,
     more: Any,
-    states: np.ndarray,
-    policies: DMPParams,
-    key: Array,
+    asked: _Asked,
+    draws: int,
 ) -> np.ndarray:
     """A learned model's prediction; of a model of 5 numbers, with the velocity 0."""
-    _require_meaning(states, policies, model.encoder.dmp)
     layout = model.encoder.layout
-    known = states[:, STATE.columns(layout.names)]
-    ends = _in_chunks(function, (model.transition, more), known, policies, key)
+    asked = asked._replace(states=asked.states[:, STATE.columns(layout.names)])
+    ends = _in_chunks(function, (model.transition, more), asked, draws)
     if layout.velocity is None:
         still = np.zeros((*ends.shape[:2], 2))
         ends = STATE.join(ends[..., layout.agent], still, ends[..., layout.block])
+    return _finite(ends)
+
+
+def _finite(ends: np.ndarray) -> np.ndarray:
+    """The predictions, once it is known that all are finite."""
     if not np.isfinite(ends).all():
         raise UserError("the model's predictions are not finite; train again or use another model")
     return ends
 
 
-def _in_chunks(
-    function: Any, given: Any, states: np.ndarray, policies: DMPParams, key: Array
-) -> np.ndarray:
+def _in_chunks(function: Any, given: Any, asked: _Asked, draws: int) -> np.ndarray:
     """A compiled function's result for all candidates, a chunk at a time.
 
     Args:
         function: takes what is given, and of a chunk the states, the policies' ends (s), the packed
             policies and the keys; returns an array with a row for each.
         given: its first argument.
-        states: (n, dim) px, px/s, rad.
-        policies: with one leading axis n.
-        key: as for `WorldModel.predict`.
+        asked: n candidates.
+        draws: of each one's end.
     """
-    count = len(states)
+    count, chunk = len(asked.states), max(1, min(CHUNK, DRAWS_TOGETHER // draws))
     rows = (
-        states.astype(np.float32),
-        (CONTROL_DT * policy_steps(policies)).astype(np.float32),
-        policies.as_vector().astype(np.float32),
-        np.asarray(jax.random.key_data(_one_each(key, count))),
+        asked.states.astype(np.float32),
+        (CONTROL_DT * policy_steps(asked.policies)).astype(np.float32),
+        asked.policies.as_vector().astype(np.float32),
+        asked.keys,
     )
     results = []
-    for first in range(0, count, CHUNK):
+    for first in range(0, count, chunk):
         # The last chunk is padded with the last candidate.
-        places = np.minimum(np.arange(first, first + CHUNK), count - 1)
+        places = np.minimum(np.arange(first, first + chunk), count - 1)
         results.append(function(given, *(values[places] for values in rows)))
     return np.concatenate([np.asarray(found, np.float64) for found in results])[:count]
 

@@ -2,28 +2,26 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
-from nsf_pipeline.config import SearchConfig
+from nsf_pipeline.config import Planner, SearchConfig
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import cem, contact
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
-from nsf_pipeline.planning.pushes import Push
+from nsf_pipeline.planning.pushes import MOST_NOISE, Push
 from nsf_pipeline.planning.search import KEPT, Found, Search, merged
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
-MOST_NOISE = 256.0
-"""px; no noise on actions is greater."""
 TOLERATED = 2.0
 """px; by so much agent, block and walls may overlap: an agent that pushes does."""
 
@@ -107,20 +105,19 @@ def plan_batch(
 
     Raises:
         UserError: a state has another shape, or a number that is not finite or farther from 0
-            than 1e6; a goal is outside the table; or there is not one key and goal for each state.
+            than 1e6; a goal is outside the table; there is not one key and goal for each state; a
+            key is of another generator; or there is no such planner.
     """
     config = SearchConfig() if config is None else config
+    if config.planner not in get_args(Planner):
+        raise UserError(f"expected planner to be {' or '.join(get_args(Planner))}, got another")
     given_states = checks.numbers("states", states, (None, None))
     checks.whole("the number of states", len(given_states), 1)
     known = np.stack([known_state(state) for state in given_states])
-    each = [goals or Goal()] * len(known) if isinstance(goals, Goal | None) else list(goals)
-    given_noise = action_noise_std
-    levels = list(given_noise) if isinstance(given_noise, Sequence) else [given_noise] * len(known)
-    for name, given in (("goals", each), ("keys", keys), ("action_noise_std", levels)):
-        if len(given) != len(known):
-            raise UserError(f"expected {name} for {len(known)} states, got {len(given)}")
-    for goal in each:
-        goal.require_meaning()
+    each: list[Any] = _one_each("goals", Goal() if goals is None else goals, len(known))
+    levels: list[Any] = _one_each("action_noise_std", action_noise_std, len(known))
+    keys = _several("keys", keys, len(known))
+    each = [goal.meant() for goal in each]
     noise = np.array(
         [checks.number("action_noise_std", std, least=0.0, most=MOST_NOISE) for std in levels]
     )
@@ -139,6 +136,28 @@ def plan_batch(
     ]
 
 
+def _one_each(name: str, given: Any, count: int) -> list[Any]:
+    """What is given for each of some states; or the same for all, if it is one."""
+    is_several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, Goal | str)
+    return _several(name, given, count) if is_several else [given] * count
+
+
+def _several(name: str, given: Any, count: int) -> list[Any]:
+    """What is given for each of some states.
+
+    Raises:
+        UserError: it is no sequence, or another number.
+    """
+    try:
+        found = list(given)
+    except TypeError:
+        raise UserError(f"expected {name} for {count} states, got {checks.shown(given)}") from None
+    if len(found) != count:
+        raise UserError(f"expected {name} for {count} states, got {len(found)}")
+    return found
+
+
+@with_defaults  # which refuses keys of another generator
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
     require_key(key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))

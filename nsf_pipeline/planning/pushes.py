@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsf_pipeline import dmp
+from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig
+from nsf_pipeline.config.section import MAX_DURATION
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.timing import CONTROL_DT, ROUNDING, num_steps
+
+MOST_NOISE = 256.0
+"""px; no noise on actions is greater."""
 
 
 class Push(NamedTuple):
@@ -29,8 +33,12 @@ class Push(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Control steps, of transit and DMP."""
-        return len(self.transit) + num_steps(float(self.policy.duration))
+        """Control steps, of transit and DMP.
+
+        Raises:
+            UserError: the DMP's duration is none.
+        """
+        return len(self.transit) + self._policy_steps
 
     @property
     def seconds(self) -> float:
@@ -41,9 +49,17 @@ class Push(NamedTuple):
         """(steps, 2) px: the agent's targets, one for each control step.
 
         Those of the DMP are where it wants to be when the step ends, as in all rollouts.
+
+        Raises:
+            UserError: a target of the transit, or a parameter of the DMP, means nothing.
         """
-        steps = num_steps(float(self.policy.duration))
-        return np.concatenate([self.transit, dmp.targets(self.policy, config, steps)])
+        transit = checks.numbers("transit", self.transit, (None, 2))
+        return np.concatenate([transit, dmp.targets(self.policy, config, self._policy_steps)])
+
+    @property
+    def _policy_steps(self) -> int:
+        duration = checks.number("duration", self.policy.duration, above=0.0, most=MAX_DURATION)
+        return num_steps(duration)
 
 
 class Candidates(NamedTuple):

@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from nsf_pipeline.numerics import GENERATOR
-from nsf_pipeline.planning.goal import Goal
+from nsf_pipeline.planning.goal import Goal, apart
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.pushes import Candidates, joined
+from nsf_pipeline.pusht.state import STATE
 
+MOVED, IN_VAIN = 1.0, 5.0
+"""px, s; a push that moves the block by less costs so much more. After it the planner stands where
+it stood before; without the extra cost, waiting would look cheaper than any risk, for ever."""
 KEPT = 100
 """Candidates of an episode that are kept, the best ones."""
 
@@ -88,7 +92,9 @@ class Search:
             own, seconds = ends[first:stop], part.seconds
             if started is not None:
                 seconds = seconds + started[episode]
-            costs = goal.cost(own, seconds[:, None]).mean(axis=1)
+            costs = goal.cost(own, seconds[:, None])
+            moved = apart(part.states[:, None, STATE.block], own[..., STATE.block])
+            costs = np.where(moved < MOVED, costs + IN_VAIN, costs).mean(axis=1)
             found.append(Found(part, own, costs))
         return found
 

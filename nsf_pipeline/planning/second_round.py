@@ -14,6 +14,7 @@ import numpy as np
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import Config
+from nsf_pipeline.config.second_round import IN_A_ROW
 from nsf_pipeline.data.policies import initial_states, sample_noise_std
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
 from nsf_pipeline.data.schema import THRESHOLDS
@@ -29,8 +30,6 @@ from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import num_steps
 
-IN_A_ROW = 10
-"""Pushes of a run."""
 NUDGE = 1e-6
 """px; a state that the simulator cannot enter exactly is moved by at most this much."""
 

@@ -18,9 +18,9 @@ STANDARD, SHORT = "standard", "short"
 DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "step_by_step"
 PLANNERS = (CEM, CONTACT, BOTH)
 VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
+STEPS = "steps"
 MODEL_NAME = (
-    "nominal|(?P<base>[a-z][a-z0-9_]{0,63}?)_"
-    "(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
+    "(?P<base>[a-z][a-z0-9_]{0,63}?)_(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
 )
 
 
@@ -70,7 +70,11 @@ def checked_row(planner: str, model: str, action_noise_std: float, variation: st
     ):
         if given not in known:
             raise UserError(f"{name} {shown(given)}: expected one of {', '.join(known)}")
-    parsed(model)
+    if parsed(model)[1] != STEPS and variation == IN_STEPS:
+        raise UserError(
+            f"--variation {IN_STEPS}: expected a world model that goes in steps, such as "
+            f"flow_steps_4, got {model}"
+        )
     return Row(planner, model, action_noise_std, variation)
 
 
@@ -84,6 +88,8 @@ def parsed(model: str) -> tuple[str, str, int]:
     Raises:
         UserError: it is no such name.
     """
+    if model == NOMINAL:
+        return NOMINAL, "", 0
     found = re.fullmatch(MODEL_NAME, model)
     if not found:
         raise UserError(
@@ -94,7 +100,9 @@ def parsed(model: str) -> tuple[str, str, int]:
     base, kind = found["base"], found["kind"] or found["steps"] or ""
     if base == SIMULATOR and kind:
         raise UserError(f"world model {model}: expected simulator_N with N noisy runs")
-    return (NOMINAL, "", 0) if model == NOMINAL else (base, kind, int(found["count"] or 0))
+    if base == NOMINAL:
+        raise UserError(f"world model {model}: expected nominal, which has one draw")
+    return base, kind, int(found["count"] or 0)
 
 
 def trained(model: str) -> str:
@@ -266,6 +274,25 @@ def checked_goal_row(planner: str, model: str, steps: int) -> GoalRow:
     if planner != RANDOM:
         checked_row(planner, model, 0.0, STANDARD)
     return GoalRow(planner, model, steps)
+
+
+def rows_by_folder(config: ProtocolConfig) -> dict[str, dict[str, tuple[Any, list[Any]]]]:
+    """By kind of file and name of a row's folder: what files say of the row, and their spans."""
+    episodes = [*standard(config), *harder(config), *second_round(config), *short(config)]
+    described = {row.name: (row.described(), shards(row, config)) for row in episodes}
+    trial = {
+        "action_noise_std": config.push_noise,
+        "candidates": config.push_candidates,
+        "runs": config.push_runs,
+    }
+    return {
+        "episodes": described,
+        "pushes": {
+            world: ({"model": world, **trial}, config.push_shards)
+            for world in (*worlds(config), *SECOND_WORLDS)
+        },
+        "goals": {row.name: (row._asdict(), [(0, config.goal_tasks)]) for row in goals(config)},
+    }
 
 
 def short(config: ProtocolConfig) -> list[Row]:

@@ -35,7 +35,7 @@ class Tasks(NamedTuple):
 def is_possible(pose: np.ndarray) -> bool:
     """Whether planners take a pose (3,) as a goal: pressed to a wall, the T may reach into it."""
     try:
-        Goal(pose).require_meaning()
+        Goal(pose).meant()
     except UserError:
         return False
     return True

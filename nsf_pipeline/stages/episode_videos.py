@@ -11,7 +11,7 @@ from nsf_pipeline.protocols import rows, videos
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht.video import write_mp4
 from nsf_pipeline.stages import STAGES, TITLE, say
-from nsf_pipeline.stages.trials import arrays_of
+from nsf_pipeline.stages.trials import episodes_of
 from nsf_pipeline.timing import CONTROL_DT
 
 STAGE = STAGES["episode_videos"]
@@ -38,10 +38,7 @@ def run(config: Config, episodes: Path, folder: Path) -> None:
         )
     played, sources = [], []
     for row in shown:
-        spans = rows.shards(row, config.protocols)
-        arrays, records = arrays_of(
-            config, "episodes", row.trained, episodes / row.name, row.described(), spans
-        )
+        arrays, records = episodes_of(config, row, episodes / row.name)
         played.append((row, arrays))
         sources += records
     require_folder(folder)

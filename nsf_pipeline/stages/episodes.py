@@ -4,20 +4,16 @@ import time
 from pathlib import Path
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.data import store
+from nsf_pipeline.config.protocols import DISJOINT, MOST_CHECKED
 from nsf_pipeline.data.randomness import reset_seed
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.episodes import play
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.planners import WARM_UP, decider, rules_of
-from nsf_pipeline.protocols.rows import Row, variant_of
-from nsf_pipeline.provenance import Record
-from nsf_pipeline.stages import STAGES, say
-from nsf_pipeline.stages.planners import load_trained, write_seconds
-
-MOST_SEEDS = 2**31
-"""All seeds of the data's resets are below."""
+from nsf_pipeline.protocols.rows import Row
+from nsf_pipeline.stages import say
+from nsf_pipeline.stages.planners import Shard
 
 
 @with_defaults
@@ -50,22 +46,15 @@ def run(
             with one of the episodes' seeds.
     """
     started = time.monotonic()
-    stage = STAGES["episodes" if row.trained else "untrained_episodes"]
-    sources, model = [], None
-    if row.trained:
-        model, source = load_trained(model_path, row.model, config)
-        sources.append(source)
+    shard = Shard("episodes", first, stop, output, seconds)
+    model, made = shard.prepare(config, row.model, row.trained, model_path, None)
+    if model:
         require_unseen(config, range(first_seed + first, first_seed + stop))
     world = world_model(row.model, model, config.dmp)
     decide = decider(world, row, config.planning.search, config.seed)
     decide([WARM_UP])
     arrays, took = play(decide, rules_of(row), config.seed, first_seed, first, stop)
-    variant = variant_of(row.trained)
-    attributes = Record.new(stage, config, *sources, variant=variant).fields()
-    attributes |= {"first": first, "stop": stop, "row": row.described()}
-    store.write(output, "episodes", arrays, attributes)
-    if seconds:
-        write_seconds(seconds, took)
+    shard.write(made, row.described(), arrays, took)
     number = int((arrays["first_step"][:, 0] > 0).sum())
     say(
         output,
@@ -81,13 +70,19 @@ def require_unseen(config: Config, seeds: range) -> None:
     Raises:
         UserError: one may have been.
     """
-    if seeds.start >= MOST_SEEDS:
+    if seeds.start >= DISJOINT:
         return
     more = config.second_round.trajectories if "second_round" in config.held else 0
-    for trajectory in range(config.num_trajectories + more):
+    count = config.num_trajectories + more
+    if count > MOST_CHECKED:
+        raise UserError(
+            f"--first-seed: the seeds of {count} trajectories are too many to compare with; give "
+            f"one from {DISJOINT} on"
+        )
+    for trajectory in range(count):
         if (seed := reset_seed(config.seed, trajectory)) in seeds:
             raise UserError(
                 f"expected seeds that no trajectory was reset with, but trajectory {trajectory} "
                 f"was with {seed}; set protocols.first_seed to another number, for example "
-                f"{MOST_SEEDS}"
+                f"{DISJOINT}"
             )

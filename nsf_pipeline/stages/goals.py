@@ -4,14 +4,12 @@ import time
 from pathlib import Path
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.data import store
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.goals import ahead, attempt
 from nsf_pipeline.protocols.models import world_model
-from nsf_pipeline.protocols.rows import GoalRow, variant_of
-from nsf_pipeline.provenance import Record, require_current
-from nsf_pipeline.stages import STAGES, say
-from nsf_pipeline.stages.planners import load_trained, write_seconds
+from nsf_pipeline.protocols.rows import GoalRow
+from nsf_pipeline.stages import say
+from nsf_pipeline.stages.planners import Shard
 
 
 @with_defaults
@@ -43,24 +41,14 @@ def run(
         UserError: the row needs a trained model and has none, or the test split gives fewer tasks.
     """
     started = time.monotonic()
-    stage = STAGES["goals" if row.trained else "untrained_goals"]
-    with store.reading(dataset, "dataset") as file:
-        sources = [require_current(dataset, store.record_of(file), config)]
-    model = None
-    if row.trained:
-        model, source = load_trained(model_path, row.model, config)
-        sources.append(source)
+    shard = Shard("goals", first, stop, output, seconds)
+    model, made = shard.prepare(config, row.model, row.trained, model_path, dataset)
     tasks = ahead(dataset, config, stop, row.steps).between(first, stop)
     search = config.planning.search.model_copy(update={"planner": row.planner})
     world = None if row.is_random else world_model(row.model, model, config.dmp)
     if world:  # so that JAX compiles what the planner needs before the clock starts
         attempt(world, tasks.between(0, 1), first, 1, search, config)
     arrays, took = attempt(world, tasks, first, row.steps, search, config)
-    variant = variant_of(row.trained)
-    attributes = Record.new(stage, config, *sources, variant=variant).fields()
-    attributes |= {"first": first, "stop": stop, "row": row._asdict()}
-    store.write(output, "goals", arrays, attributes)
-    if seconds:
-        write_seconds(seconds, took)
+    shard.write(made, row._asdict(), arrays, took)
     both, block = ((arrays[name] > 0).mean() for name in ("both_step", "block_step"))
     say(output, f"agent and block reached {both:.0%} of goals, the block {block:.0%}", started)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from nsf_pipeline.config import Config, SearchConfig
+from nsf_pipeline.files import require_place
 from nsf_pipeline.model import load_model
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import Goal, plan_batch
@@ -50,12 +51,14 @@ def run(
         UserError: an argument means nothing, the model cannot be read, or the file not be written.
     """
     started = time.monotonic()
+    if output is not None:
+        require_place(output)
     search: SearchConfig = config.planning.search
     aim = Goal(
         GOAL_POSE if goal is None else np.asarray(goal),
         SUCCESS_THRESHOLD if coverage is None else coverage,
     )
-    aim.require_meaning()
+    aim = aim.meant()
     if isinstance(start, int):
         state = Simulator().reset(start)  # which may overlap
     else:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config, ProtocolConfig
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import require_folder
 from nsf_pipeline.protocols import goal_tables, push_tables, rows, second_tables, tables
 from nsf_pipeline.protocols.goal_tables import Tried
@@ -19,7 +20,7 @@ from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.planners import read_seconds
 from nsf_pipeline.stages.reports import write_reports
-from nsf_pipeline.stages.trials import arrays_of
+from nsf_pipeline.stages.trials import arrays_of, episodes_of
 from nsf_pipeline.system.printing import say
 
 
@@ -63,7 +64,15 @@ def run(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
 
 
 def short(config: Config, episodes: Path, seconds: Path, folder: Path) -> None:
-    """Write the short table of the default run; the arguments are those of `run`."""
+    """Write the short table of the default run; the arguments and errors are those of `run`.
+
+    Raises:
+        UserError: by the settings there is no such table.
+    """
+    if not config.protocols.short_episodes:
+        raise UserError(
+            "protocols.short_episodes = 0: there is no short table; set it, for example to 40"
+        )
     played = [_played(config, row, episodes, seconds) for row in rows.short(config.protocols)]
     require_folder(folder)
     table = tables.standard([each for each, _ in played], tables.THRESHOLDS[:1])
@@ -101,7 +110,7 @@ def goals(config: Config, tried: Path, times: Path, folder: Path) -> None:
     found, sources = [], []
     for row in rows.goals(config.protocols):
         arrays, records = arrays_of(
-            config, "goals", row.trained, tried / row.name, row._asdict(), spans
+            config, "goals", row.trained, tried / row.name, row._asdict(), spans, 2 * row.steps
         )
         found.append(Tried(row, arrays, _took(times / row.name, len(spans))))
         sources += records
@@ -179,11 +188,9 @@ def _judged(config: Config, world: str, chosen: Path, times: Path) -> tuple[Judg
 
 def _played(config: Config, row: Row, episodes: Path, seconds: Path) -> tuple[Played, list[Record]]:
     """All episodes of a row, and the records of their shards."""
-    spans = rows.shards(row, config.protocols)
-    arrays, records = arrays_of(
-        config, "episodes", row.trained, episodes / row.name, row.described(), spans
-    )
-    return Played(row, arrays, _took(seconds / row.name, len(spans))), records
+    arrays, records = episodes_of(config, row, episodes / row.name)
+    shards = len(rows.shards(row, config.protocols))
+    return Played(row, arrays, _took(seconds / row.name, shards)), records
 
 
 def _took(folder: Path, shards: int) -> float:

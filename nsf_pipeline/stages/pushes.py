@@ -4,16 +4,14 @@ import time
 from pathlib import Path
 
 from nsf_pipeline.config import Config
-from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.one_push import LEAST_ERROR, STEPS, Trial, judge
-from nsf_pipeline.protocols.rows import SIMULATOR, first_look, trained, variant_of
+from nsf_pipeline.protocols.rows import SIMULATOR, first_look, trained
 from nsf_pipeline.protocols.tasks import from_test_split
-from nsf_pipeline.provenance import Record, require_current
-from nsf_pipeline.stages import STAGES, say
-from nsf_pipeline.stages.planners import load_trained, write_seconds
+from nsf_pipeline.stages import say
+from nsf_pipeline.stages.planners import Shard
 
 
 @with_defaults
@@ -49,14 +47,8 @@ def run(
             tasks.
     """
     started = time.monotonic()
-    own = trained(world)
-    stage = STAGES["pushes" if own else "untrained_pushes"]
-    with store.reading(dataset, "dataset") as file:
-        sources = [require_current(dataset, store.record_of(file), config)]
-    model = None
-    if own:
-        model, source = load_trained(model_path, world, config)
-        sources.append(source)
+    shard = Shard("pushes", first, stop, output, seconds)
+    model, made = shard.prepare(config, world, trained(world), model_path, dataset)
     tasks = from_test_split(dataset, stop, STEPS, LEAST_ERROR, config.seed)
     if len(tasks.step) < stop:
         raise UserError(
@@ -74,11 +66,6 @@ def run(
         config.planning.search,
         config.seed,
     )
-    variant = variant_of(own)
-    attributes = Record.new(stage, config, *sources, variant=variant).fields()
-    attributes |= {"first": first, "stop": stop, "row": {"model": world, **trial._asdict()}}
-    store.write(output, "pushes", arrays, attributes)
-    if seconds:
-        write_seconds(seconds, took)
+    shard.write(made, {"model": world, **trial._asdict()}, arrays, took)
     reached = ", ".join(f"{share:.2f}" for share in arrays["reached"].mean(axis=0))
     say(output, f"{reached} within the tolerances, {took / (stop - first):.2f} s a task", started)

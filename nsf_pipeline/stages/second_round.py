@@ -6,6 +6,7 @@ from pathlib import Path
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import require_place
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import OnePass
 from nsf_pipeline.planning.second_round import planned_policies
@@ -35,6 +36,7 @@ def run(config: Config, model_path: Path, first: int, stop: int, output: Path) -
         UserError: the trajectories belong to the first round.
     """
     started = time.monotonic()
+    require_place(output)
     if first < config.num_trajectories:
         raise UserError(
             f"--first {first} is a trajectory of the first round; those of the second start at "

@@ -19,7 +19,8 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
     """If an input is dated in the future, date it, and all such files in a folder, now.
 
     Args:
-        inputs: the files that a job reads, or folders of them; missing ones are passed over.
+        inputs: the files that a job reads, or folders of them, also of folders of them; missing
+            ones are passed over.
         folder: the run's folder of results, with whose clock times are compared.
 
     Raises:
@@ -41,10 +42,10 @@ def date_now(inputs: Iterable[Path], folder: Path) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files in a folder, or the path itself."""
+    """What lies in a folder, also in the folders in it; or the path itself."""
     with suppress(OSError):
         if path.is_dir():
-            return [*path.iterdir()]
+            return [*path.rglob("*")]
     return [path]
 
 

@@ -539,6 +539,27 @@ VALUES = {
     "an episode twice": ("episodes", set_to("episode", 1, 0), "expected consecutive episodes"),
     "a task twice": ("goals", set_to("task", 1, 0), "expected consecutive tasks, found others"),
     "an episode without a step": ("episodes", set_to("length", 0, 0), "'length' of 1 to S"),
+    "a success without coverage": (
+        "episodes",
+        set_to("first_step", 0, 1),
+        "'first_step' does not agree with 'coverage'",
+    ),
+    "a lasting success without coverage": (
+        "episodes",
+        set_to("first_held", 0, 1),
+        "'first_held' does not agree with 'coverage'",
+    ),
+    "coverage after the end": ("episodes", set_to("length", 0, 1), "'coverage' is above 0 past"),
+    "a disturbance after the end": (
+        "episodes",
+        set_to("disturbed_step", np.argmin(some_arrays("episodes")["length"]), SIZES["S"]),
+        "'disturbed_step' is past 'length'",
+    ),
+    "a goal after the end": (
+        "goals",
+        set_to("block_step", np.argmin(some_arrays("goals")["length"]), SIZES["S"]),
+        "'block_step' is past 'length'",
+    ),
     "a share above 1": ("pushes", set_to("reached", 0, 1.1), "'reached' of 0 to 1, found 1.1"),
 }
 for kind, fields in SCHEMAS.items():

@@ -21,9 +21,11 @@ def results(tmp_path):
         "old.h5": -AHEAD,
         "rollouts/0.h5": AHEAD,
         "rollouts/1.h5": AHEAD + 1,
+        "episodes/row/0.json": AHEAD,
         "dataset.h5": AHEAD + 2,
         "model.eqx": AHEAD + 3,
     }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
         os.utime(folder / name, (now + ahead, now + ahead))
     return folder
@@ -33,7 +35,7 @@ def times(folder):
     return {path.name: path.stat().st_mtime for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("read", ["dataset.h5", "rollouts/1.h5", "rollouts"])
+@pytest.mark.parametrize("read", ["dataset.h5", "rollouts/1.h5", "rollouts", "episodes"])
 def test_all_files_of_the_future_are_dated_now_and_none_of_the_past(read, results):
     before = times(results)
     clocks.date_now([results / read], results)

@@ -41,6 +41,28 @@ REFUSED = {
     "long range": ("policies: {weights: [1, 2, 3]}", "expected at most 2 items"),
     "empty list": ("ensembles: {horizons: []}", "ensembles.horizons: expected at least 1 item"),
     "empty text": ("wandb: {project: ''}", "expected at least 1 character"),
+    "pushes that no machine holds": (
+        "planning: {search: {contact: {beam: 1000, second_candidates: 100000}}}",
+        "planning.search.contact: beam = 1000 times second_candidates = 100000 or",
+    ),
+    "episodes that no machine holds": (
+        "protocols: {episodes: 100000, shard_size: 100000}",
+        "protocols.shard_size: 100000 searches side by side, with up to 1000 pushes each, ask",
+    ),
+    "tasks that no machine holds": (
+        "protocols: {goal_tasks: 100000}",
+        "protocols.goal_tasks: 100000 searches side by side",
+    ),
+    "a second round that no machine holds": (
+        "{second_round: {trajectories: 50000}, shard_size: 50000}",
+        "makes 5000 searches side by side, which ask for more than 1000000 pushes at once",
+    ),
+    "a shard for each episode": (
+        "protocols: {episodes: 100000, shard_size: 1}",
+        "protocols: episodes = 100000 in shards of 1 makes more than 1000 shards of each row",
+    ),
+    "a variant named as a row": ("variants: {nominal: {}}", "variants.nominal: the tables have a"),
+    "a variant named as a kind of row": ("variants: {a_steps: {}}", "that end in _steps stand for"),
     "a date": ("seed: 2020-01-01", "not plain settings"),
     "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
     "unknown name": (

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from nsf_pipeline.files import open_file, read_file
+from nsf_pipeline.files import FileError, open_file, read_file, replacing
 
 
 def fifo(path):
@@ -45,6 +45,21 @@ def test_only_ordinary_files_are_opened(name, tmp_path):
     make(tmp_path / "it")
     with pytest.raises(OSError, match=expected):
         open_file(tmp_path / "it")
+
+
+IN_THE_WAY = {"a FIFO": fifo, "a socket": listening, "a device": device, "a folder": os.mkdir}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_only_ordinary_files_are_replaced(name, tmp_path):
+    path = tmp_path / "it"
+    IN_THE_WAY[name](path)
+    before = path.stat().st_ino
+    expected = f"cannot write it: it is {name}; name a file"
+    with pytest.raises(FileError, match=expected), replacing(path) as beside:
+        beside.touch()
+    assert path.stat().st_ino == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_name_with_nul_is_an_error_of_the_file():

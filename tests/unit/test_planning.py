@@ -33,12 +33,14 @@ from nsf_pipeline.planning import (
     OnePass,
     Push,
     Simulated,
+    models,
     plan,
     plan_batch,
+    search,
 )
 from nsf_pipeline.planning import goal as goals
 from nsf_pipeline.planning.file import PlanFile, load_plan, save_plan
-from nsf_pipeline.planning.pushes import policy_steps, taken
+from nsf_pipeline.planning.pushes import Candidates, policy_steps, taken
 from nsf_pipeline.planning.transit import arrivals, is_free, to_block, transits
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
@@ -250,11 +252,26 @@ def test_a_plan_says_what_it_considered(planner):
     assert costs[0] == found.cost
     np.testing.assert_array_equal(candidates.push(0).targets(DMP), found.push.targets(DMP))
     assert (candidates.policies.action_noise_std == 5.0).all()
-    own = Goal().cost(ends[:, 0], candidates.seconds)
+    own = Goal().cost(ends[:, 0], candidates.seconds) + in_vain(ends)
     # A second push can only make a first one better.
     assert (costs <= own + 1e-9).all()
     if planner == "cem":
         np.testing.assert_allclose(costs, own)
+
+
+def in_vain(ends):
+    """What ends (n, 1, 7) after `CLEAR` cost more, where the block was hardly moved."""
+    moved = goals.apart(CLEAR[STATE.block], ends[:, 0, STATE.block])
+    return np.where(moved < search.MOVED, search.IN_VAIN, 0.0)
+
+
+def test_a_push_in_vain_costs_more():
+    candidates = Candidates.without_transit(CLEAR, policies_from(CLEAR, 40))
+    asked = search.Search(NOMINAL, CLEAR[None], [OTHER], [np.random.default_rng(0)], np.zeros(1))
+    (found,) = asked.evaluate([candidates])
+    more = found.costs - OTHER.cost(found.ends[:, 0], candidates.seconds)
+    np.testing.assert_allclose(more, in_vain(found.ends), atol=1e-9)
+    assert {*np.round(more)} == {0.0, search.IN_VAIN}
 
 
 def test_the_cheaper_push_of_both_planners_is_taken():
@@ -320,15 +337,94 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a state of six numbers": ({"state": CLEAR[:6]}, "state to have 7 numbers .* or 5 .* got 6"),
     "a state that is not finite": ({"state": np.full(7, np.inf)}, "state to be finite"),
     "noise below 0": ({"action_noise_std": -1.0}, "action_noise_std to be at least 0, got -1"),
+    "a goal turned too often": (
+        {"goal": Goal(np.array([256.0, 256.0, 1e17]))},
+        "goal to be at most 1e.06, got 1e.17",
+    ),
+    "a key of another generator": (
+        {"key": jax.random.key(0, impl="rbg")},
+        "a random key of threefry2x32, got one of rbg",
+    ),
+    "an unknown planner": (
+        {"config": SMALL["cem"].model_copy(update={"planner": "rrt"})},
+        "planner to be cem or contact",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_arguments_that_mean_nothing_are_refused(case):
     changes, message = REFUSED[case]
-    arguments: dict[str, Any] = {"state": CLEAR, "key": KEY, **changes}
+    arguments: dict[str, Any] = {"state": CLEAR, "key": KEY, "config": SMALL["cem"], **changes}
     with pytest.raises(UserError, match=message):
-        plan(NOMINAL, arguments.pop("state"), config=SMALL["cem"], **arguments)
+        plan(NOMINAL, arguments.pop("state"), **arguments)
+
+
+def test_a_goal_may_be_a_list():
+    found = plan(NOMINAL, CLEAR, goal=Goal([*OTHER.pose]), key=KEY, config=SMALL["cem"])  # type: ignore[arg-type]
+    assert found.cost == plan(NOMINAL, CLEAR, goal=OTHER, key=KEY, config=SMALL["cem"]).cost
+
+
+MEANINGLESS: dict[str, tuple[Any, str]] = {
+    "a distance of NaN": (lambda: OTHER.distance(np.full(3, np.nan)), "poses to be finite"),
+    "a cost of NaN": (lambda: OTHER.cost(np.full((1, 7), np.nan), np.zeros(1)), "states to be fi"),
+    "a cost before now": (lambda: OTHER.cost(CLEAR[None], -np.ones(1)), "seconds to be at lea"),
+    "a distance to NaN": (
+        lambda: Goal(np.full(3, np.nan)).distance(CLEAR[4:]),
+        "goal to be finite",
+    ),
+    "a transit of NaN": (lambda: pushed(np.full((2, 2), np.nan)).targets(DMP), "transit to be fin"),
+    "a push of no end": (lambda: pushed(duration=np.nan).steps, "duration to be finite"),
+    "a push of years": (lambda: pushed(duration=1e9).targets(DMP), "duration to be at most 60"),
+}
+
+
+def pushed(transit=CLEAR[None, :2], **changes):
+    return Push(transit, taken(policies_from(CLEAR, 1), 0)._replace(**changes))
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_goals_and_pushes_of_no_meaning_are_refused(case):
+    make, message = MEANINGLESS[case]
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def asking(model=NOMINAL, states=None, key=KEY, **changes):
+    """A model's answer to a question of which something is changed."""
+    usual, policies = asked(3)
+    return model.predict(usual if states is None else states, policies._replace(**changes), key=key)
+
+
+ASKED: dict[str, tuple[dict[str, Any], str]] = {
+    "no states": ({"states": np.zeros((0, 7))}, "the number of states of at least 1"),
+    "states far away": ({"states": np.full((3, 7), 1e30)}, "states to be at most 1e.06"),
+    "durations of years": ({"duration": np.full(3, 1e9)}, "duration to be at most 60"),
+    "noise beyond the table": ({"action_noise_std": np.full(3, 1e9)}, "to be at most 256"),
+    "too few keys": ({"key": jax.random.split(KEY, 2)}, "key to be one key"),
+    "a key of another generator": ({"key": jax.random.key(0, impl="rbg")}, "got one of rbg"),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+@pytest.mark.parametrize("model", [NOMINAL, Simulated(DMP, 1)], ids=["nominal", "simulator"])
+def test_questions_of_no_meaning_are_refused(case, model):
+    changes, message = ASKED[case]
+    with pytest.raises(UserError, match=message):
+        asking(model, **changes)
+
+
+def test_the_simulator_draws_the_same_whatever_the_session():
+    model = Simulated(DMP, 2)
+    expected = asking(model)
+    with jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(asking(model), expected)
+
+
+def test_more_draws_than_a_machine_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(models, "MOST_ENDS", 5)
+    with pytest.raises(UserError, match="3 pushes with 2 draws each are more than 5 predictions"):
+        asking(Simulated(DMP, 2))
 
 
 @pytest.mark.parametrize(
@@ -392,7 +488,23 @@ SPOILT = {
         lambda fields: fields | {"policy": fields["policy"] | {"weights": [[0.0], [0.0]]}},
         "expected 6 weights for x and for y",
     ),
+    "another length": (lambda fields: fields | {"seconds": 99.0}, "expected seconds of "),
+    "a goal outside": (lambda fields: fields | {"goal": [0.0, 0.0, 0.0]}, "is outside the table"),
+    "a name that cannot be shown": (
+        lambda fields: fields | {"\x1b[31m\n": 1},
+        "a name in it is too",
+    ),
+    "a model that cannot be shown": (lambda fields: fields | {"model": "\x1b[31m"}, "model: "),
+    "DMPs of the defaults": (lambda fields: fields | {"dmp": {}}, "expected integration_steps, fo"),
+    "a cost beyond all": (lambda fields: fields | {"cost": 1e300}, "cost: expected less than"),
 }
+
+
+def test_a_plan_that_says_something_twice_is_refused(tmp_path):
+    text = planned()[1].text().replace("{", '{"cost": 1.0,', 1)
+    (tmp_path / "push.json").write_text(text)
+    with pytest.raises(FileError, match="a name stands in it twice"):
+        load_plan(tmp_path / "push.json")
 
 
 @pytest.mark.parametrize("case", SPOILT)
@@ -401,7 +513,7 @@ def test_a_file_that_is_no_plan_is_refused(case, tmp_path):
     (tmp_path / "push.json").write_text(json.dumps(spoil(json.loads(planned()[1].text()))))
     with pytest.raises(FileError, match=message) as caught:
         load_plan(tmp_path / "push.json")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 FEW = json.dumps(
@@ -420,6 +532,7 @@ MISTAKES = {
     ),
     "no such model": (("--seed", "1", "--model", "none.eqx"), "none.eqx: cannot read it"),
     "no model": (("--seed", "1", "--model", "settings.yaml"), "not a model of nsf_pipeline"),
+    "a goal turned too often": (("--seed", "1", "--goal", "256,256,1e300"), "at most 1e+06"),
     "noise in words": (("--seed", "1", "--action-noise-std", "nan"), "action_noise_std"),
     "no candidates": (
         ("--seed", "1", "--config", '{"planning": {"search": {"cem": {"candidates": 0}}}}'),

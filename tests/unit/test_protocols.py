@@ -7,12 +7,14 @@ import gymnasium
 import numpy as np
 import pytest
 
-from nsf_pipeline.config import Config, ProtocolConfig
+from nsf_pipeline import why
+from nsf_pipeline.config import Config, ConfigError, ProtocolConfig, parse_config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import reset_seed
 from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, PUSHES, THRESHOLDS
 from nsf_pipeline.dmp import condition_dim
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import FileError
 from nsf_pipeline.planning import Goal, Nominal
 from nsf_pipeline.planning.models import Simulated
 from nsf_pipeline.protocols import rows
@@ -31,6 +33,7 @@ from nsf_pipeline.pusht.geometry import GOAL_POSE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import episodes as stage
+from nsf_pipeline.stages import planning
 
 SEED = 100_000
 
@@ -161,6 +164,49 @@ def test_the_stage_gives_the_same_bytes_again(nominal, tmp_path):
     assert (tmp_path / "again.h5").read_bytes() == nominal.read_bytes()
 
 
+FEW = {"episodes": 2, "shard_size": 2, "harder_episodes": 2}
+# By folder, number of the shard and other settings: why the file of two episodes is none there.
+ELSEWHERE = {
+    "its own place": ("contact-nominal-noise0", "00000", {}, "up to date: 1 file"),
+    "another noise": (
+        "contact-nominal-noise8",
+        "00000",
+        {},
+        "it holds other episodes than",
+    ),
+    "another shard": ("contact-nominal-noise0", "00001", {}, "shard 1 is left out: the settings m"),
+    "no row": ("contact-nominal-noise3", "00000", {}, "row contact-nominal-noise3 is left out"),
+    "more episodes": (
+        "contact-nominal-noise0",
+        "00000",
+        {"episodes": 3, "shard_size": 3},
+        "holds other episodes than 0 to 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_why_compares_episodes_with_their_folder(case, nominal, tmp_path):
+    folder, shard, changes, expected = ELSEWHERE[case]
+    config = parse_config({"protocols": FEW | changes})
+    path = tmp_path / "results/planning/episodes" / folder / f"{shard}.h5"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(nominal.read_bytes())
+    assert expected in next(why.describe(config, [path]))
+
+
+def test_tables_refuse_episodes_of_other_seeds(nominal, tmp_path):
+    protocols = {"episodes": 2, "shard_size": 2, "first_seed": SEED + 1, "models": ["nominal"]}
+    for row in rows.standard(parse_config({"protocols": protocols}).protocols):
+        path = tmp_path / "episodes" / row.name / "00000.h5"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(nominal.read_bytes())
+    with pytest.raises(FileError, match=f"not reset with the seeds from .* {SEED + 1} on"):
+        planning.run(
+            parse_config({"protocols": protocols}), tmp_path / "episodes", tmp_path, tmp_path
+        )
+
+
 def test_fewer_steps_count_fewer_successes():
     arrays, _ = play(wander, RULES["standard"], 0, SEED, 0, 2)
     arrays["first_step"][:] = [[99, 100, 101, NEVER], [120, 130, NEVER, NEVER]]
@@ -199,6 +245,14 @@ def test_names_of_world_models(name):
 REFUSED = {
     "a planner": (("walk", "nominal", 0.0, "standard"), "--planner walk: expected one of cem, con"),
     "a variation": (("cem", "nominal", 0.0, "wet"), "--variation wet: expected one of standard, "),
+    "draws of physics": (
+        ("cem", "nominal_4", 0.0, "standard"),
+        "world model nominal_4: expected nominal, which has one draw",
+    ),
+    "steps in one pass": (
+        ("cem", "flow_4", 0.0, "step_by_step"),
+        "--variation step_by_step: expected a world model that goes in steps, such as .* flow_4",
+    ),
     "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
     "a simulator": (
         ("cem", "simulator_mean", 0.0, "standard"),
@@ -212,6 +266,20 @@ def test_unknown_rows_are_refused(case):
     given, message = REFUSED[case]
     with pytest.raises(UserError, match="(?s)" + message):
         checked_row(*given)
+
+
+def test_a_variants_name_is_no_other_world_model_s():
+    for name in (*rows.UNTRAINED, rows.FLOW, rows.SECOND_ROUND, rows.RANDOM, "a_steps"):
+        with pytest.raises(ConfigError, match="choose another name"):
+            parse_config({"variants": {name: {}}})
+    assert parsed("steps_a_16") == ("steps_a", "", 16)
+
+
+def test_more_trajectories_than_seeds_can_be_compared_are_refused():
+    config = Config().model_copy(update={"num_trajectories": 10**9})
+    with pytest.raises(UserError, match="too many to compare with; give one from 2147483648 on"):
+        stage.require_unseen(config, range(5, 6))
+    stage.require_unseen(config, range(2**31, 2**31 + 1))
 
 
 def test_a_seed_of_the_data_is_refused():

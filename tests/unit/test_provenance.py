@@ -184,7 +184,7 @@ MODULES = {
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
     "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
-    "pusht/episode.py": PLANNED,
+    "pusht/episode.py": {*PLANNED, "episode_videos"},
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
