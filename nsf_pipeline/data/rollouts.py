@@ -35,9 +35,8 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     actions = np.zeros((len(planned), longest, 2), np.float32)
     for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
-        noise = random.normal(0.0, policies["action_noise_std"][row], (length, 2))
-        # Stored as the environment takes them, float32 in the workspace, so that they replay.
-        actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
+        std = float(policies["action_noise_std"][row])
+        actions[row, :length] = executed(targets[row, :length], std, 1, random)[0]
     states = states_of(policies, actions, planned)
     differs = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
     if differs.any():
@@ -57,6 +56,23 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         "state_times": _padded(times, reached),
         "action_times": _padded(times[:, :-1], taken),
     }
+
+
+def executed(
+    targets: np.ndarray, std: float, count: int, random: np.random.Generator
+) -> np.ndarray:
+    """(count, T, 2) px: the actions of some rollouts, each with its own noise on its targets.
+
+    They are as the environment takes them, float32 in the workspace, so that they replay.
+
+    Args:
+        targets: (T, 2) px.
+        std: px; standard deviation of the noise.
+        count: how many rollouts.
+        random: draws the noise.
+    """
+    noise = random.normal(0.0, std, (count, *targets.shape))
+    return np.clip(targets + noise, *geometry.WORKSPACE).astype(np.float32).astype(np.float64)
 
 
 def states_of(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.data.rollouts import executed
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel
@@ -22,7 +23,6 @@ from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
 from nsf_pipeline.planning.pushes import policy_steps
-from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
@@ -165,12 +165,8 @@ class Simulated:
         keys = np.asarray(jax.random.key_data(_one_each(key, len(states))))
         ends = np.empty((len(states), draws, STATE.dim))
         for row, (count, own) in enumerate(zip(steps, keys, strict=True)):
-            actions = np.repeat(targets[row, None, :count], draws, axis=0)
-            if self.members:
-                std = policies.action_noise_std[row]
-                actions += np.random.default_rng(own).normal(0.0, std, actions.shape)
-            # As the environment takes them.
-            actions = np.clip(actions, *geometry.WORKSPACE).astype(np.float32)
+            std = float(policies.action_noise_std[row]) if self.members else 0.0
+            actions = executed(targets[row, :count], std, draws, np.random.default_rng(own))
             ends[row] = self._simulator.ensemble(states[row], actions)[:, -1]
         return ends
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import SearchConfig
+from nsf_pipeline.data.policy_file import MOST_NOISE
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.numerics import with_defaults
@@ -21,8 +22,6 @@ from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
-MOST_NOISE = 256.0
-"""px; no noise on actions is greater."""
 TOLERATED = 2.0
 """px; by so much agent, block and walls may overlap: an agent that pushes does."""
 
