@@ -16,6 +16,10 @@ with app.setup:
     from nsf_pipeline.pusht.simulator import Simulator
     from nsf_pipeline.timing import CONTROL_DT
 
+    def heading(words):
+        """A heading in the page."""
+        return mo.Html(f"<h2 class='nsf-heading'>{words}</h2>")
+
     def line(text):
         """What went wrong, in one line."""
         return mo.callout(mo.md(f"`{text}`"), kind="danger") if text else None
@@ -131,47 +135,40 @@ def shaping(knobs, scaled, shaped):
 
 @app.cell(hide_code=True)
 def side(buttons, from_data, knobs, loaded, scaled):
-    def group(heading, names):
-        return mo.vstack([mo.md(f"**{heading}**"), *(knobs[name] for name in names)], gap=0.1)
+    def group(heading, *parts):
+        return f"<h2 class='nsf-heading'>{heading}</h2>" + "".join(f"{part}" for part in parts)
+
+    def of(names):
+        return [knobs[name] for name in names]
 
     weights = [name for name in knobs.value if name.startswith("w_")]
     mo.sidebar(
-        [
-            mo.vstack(
-                [
-                    mo.md("**Presets**"),
-                    buttons,
-                    from_data,
-                    group("Policy", controls.POLICY),
-                    scaled,
-                    group("Weights", weights),
-                    group("Table", controls.TABLE),
-                    mo.md("**File**"),
-                    loaded,
-                ]
-            )
-        ],
-        width="24rem",
+        mo.Html(
+            "<div class='nsf-side'>"
+            + group("Presets", buttons, from_data)
+            + group("Policy", *of(controls.POLICY), scaled)
+            + group("Weights of the basis functions", *of(weights))
+            + group("Table", *of(controls.TABLE))
+            + group("File", loaded)
+            + "</div>"
+        ),
+        width="22rem",
     )
     return
 
 
 @app.cell(hide_code=True)
-def complaints(complaint):
-    line(complaint())
-    return
-
-
-@app.cell(hide_code=True)
-def policy(file):
+def policy(complaint, file):
     over_time, inside = pictures.charts(file)
+    saved = mo.download(
+        file.text().encode(), "policy.json", "application/json", label="save as JSON"
+    )
     mo.vstack(
         [
+            *filter(None, [line(complaint())]),
             mo.Html(pictures.in_words(file)),
             mo.Html(f"<div class='nsf-pair'>{pictures.scene(file)}{over_time}</div>{inside}"),
-            mo.download(
-                file.text().encode(), "policy.json", "application/json", label="save as JSON"
-            ),
+            mo.hstack([saved], justify="start"),
         ]
     )
     return
@@ -196,7 +193,7 @@ def choices(given):
 def simulator_heading(another, simulate):
     mo.vstack(
         [
-            mo.md("## What happens"),
+            heading("What happens"),
             mo.hstack(
                 [simulate, *([another] if simulate.value else [])], justify="start", wrap=True
             ),
@@ -220,7 +217,7 @@ def simulation(another, file, simulate, simulator):
 def model_heading(after, first, given, second):
     mo.vstack(
         [
-            mo.md("## What a model believes"),
+            heading("What a model believes"),
             mo.hstack([first, second, after], justify="start", wrap=True)
             if given.models
             else mo.md("There is no model here yet: `make` trains one, `--model` names one."),
@@ -237,7 +234,7 @@ def belief(after, file, first, given, models, second):
     for name in chosen:
         path = given.models[name]
         try:
-            beliefs.append(believed.believed(name, path, models[path], file, moment))
+            beliefs.append(believed.believed(name, path, models, file, moment))
         except UserError as error:
             refused.append(line(error))
     mo.vstack(refused) if refused else None
@@ -258,7 +255,7 @@ def comparison(beliefs, file, moment, simulate, simulator):
 
 @app.cell(hide_code=True)
 def plan_heading(go, planner):
-    mo.vstack([mo.md("## What a planner would do"), mo.hstack([go, planner], justify="start")])
+    mo.vstack([heading("What a planner would do"), mo.hstack([go, planner], justify="start")])
     return
 
 
@@ -266,12 +263,13 @@ def plan_heading(go, planner):
 def plan(attempt, file, first, given, go, models, planner):
     mo.stop(not go.value)
     try:
-        found = planned.plan_from(file, given.models.get(first.value), models, planner.value)
+        with mo.status.spinner("Planning; the first time takes some seconds longer."):
+            found = planned.plan_from(file, given.models.get(first.value), models, planner.value)
     except UserError as error:
         mo.stop(True, line(error))
     mo.vstack(
         [
-            mo.Html(pictures.plan(file, found, planner.value)),
+            mo.Html(f"<div class='nsf-alone'>{pictures.plan(file, found, planner.value)}</div>"),
             mo.ui.button(
                 label="set the sliders to this push",
                 on_click=lambda _: attempt(lambda: planned.policy_of(found, file)),

@@ -30,26 +30,35 @@ class Belief(NamedTuple):
     seconds: float
 
 
-def believed(name: str, path: Path, model: PushTModel, file: PolicyFile, time_s: float) -> Belief:
+def believed(name: str, path: Path, models: "Models", file: PolicyFile, time_s: float) -> Belief:
     """A model's draws, in one pass.
 
     Args:
         name: of the model.
-        path: its file, for messages.
-        model: the model.
+        path: its file.
+        models: the models.
         file: where it starts, and the policy.
         time_s: s since the policy started.
 
     Raises:
-        UserError: one line: the model's DMPs have other settings than this policy.
+        UserError: one line: the model cannot be read, or its DMPs have other settings than this
+            policy.
     """
+    model = models[path]
     require_same_dmps(path, model, file)
     start = file.start[STATE.columns(model.state_names)]
     condition = file.policy.params.as_vector()
+
+    def draw() -> np.ndarray:
+        given = (jax.random.key(0), start, 0.0, time_s, condition)
+        return np.asarray(model.sample(*given, num_samples=MEMBERS), np.float64)
+
+    if path not in models.compiled:
+        draw()
+        models.compiled.add(path)
     started = time.perf_counter()
-    draws = model.sample(jax.random.key(0), start, 0.0, time_s, condition, num_samples=MEMBERS)
-    found = np.asarray(draws, np.float64)
-    return Belief(name, found, time.perf_counter() - started)
+    draws = draw()
+    return Belief(name, draws, time.perf_counter() - started)
 
 
 def require_same_dmps(path: Path, model: PushTModel, file: PolicyFile) -> None:
@@ -72,10 +81,15 @@ def _yaml(value: object) -> str:
 
 
 class Models:
-    """The models that were read, each once."""
+    """The models that were read, each once.
+
+    Attributes:
+        compiled: those that have drawn before; the first time takes seconds longer.
+    """
 
     def __init__(self) -> None:
         self._read: dict[Path, PushTModel] = {}
+        self.compiled: set[Path] = set()
 
     def __getitem__(self, path: Path) -> PushTModel:
         """The model of a file.

@@ -136,22 +136,62 @@ def normalised(pixels: float) -> float:
 
 
 USUAL = {
-    "start_x": 120.0,
-    "start_y": 380.0,
-    "goal_x": 350.0,
-    "goal_y": 180.0,
+    "start_x": 400.0,
+    "start_y": 112.0,
+    "goal_x": 267.0,
+    "goal_y": 245.0,
     "duration": 2.0,
     "stiffness": 50.0,
     "damping": 14.142,
-    "block_x": 230.0,
-    "block_y": 230.0,
-    "block_angle": 20.0,
-    "velocity_x": 0.0,
-    "velocity_y": 0.0,
-    "noise": 8.0,
+    "block_x": 330.0,
+    "block_y": 182.0,
+    "block_angle": 45.0,
+    "noise": 4.0,
 }
-CURVED = {"w_x_1": -0.6, "w_x_2": -0.9, "w_x_3": -0.6, "w_y_3": -0.4, "w_y_4": -0.4}
-HOOK: Values = {}
+"""A straight push that brings the block into the goal; what is left out is 0."""
+CURVED = {
+    "start_x": 440.0,
+    "start_y": 330.0,
+    "goal_x": 242.0,
+    "goal_y": 227.0,
+    "duration": 2.5,
+    "w_x_1": -1.0,
+    "w_x_2": -0.85,
+    "w_x_3": 0.8,
+    "w_x_4": -1.1,
+    "w_x_5": 1.15,
+    "w_x_6": -2.0,
+    "w_y_1": 2.0,
+    "w_y_2": 1.95,
+    "w_y_3": -1.7,
+    "w_y_4": -1.25,
+    "w_y_5": 0.15,
+    "w_y_6": -0.35,
+}
+HOOK = {
+    "start_x": 51.0,
+    "start_y": 68.0,
+    "goal_x": 294.0,
+    "goal_y": 275.0,
+    "duration": 3.5,
+    "stiffness": 111.0,
+    "damping": 21.0,
+    "w_x_1": 1.9,
+    "w_x_2": -0.05,
+    "w_x_3": -0.35,
+    "w_x_4": -2.0,
+    "w_x_5": 1.75,
+    "w_x_6": 1.0,
+    "w_y_1": -2.0,
+    "w_y_2": 0.25,
+    "w_y_3": -2.0,
+    "w_y_4": -0.8,
+    "w_y_5": 0.6,
+    "w_y_6": 1.8,
+    "block_x": 310.0,
+    "block_y": 202.0,
+}
+"""These were found by a search; other numbers of basis functions leave some of the weights out."""
 
 
 def straight(dmp: DMPConfig) -> PolicyFile:

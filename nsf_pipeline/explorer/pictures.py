@@ -11,7 +11,7 @@ from nsf_pipeline.dmp import FIXED_SCALE
 from nsf_pipeline.explorer import svg
 from nsf_pipeline.explorer.believed import Belief, Score
 from nsf_pipeline.explorer.controls import normalised
-from nsf_pipeline.explorer.simulated import Law, Rollout
+from nsf_pipeline.explorer.simulated import MEMBERS, Law, Rollout
 from nsf_pipeline.planning import Plan
 from nsf_pipeline.pusht.geometry import (
     AGENT_RADIUS,
@@ -169,7 +169,7 @@ def prediction(file: PolicyFile, law: Law | None, beliefs: Sequence[Belief], tim
 def scores(found: Sequence[Score]) -> str:
     """The CRPS of the simulator and the models, and the time that each took, as an HTML table."""
     if not found:
-        return '<p class="nsf-words">Tick “simulate PushT” to compare it with the simulator.</p>'
+        return "<p>Tick “simulate PushT” to compare this with the simulator.</p>"
     columns = [*found[0].crps]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in columns)
     rows = "".join(
@@ -179,8 +179,9 @@ def scores(found: Sequence[Score]) -> str:
         for each in found
     )
     return (
-        '<table class="nsf-scores"><caption>CRPS, smaller is better; and ms for all draws'
-        f"</caption><tr><th></th>{head}<th>time (ms)</th></tr>{rows}</table>"
+        '<div class="nsf-scores"><table><caption>CRPS against other rollouts of the simulator: '
+        f"smaller is better. The time is that of {MEMBERS} rollouts or draws.</caption>"
+        f"<tr><th></th>{head}<th>time (ms)</th></tr>{rows}</table></div>"
     )
 
 

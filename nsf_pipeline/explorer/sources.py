@@ -9,6 +9,9 @@ from nsf_pipeline.config import Config, DMPConfig, load_config
 from nsf_pipeline.files import FileError
 from nsf_pipeline.model.file import model_header
 
+LONGEST = 24
+"""Characters of a name that is a path."""
+
 
 class Sources(NamedTuple):
     """What the page was started with.
@@ -46,7 +49,8 @@ def find(
     for path in (default, *variants):
         if path.is_file():
             named["model" if path == default else path.parent.name] = path
-    named |= {str(path): path for path in models}
+    for path in models:
+        named[path.stem if path.stem not in named else _short(path)] = path
     found = paths.below(results, paths.DATASET) if dataset is None else dataset
     settings = load_config(config) if config else Config()
     return Sources(
@@ -72,6 +76,12 @@ def from_arguments(arguments: Mapping[str, Any]) -> Sources:
         None if dataset is None else Path(str(dataset)),
         str(arguments.get("config", "")),
     )
+
+
+def _short(path: Path) -> str:
+    """The end of a path, as a name."""
+    name = str(path)
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
 
 
 def _dmp_of(models: Sequence[Path]) -> DMPConfig:
