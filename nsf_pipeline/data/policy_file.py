@@ -5,7 +5,7 @@ The explorer writes such files, and `policies.given` names files whose policies 
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -98,7 +98,7 @@ class PolicyFile(JSONSection):
     """What all DMPs have in common."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "PolicyFile":
         self.policy.require_basis(self.dmp)
         agent, start = self.start[STATE.agent], np.array(self.policy.start)
         if np.abs(agent - start).max() > APART:

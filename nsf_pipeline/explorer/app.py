@@ -267,15 +267,12 @@ def plan(attempt, file, first, given, go, models, planner):
             found = planned.plan_from(file, given.models.get(first.value), models, planner.value)
     except UserError as error:
         mo.stop(True, line(error))
-    mo.vstack(
-        [
-            mo.Html(f"<div class='nsf-alone'>{pictures.plan(file, found, planner.value)}</div>"),
-            mo.ui.button(
-                label="set the sliders to this push",
-                on_click=lambda _: attempt(lambda: planned.policy_of(found, file)),
-            ),
-        ]
+    take_over = mo.ui.button(
+        label="set the sliders to this push",
+        on_click=lambda _: attempt(lambda: planned.policy_of(found, file)),
     )
+    picture = pictures.plan(file, found, planner.value)
+    mo.vstack([mo.Html(f"<div class='nsf-alone'>{picture}</div>"), take_over])
     return
 
 
