@@ -194,8 +194,11 @@ def test_nothing_is_fetched_from_elsewhere(page, browser):
 
 
 def test_the_simulator_and_models_answer_to_the_sliders(page):
-    assert not page.html("animation")
-    assert not re.search('data-of="simulator"', page.wait(lambda: page.html("prediction")))
+    page.wait(lambda: page.html("animation") and page.html("prediction"))
+    page.press("simulate PushT", Keys.SPACE)
+    page.wait(lambda: not page.html("animation"))
+    page.wait(lambda: 'data-of="simulator"' not in page.html("prediction"))
+    assert 'data-of="model"' in page.html("prediction")
     page.press("simulate PushT", Keys.SPACE)
     page.wait(lambda: page.html("animation") and 'data-of="simulator"' in page.html("prediction"))
     assert re.search(r"simulator [\d.]+ [\d.]+ [\d.]+ [\d.]+\s+model [\d.]+", page.text())
@@ -255,7 +258,6 @@ def test_the_keyboard_reaches_every_control(page, browser):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(page, browser, width):
-    page.press("simulate PushT", Keys.SPACE)
     page.wait(lambda: page.html("animation") and "CRPS" in page.text())
     browser.set_window_size(width, 900)
     page.wait(lambda: browser.execute_script("return innerWidth") == width)

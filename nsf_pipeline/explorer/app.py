@@ -1,6 +1,6 @@
 """The explorer's page, a marimo notebook: `nsf explore` opens it.
 
-It also runs as a script, `python nsf_pipeline/explorer/app.py`, and then prints what it would show.
+It also runs as a script, `python nsf_pipeline/explorer/app.py`, and then prints the scores.
 """
 
 import marimo
@@ -14,6 +14,7 @@ with app.setup:
     from nsf_pipeline.errors import UserError
     from nsf_pipeline.explorer import believed, controls, pictures, planned, simulated, sources
     from nsf_pipeline.pusht.simulator import Simulator
+    from nsf_pipeline.system.printing import say
     from nsf_pipeline.timing import CONTROL_DT
 
     def heading(words):
@@ -176,7 +177,7 @@ def policy(complaint, file):
 
 @app.cell(hide_code=True)
 def choices(given):
-    simulate = mo.ui.checkbox(False, label="simulate PushT")
+    simulate = mo.ui.checkbox(True, label="simulate PushT")
     another = mo.ui.button(
         label="another draw of the noise", value=0, on_click=lambda count: count + 1
     )
@@ -250,6 +251,13 @@ def comparison(beliefs, file, moment, simulate, simulator):
         f"<div class='nsf-pair'>{pictures.prediction(file, law, beliefs, moment)}"
         f"{pictures.scores(tables)}</div>"
     )
+    return (tables,)
+
+
+@app.cell(hide_code=True)
+def script(tables):
+    if mo.app_meta().mode == "script":
+        say(pictures.scores_in_words(tables))
     return
 
 

@@ -185,6 +185,16 @@ def scores(found: Sequence[Score]) -> str:
     )
 
 
+def scores_in_words(found: Sequence[Score]) -> str:
+    """The same as lines of text."""
+    return "\n".join(
+        f"{each.name}: CRPS "
+        + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in each.crps.items())
+        + f"; {1000 * each.seconds:.1f} ms"
+        for each in found
+    )
+
+
 def plan(file: PolicyFile, found: Plan, planner: str) -> str:
     """A plan and the best candidates that were considered, with where each was predicted to end."""
     considered = found.considered
