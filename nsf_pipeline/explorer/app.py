@@ -27,15 +27,6 @@ with app.setup:
 
 
 @app.cell(hide_code=True)
-def title():
-    mo.Html(
-        "<h1 class='nsf-title'>PushT explorer</h1><p>Shape a movement primitive with the sliders, "
-        "watch it push the T in the simulator, and see what a model believes will happen.</p>"
-    )
-    return
-
-
-@app.cell(hide_code=True)
 def beginning():
     given = sources.from_arguments(mo.cli_args().to_dict())
     simulator, models = Simulator(), believed.Models()
@@ -159,8 +150,16 @@ def side(buttons, from_data, knobs, loaded, scaled):
 
 
 @app.cell(hide_code=True)
+def title():
+    mo.Html(
+        "<h1 class='nsf-title'>PushT explorer</h1><p>Shape a movement primitive with the sliders, "
+        "watch it push the T in the simulator, and see what a model believes will happen.</p>"
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def policy(complaint, file):
-    over_time, inside = pictures.charts(file)
     saved = mo.download(
         file.text().encode(), "policy.json", "application/json", label="save as JSON"
     )
@@ -168,7 +167,7 @@ def policy(complaint, file):
         [
             *filter(None, [line(complaint())]),
             mo.Html(pictures.in_words(file)),
-            mo.Html(f"<div class='nsf-pair'>{pictures.scene(file)}{over_time}</div>{inside}"),
+            mo.Html(f"<div class='nsf-policy'>{pictures.scene(file)}{pictures.charts(file)}</div>"),
             mo.hstack([saved], justify="start"),
         ]
     )
@@ -208,8 +207,7 @@ def simulation(another, file, simulate, simulator):
     mo.stop(not simulate.value)
     made = simulated.rollout(simulator, file, another.value)
     mo.Html(
-        f"<div class='nsf-pair'>{pictures.animation(file, made)}"
-        f"<div class='nsf-charts'>{pictures.coverage(made)}</div></div>"
+        f"<div class='nsf-pair'>{pictures.animation(file, made)}{pictures.coverage(made)}</div>"
     )
     return
 

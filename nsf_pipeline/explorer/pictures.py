@@ -1,6 +1,6 @@
 """The page's pictures of policies, rollouts, predictions and plans, each an SVG."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,8 @@ def scene(file: PolicyFile) -> str:
     return svg.drawing("scene", title, (SIDE, SIDE), parts)
 
 
-def charts(file: PolicyFile) -> tuple[str, str]:
-    """Position and velocity over time; phase and basis functions over time."""
+def charts(file: PolicyFile) -> str:
+    """Position, velocity, phase and basis functions over time."""
     times, path = path_points(file)
     knots = dmp.integrate(file.policy.params, file.dmp)
     at = np.linspace(0.0, file.policy.duration, len(knots.position))
@@ -79,7 +79,7 @@ def charts(file: PolicyFile) -> tuple[str, str]:
             y_range=(0.0, 1.0),
         ),
     ]
-    return _row(drawn[:2]), _row(drawn[2:])
+    return "".join(drawn)
 
 
 def in_words(file: PolicyFile) -> str:
@@ -257,7 +257,3 @@ def _pair(times: np.ndarray, values: np.ndarray) -> list[svg.Series]:
 
 def _shade(number: int, count: int) -> str:
     return f"hsl({round(360 * number / count)} 60% 42%)"
-
-
-def _row(parts: Iterable[str]) -> str:
-    return f'<div class="nsf-charts">{"".join(parts)}</div>'
