@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.first_use import untrained
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.config import PolicyFile
 from nsf_pipeline.explorer import believed, controls, pictures, simulated
 from nsf_pipeline.model.file import load_model
 from nsf_pipeline.pusht.simulator import Simulator

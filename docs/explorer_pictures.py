@@ -79,7 +79,11 @@ def screenshots(results: Path) -> None:
                 chrome.set_window_size(width, height + lost)
                 time.sleep(2.0)
                 chrome.save_screenshot(str(DOCS / name))
-                picture = Image.open(DOCS / name).convert("RGB").quantize(COLOURS, dither=0)
+                picture = (
+                    Image.open(DOCS / name)
+                    .convert("RGB")
+                    .quantize(COLOURS, dither=Image.Dither.NONE)
+                )
                 picture.save(DOCS / name, optimize=True)
             chrome.quit()
         finally:

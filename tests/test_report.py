@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 

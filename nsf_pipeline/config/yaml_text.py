@@ -60,7 +60,7 @@ def range_of(setting: Mapping[str, Any]) -> str:
         case {"items": {"enum": _} as each}:
             return range_of(each)
         case {"items": each, "maxItems": most}:
-            return f"{range_of(each)}, at most {most} of them"
+            return ", ".join(filter(None, [range_of(each), f"at most {most} of them"]))
         case {"items": each}:
             return range_of(each)
         case {"minimum": low, "maximum": high}:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.config import PolicyFile
+from nsf_pipeline.data.policy_file import params_of
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.explorer.simulated import MEMBERS, Law
@@ -47,7 +48,7 @@ def believed(name: str, path: Path, models: "Models", file: PolicyFile, time_s: 
     model = models[path]
     require_same_dmps(path, model, file)
     start = file.start[STATE.columns(model.state_names)]
-    condition = file.policy.params.as_vector()
+    condition = params_of(file.policy).as_vector()
 
     def draw() -> np.ndarray:
         given = (jax.random.key(0), start, 0.0, time_s, condition)

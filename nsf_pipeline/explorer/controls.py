@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsf_pipeline.config import DMPConfig, PolicyConfig
+from nsf_pipeline.config import DMPConfig, PolicyConfig, PolicyFile
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_noise_std, sample_policy
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.data.policy_file import policy_file
 from nsf_pipeline.data.recording import one_trajectory
 from nsf_pipeline.dmp import FIXED_SCALE, DMPParams
 from nsf_pipeline.pusht.simulator import Simulator
@@ -101,7 +101,7 @@ def policy_of(values: Values, dmp: DMPConfig) -> PolicyFile:
     )
     block = [at("block_x"), at("block_y"), float(np.deg2rad(at("block_angle")))]
     state = STATE.join(start, [at("velocity_x"), at("velocity_y")], block)
-    return PolicyFile.of(state, params, dmp)
+    return policy_file(state, params, dmp)
 
 
 def values_of(file: PolicyFile) -> Values:
@@ -218,7 +218,7 @@ def at_random(seed: int, dmp: DMPConfig, config: PolicyConfig) -> PolicyFile:
     """A policy drawn as those of the data are, from the environment's reset with that seed."""
     state, random = Simulator().reset(seed), np.random.default_rng(seed)
     noise = sample_noise_std(random, config)
-    return PolicyFile.of(state, sample_policy(random, state, config, dmp, noise), dmp)
+    return policy_file(state, sample_policy(random, state, config, dmp, noise), dmp)
 
 
 def of_trajectory(dataset: Path, number: int) -> PolicyFile:
@@ -232,4 +232,4 @@ def of_trajectory(dataset: Path, number: int) -> PolicyFile:
         found = one_trajectory(dataset, file, number)
     state = found["initial_state"][0].astype(np.float64)
     params = DMPParams.from_vector(found["condition"][0].astype(np.float64))
-    return PolicyFile.of(state, params._replace(start=state[STATE.agent]), dmp)
+    return policy_file(state, params._replace(start=state[STATE.agent]), dmp)

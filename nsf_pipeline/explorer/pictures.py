@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from nsf_pipeline import dmp
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.config import PolicyFile
+from nsf_pipeline.data.policy_file import params_of
 from nsf_pipeline.dmp import FIXED_SCALE
 from nsf_pipeline.explorer import svg
 from nsf_pipeline.explorer.believed import Belief, Score
@@ -41,7 +42,7 @@ REST = 0.8
 def path_points(file: PolicyFile) -> tuple[np.ndarray, np.ndarray]:
     """Times (n) s, and the desired path (n, 2) px at these."""
     times = np.linspace(0.0, file.policy.duration, POINTS)
-    path = dmp.integrate(file.policy.params, file.dmp)
+    path = dmp.integrate(params_of(file.policy), file.dmp)
     return times, dmp.evaluate(path, times, file.dmp)
 
 
@@ -60,7 +61,7 @@ def scene(file: PolicyFile) -> str:
 def charts(file: PolicyFile) -> str:
     """Position, velocity, phase and basis functions over time."""
     times, path = path_points(file)
-    knots = dmp.integrate(file.policy.params, file.dmp)
+    knots = dmp.integrate(params_of(file.policy), file.dmp)
     at = np.linspace(0.0, file.policy.duration, len(knots.position))
     velocity = knots.velocity / file.policy.duration
     phase, psi = dmp.phase_and_activations(file.dmp, times / file.policy.duration)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import jax
 
-from nsf_pipeline.config import SearchConfig
+from nsf_pipeline.config import PolicyFile, SearchConfig
 from nsf_pipeline.config.planning import Planner
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.data.policy_file import policy_file
 from nsf_pipeline.explorer.believed import Models, require_same_dmps
 from nsf_pipeline.planning import Nominal, OnePass, Plan, WorldModel, plan
 
@@ -43,4 +43,4 @@ def plan_from(file: PolicyFile, path: Path | None, models: Models, planner: Plan
 def policy_of(found: Plan, file: PolicyFile) -> PolicyFile:
     """The DMP of a plan, and where it starts: after the transit, if there is one."""
     state = found.considered.candidates.states[0]
-    return PolicyFile.of(state, found.push.policy, file.dmp)
+    return policy_file(state, found.push.policy, file.dmp)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nsf_pipeline import dmp
-from nsf_pipeline.data.policy_file import PolicyFile
+from nsf_pipeline.config import PolicyFile
+from nsf_pipeline.data.policy_file import params_of
 from nsf_pipeline.data.rollouts import executed
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
@@ -21,7 +22,7 @@ ENSEMBLE_SEED = 2**32
 
 def targets(file: PolicyFile) -> np.ndarray:
     """(steps, 2) px: the policy's targets, one a control step of 0.1 s."""
-    return dmp.targets(file.policy.params, file.dmp, num_steps(file.policy.duration))
+    return dmp.targets(params_of(file.policy), file.dmp, num_steps(file.policy.duration))
 
 
 class Rollout(NamedTuple):

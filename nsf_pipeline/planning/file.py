@@ -12,7 +12,8 @@ from pydantic import Field
 
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.config.planning import Planner
-from nsf_pipeline.data.policy_file import JSONSection, Number, Policy, State, parsed, read_json
+from nsf_pipeline.config.policy_file import JSONSection, Number, Policy, State
+from nsf_pipeline.data.policy_file import params_of, parsed, policy_of, read_json
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.planner import Plan
@@ -80,7 +81,7 @@ class PlanFile(JSONSection):
             "goal": np.asarray(goal.pose).tolist(),
             "coverage": float(goal.coverage),
             "transit": plan.push.transit.tolist(),
-            "policy": Policy.of(plan.push.policy).model_dump(mode="json"),
+            "policy": policy_of(plan.push.policy).model_dump(mode="json"),
             "dmp": dmp.model_dump(mode="json"),
             "seconds": plan.push.seconds,
             "cost": plan.cost,
@@ -92,7 +93,7 @@ class PlanFile(JSONSection):
     @property
     def push(self) -> Push:
         """What is to be executed."""
-        return Push(np.array(self.transit, float).reshape(-1, 2), self.policy.params)
+        return Push(np.array(self.transit, float).reshape(-1, 2), params_of(self.policy))
 
     @property
     def targets(self) -> np.ndarray:

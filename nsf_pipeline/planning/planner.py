@@ -9,7 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import SearchConfig
-from nsf_pipeline.data.policy_file import MOST_NOISE
+from nsf_pipeline.config.policy_file import MOST_NOISE
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.numerics import with_defaults
