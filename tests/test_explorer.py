@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 
 import jax
 import pytest
-from conftest import flip, surroundings
+from conftest import ROOT, flip, run, surroundings
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from nsf_pipeline.cli import main
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.data.policy_file import parse_policy
-from nsf_pipeline.explorer import controls
+from nsf_pipeline.explorer import command, controls
 from nsf_pipeline.model import Normaliser, build_model, save_model
 
 PATIENCE = 120
@@ -262,3 +263,42 @@ def test_nothing_is_wider_than_the_window(page, browser, width):
     browser.set_window_size(width, 900)
     page.wait(lambda: browser.execute_script("return innerWidth") == width)
     assert page.wait(lambda: browser.execute_script(TOO_WIDE) == [])
+
+
+REFUSED = {
+    "no folder": (["--results", "{tmp}/none"], "no such folder"),
+    "no model": (["--model", "{tmp}/no.eqx"], "no.eqx: not a model of nsf_pipeline"),
+    "a model that is missing": (["--model", "{tmp}/none.eqx"], "cannot read it"),
+    "no data set": (["--dataset", "{tmp}/none.h5"], "cannot read it"),
+    "no settings": (["--config", "{tmp}/none.yaml"], "cannot read the settings"),
+    "a port in use": (["--port", "{port}"], "cannot serve there: Address already in use"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_shown_is_one_line(case, tmp_path, capsys):
+    arguments, expected = REFUSED[case]
+    (tmp_path / "no.eqx").write_text("no model")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        known = {"tmp": tmp_path, "port": taken.getsockname()[1]}
+        given = ["--results", str(tmp_path), *(each.format(**known) for each in arguments)]
+        assert main(["explore", *given]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert expected in lines[0]
+
+
+def test_without_marimo_a_line_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert main(["explore", "--results", str(tmp_path)]) == 1
+    assert "`make setup EXTRA=explore`" in capsys.readouterr().err
+
+
+def test_the_page_also_runs_as_a_script(results):
+    done = run(sys.executable, ROOT / "nsf_pipeline/explorer/app.py", "--", "--results", results)
+    assert done.returncode == 0, done.stderr
+    simulator, model = done.stdout.splitlines()
+    assert simulator.startswith("simulator: CRPS agent (px) ")
+    assert model.startswith("model: CRPS agent (px) ")

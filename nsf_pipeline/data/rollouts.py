@@ -6,6 +6,7 @@ import numpy as np
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import Config
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
@@ -56,23 +57,6 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         "state_times": _padded(times, reached),
         "action_times": _padded(times[:, :-1], taken),
     }
-
-
-def executed(
-    targets: np.ndarray, std: float, count: int, random: np.random.Generator
-) -> np.ndarray:
-    """(count, T, 2) px: the actions of some rollouts, each with its own noise on its targets.
-
-    They are as the environment takes them, float32 in the workspace, so that they replay.
-
-    Args:
-        targets: (T, 2) px.
-        std: px; standard deviation of the noise.
-        count: how many rollouts.
-        random: draws the noise.
-    """
-    noise = random.normal(0.0, std, (count, *targets.shape))
-    return np.clip(targets + noise, *geometry.WORKSPACE).astype(np.float32).astype(np.float64)
 
 
 def states_of(

@@ -19,9 +19,10 @@ import numpy as np
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.randomness import Stream, generator
-from nsf_pipeline.data.rollouts import executed, start
+from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator

@@ -7,8 +7,8 @@ import numpy as np
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import PolicyFile
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.policy_file import params_of
-from nsf_pipeline.data.rollouts import executed
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
-from nsf_pipeline.data.rollouts import executed
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel
