@@ -21,7 +21,7 @@ from nsf_pipeline.explorer import controls, pictures, simulated
 from nsf_pipeline.pusht.simulator import Simulator
 
 DOCS = Path(__file__).parent
-SHOTS = {"explorer.png": (1600, 1860), "explorer_phone.png": (390, 844)}
+SHOTS = {"explorer.png": (1600, 1960), "explorer_phone.png": (390, 844)}
 """Screenshots, and their width and height in px."""
 PORT = 2799
 PRESET = """

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nsf_pipeline import files
+from nsf_pipeline import files, label
 from nsf_pipeline.config.policy_file import MOST_BYTES, PolicyFile
 from nsf_pipeline.config.reading import MAX_PATH, check_plain, read_file, read_json
 from nsf_pipeline.config.root import Config
@@ -121,8 +121,8 @@ def _contents(given: Any, source: str) -> Any:
                 raise ConfigError(f"{name}: cannot read it: {error.strerror}") from None
             except ValidationError as error:
                 raise ConfigError(
-                    f"{name}: not a policy of nsf_pipeline: {describe_all(error)}; save it again "
-                    "in `nsf explore`"
+                    f"{name}: not a policy of nsf_pipeline: {label.explained(error)}; save it "
+                    "again in `nsf explore`"
                 ) from None
             except (ValueError, RecursionError):
                 raise ConfigError(
