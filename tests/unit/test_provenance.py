@@ -178,6 +178,8 @@ FROM_MERGED -= PLANNED - WITH_TASKS
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
     "data/policies.py": {"policies", *PLANNED},
+    "data/policy_file.py": {"policies", *PLANNED},
+    "data/actions.py": SIMULATED | PLANNED,
     "data/randomness.py": EVERY - PAGES - {"upload"},
     "dmp.py": EVERY - {"dataset", "picture", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
@@ -276,6 +278,7 @@ MODULES = {
 
 OF_SECOND_POLICIES = {
     *("data/__init__.py", "data/policies.py", "data/randomness.py", "data/store.py"),
+    *("data/actions.py", "data/policy_file.py"),
     *("data/schema.py", "data/scaling.py", "dmp.py", "timing.py", "numerics.py", "arrays.py"),
     *("pusht/geometry.py", "pusht/simulator.py", "pusht/state.py", "pusht/environment.py"),
     *("model/agent_noise.py", "model/arguments.py", "model/encoder.py", "model/file.py"),
