@@ -18,7 +18,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from nsf_pipeline.cli import main
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
-from nsf_pipeline.data.policy_file import parse_policy
+from nsf_pipeline.config.policy_file import parse_policy
 from nsf_pipeline.explorer import command, controls
 from nsf_pipeline.model import Normaliser, build_model, save_model
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nsf_pipeline import files, label
-from nsf_pipeline.config.policy_file import MOST_BYTES, PolicyFile
+from nsf_pipeline import files
+from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.config.reading import MAX_PATH, check_plain, read_file, read_json
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.section import ConfigError
@@ -113,21 +113,10 @@ def _contents(given: Any, source: str) -> Any:
     found = []
     for number, entry in enumerate(given):
         if isinstance(entry, str):
-            name = f"{source}: policies.given[{number}]: {shown(entry, MAX_PATH)}"
             try:
-                entry = json.loads(files.read_file(entry, MOST_BYTES))
-                PolicyFile.model_validate_json(json.dumps(entry))
-            except OSError as error:
-                raise ConfigError(f"{name}: cannot read it: {error.strerror}") from None
-            except ValidationError as error:
-                raise ConfigError(
-                    f"{name}: not a policy of nsf_pipeline: {label.explained(error)}; save it "
-                    "again in `nsf explore`"
-                ) from None
-            except (ValueError, RecursionError):
-                raise ConfigError(
-                    f"{name}: not valid JSON; save it again in `nsf explore`"
-                ) from None
+                entry = load_policy(entry).model_dump(mode="json")
+            except files.FileError as error:
+                raise ConfigError(f"{source}: policies.given[{number}]: {error}") from None
         found.append(entry)
     return found
 

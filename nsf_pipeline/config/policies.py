@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Duration = Annotated[float, Field(ge=0.1, le=MAX_DURATION)]
 Weight = Annotated[float, Field(ge=-100.0, le=100.0)]
 Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
-Path = Annotated[str, Field(min_length=1, max_length=1000)]
+Path = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 NoiseStd = Annotated[float, Field(ge=0.0, le=256.0)]
 DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 

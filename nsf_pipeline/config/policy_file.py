@@ -1,19 +1,25 @@
 """One policy with the state that it starts in: a small JSON file, and an entry of `policies.given`.
 
-Numbers as they stand in the file; `nsf_pipeline.data.policy_file` has them as arrays.
+Numbers as they stand in the file; `nsf_pipeline.data.policy_file` has them as arrays. Whoever reads
+the file, it is held against its schema.
 """
 
 import json
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from nsf_pipeline import label
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.section import MAX_DURATION, Section
+from nsf_pipeline.files import FileError, read_file
 
 FARTHEST = 1e6
 """px, px/s, rad, and units of stiffness and damping: no number is farther from 0."""
+LEAST = 1e-6
+"""s, and units of stiffness: what is above 0 is at least this."""
 MOST_NOISE = 256.0
 """px; no noise on actions is greater."""
 MOST_BYTES = 1 << 16
@@ -23,13 +29,14 @@ APART = 1e-6
 
 Number = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
 State = tuple[Number, Number, Number, Number, Number, Number, Number]
+Read = TypeVar("Read", bound=Section)
 Weights = Annotated[tuple[Number, ...], Field(min_length=1, max_length=64)]
 
 
 class Policy(Section):
     """The parameters of a DMP."""
 
-    duration: float = Field(gt=0.0, le=MAX_DURATION)
+    duration: float = Field(ge=LEAST, le=MAX_DURATION)
     """s."""
     start: tuple[Number, Number]
     """px."""
@@ -37,7 +44,7 @@ class Policy(Section):
     """px."""
     weights: tuple[Weights, Weights]
     """Of x and of y, in units of the forcing's scale."""
-    stiffness: float = Field(gt=0.0, le=FARTHEST)
+    stiffness: float = Field(ge=LEAST, le=FARTHEST)
     """1 / duration^2."""
     damping: float = Field(ge=0.0, le=FARTHEST)
     """1 / duration."""
@@ -96,3 +103,73 @@ class PolicyFile(JSONSection):
     def start(self) -> np.ndarray:
         """(7,) the state."""
         return np.array(self.state)
+
+
+def load_policy(path: Path | str) -> PolicyFile:
+    """Read a policy.
+
+    Raises:
+        FileError: one line: the file cannot be read, or is no policy.
+    """
+    return parse_policy(read_json(path, MOST_BYTES), str(path))
+
+
+def parse_policy(content: bytes, name: str) -> PolicyFile:
+    """A policy from the bytes of its file.
+
+    Args:
+        content: the bytes.
+        name: of the file, for messages.
+
+    Raises:
+        FileError: one line: it is no policy.
+    """
+    return parsed(PolicyFile, content, name, "a policy", "save it again in `nsf explore`")
+
+
+def read_json(path: Path | str, most: int) -> bytes:
+    """The bytes of a small file.
+
+    Raises:
+        FileError: one line: it cannot be read, or has more than `most` bytes.
+    """
+    try:
+        return read_file(path, most)
+    except OSError as error:
+        raise FileError(f"{path}: cannot read it: {error.strerror}") from None
+
+
+def parsed(kind: type[Read], content: bytes, name: str, what: str, remedy: str) -> Read:
+    """The bytes of a file held against a schema.
+
+    Args:
+        kind: the schema.
+        content: the bytes, JSON.
+        name: of the file, for messages.
+        what: the file is, in words.
+        remedy: what to do if it is not.
+
+    Raises:
+        FileError: one line: it is not.
+    """
+    try:
+        # By way of a mapping, which has each name once.
+        found = kind.model_validate_json(json.dumps(label.mapping(content)))
+    except label.LabelError as error:
+        reason = str(error)
+    except ValidationError as error:
+        reason = label.explained(error)
+    else:
+        # A default in the place of what the file lacks would be something else.
+        lacking = _lacking(found)
+        if not lacking:
+            return found
+        reason = f"expected {lacking}, found none"
+    raise FileError(f"{name}: not {what} of nsf_pipeline: {reason}; {remedy}")
+
+
+def _lacking(section: Section) -> str:
+    """The name of a field that was not given; empty if there is none."""
+    fields = type(section).model_fields.keys()
+    inner = (_lacking(part) for _, part in section if isinstance(part, Section))
+    return next(filter(None, [*sorted(fields - section.model_fields_set), *inner]), "")

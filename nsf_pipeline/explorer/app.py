@@ -10,7 +10,7 @@ app = marimo.App(width="full", app_title="PushT explorer", css_file="style.css")
 with app.setup:
     import marimo as mo
 
-    from nsf_pipeline.data.policy_file import parse_policy
+    from nsf_pipeline.config.policy_file import parse_policy
     from nsf_pipeline.errors import UserError
     from nsf_pipeline.explorer import believed, controls, pictures, planned, simulated, sources
     from nsf_pipeline.pusht.simulator import Simulator

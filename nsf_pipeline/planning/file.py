@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.config.planning import Planner
-from nsf_pipeline.config.policy_file import JSONSection, Number, Policy, State
-from nsf_pipeline.data.policy_file import params_of, parsed, policy_of, read_json
+from nsf_pipeline.config.policy_file import JSONSection, Number, Policy, State, parsed, read_json
+from nsf_pipeline.data.policy_file import params_of, policy_of
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.planning.goal import Goal

@@ -9,9 +9,10 @@ import yaml
 
 from nsf_pipeline.cli import main
 from nsf_pipeline.config import ConfigError, DMPConfig, load_config
+from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.policy_file import load_policy, params_of, save_policy
+from nsf_pipeline.data.policy_file import params_of, save_policy
 from nsf_pipeline.explorer import controls
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
