@@ -53,6 +53,7 @@ MAX_DRAWS = 65_536
 MAX_SEED = 2**63 - 1
 MAX_FIRST_SEED = 2**62 - 1
 MAX_DESCRIPTOR = 2**31 - 1
+MAX_PORT = 65_535
 MODEL_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What the name of a model looks like in the tables and in paths."""
 FAILED, SIGNALLED, INTERRUPTED = 1, 128, 130
@@ -873,6 +874,34 @@ def _plan(
     from nsf_pipeline.stages import plan
 
     plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
+
+
+@_verb("explore", "--results results")
+def _explore(
+    results: Annotated[Path, typer.Option(help="Folder of a run's results.")] = Path(paths.RESULTS),
+    model: Annotated[
+        list[Path], typer.Option(help="Another model than those in the results; repeatable.")
+    ] = [],  # noqa: B006
+    dataset: Annotated[
+        Path | None, typer.Option(help="Another data set than the one in the results.")
+    ] = None,
+    config: Annotated[
+        str,
+        typer.Option(metavar="YAML", help="Settings of the DMPs; the first model's if unset."),
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=1, max=MAX_PORT, metavar="N", help="Port on this machine.")
+    ] = 2718,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+    threads: Threads = None,
+) -> None:
+    """Shape a policy with sliders; see what it does and what models believe (needs marimo)."""
+    _before_jax(threads)
+    from nsf_pipeline.explorer import command
+
+    command.run(results, model, dataset, config, port, browser)
 
 
 @_verb("upload", "--config my.yaml --video results/videos/best.mp4")

@@ -158,12 +158,17 @@ def basis(config: DMPConfig) -> tuple[np.ndarray, np.ndarray]:
     return centres, widths
 
 
+def phase_and_activations(config: DMPConfig, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The phase x (n) and the basis functions psi (n, n_basis) at times (n), in durations."""
+    centres, widths = basis(config)
+    phase = np.exp(-config.phase_decay * time)
+    return phase, np.exp(-widths * (phase[:, None] - centres) ** 2)
+
+
 def forcing(params: DMPParams, config: DMPConfig, xp: Any = np) -> Array:
     """f at the knots, (..., knots, 2) px."""
-    centres, widths = basis(config)
     time = np.linspace(0.0, 1.0, config.integration_steps + 1)
-    phase = np.exp(-config.phase_decay * time)
-    psi = np.exp(-widths * (phase[:, None] - centres) ** 2)
+    phase, psi = phase_and_activations(config, time)
     # The phase and the basis are the same for all policies, so one product serves all.
     table = phase[:, None] * psi / psi.sum(axis=1, keepdims=True)
     shape = xp.moveaxis(params.weights @ xp.asarray(table.T, params.weights.dtype), -1, -2)

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from nsf_pipeline import label
 from nsf_pipeline.config import Config
+from nsf_pipeline.errors import shown
 from nsf_pipeline.files import FileError, again, open_file, read_file
 
 PACKAGE = Path(__file__).parent
@@ -82,6 +83,8 @@ ONLY_FOR_KIND = {"diffrax": "neural_sde"}
 """Packages that count only for one kind of model; modules of all kinds import each other."""
 MAX_NAMED = 3
 """Changes that a message names, at most."""
+MAX_VALUE = 200
+"""Characters of a setting's value that a message shows, at most."""
 MAX_FILES = 1000
 """Files that a provenance file covers, at most."""
 
@@ -210,7 +213,7 @@ class Record:
         now = dict(_leaves(config.model_dump(mode="json", include=shared)))
         modules = {name: digest for name in self.modules if (digest := _module_digest(name))}
         found = [
-            f"{name} was {before.get(name, 'not there')}, is {now.get(name, 'not there')}"
+            f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
@@ -396,7 +399,11 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{name}.")
         else:
-            yield f"{path}{name}", json.dumps(value)
+            yield f"{path}{name}", json.dumps(value, sort_keys=True)
+
+
+def _shown(value: str | None) -> str:
+    return "not there" if value is None else shown(value, MAX_VALUE)
 
 
 class _Code(NamedTuple):

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,18 @@ EIGHT_TARGETS = [
     f"results/{kind}/{n:05d}.h5" for kind in ("policies", "rollouts") for n in range(8)
 ]
 EIGHT_TARGETS.append("results/dataset.h5")
+
+BROWSER_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1500,1000",
+)
 
 
 def mostly_thorough(cases, *kept):
@@ -194,3 +207,24 @@ def simulated(folder, policies, config):
         metadata_output=folder / "dataset.meta.json",
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium, without a window."""
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if not (found and driver):
+        needs = "needs Chromium and its driver: apt install chromium chromium-driver"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(needs)
+    options = ChromeOptions()
+    options.binary_location = found
+    for flag in (*BROWSER_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = Chrome(options, ChromeService(driver))
+    yield chrome
+    chrome.quit()

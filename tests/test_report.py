@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +11,6 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import SMOKE, SmokeRun, flip
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
@@ -39,17 +37,6 @@ RESULTS = {
     "Training": {"Curves"},
     "Videos": {"Videos"},
 }
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1500,1000",
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +45,6 @@ def path(smoke, tmp_path_factory):
     done = smoke.snakemake("--report", report, cores=())
     assert done.returncode == 0, done.stderr
     return report
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    driver = shutil.which("chromedriver")
-    if not (found and driver):
-        needs = "needs Chromium and its driver: apt install chromium chromium-driver"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(needs)
-    options = ChromeOptions()
-    options.binary_location = found
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    chrome = Chrome(options, ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 class Report:

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = PROJECT["project"]["dependencies"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-DOCS = "nsf_pipeline[docs]"  # what `test` has of the extra `docs`
-EXTRAS["test"] = [*(set(EXTRAS["test"]) - {DOCS}), *EXTRAS["docs"]]
+IN_TEST = ("docs", "explore")  # what the extra `test` has of others
+EXTRAS["test"] = [each for each in EXTRAS["test"] if not each.startswith("nsf_pipeline[")]
+for extra in IN_TEST:
+    EXTRAS["test"] += EXTRAS[extra]
 LOCKS = ["base", *EXTRAS]
 ENVS = ["pipeline", "simulation"]
 MEND = "run `make lock` and commit what it changes"
@@ -158,6 +160,7 @@ def test_the_wheel_is_typed_and_holds_the_package(tmp_path):
     assert "nsf_pipeline/py.typed" in names
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "nsf_pipeline").rglob("*.py")}
     assert modules <= names
+    assert "nsf_pipeline/explorer/style.css" in names
 
 
 def test_commit_hooks_fetch_nothing_and_run_what_the_environment_has():

@@ -19,6 +19,7 @@ from nsf_pipeline.config.planning import (
     SearchConfig,
 )
 from nsf_pipeline.config.policies import PolicyConfig
+from nsf_pipeline.config.policy_file import Policy, PolicyFile
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
@@ -61,7 +62,9 @@ __all__ = [
     "NetworkConfig",
     "Planner",
     "PlanningConfig",
+    "Policy",
     "PolicyConfig",
+    "PolicyFile",
     "ProtocolConfig",
     "Rank",
     "RuntimeConfig",

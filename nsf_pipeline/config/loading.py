@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nsf_pipeline import files
+from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.config.reading import MAX_PATH, check_plain, read_file, read_json
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.section import ConfigError
@@ -95,10 +97,28 @@ def parse_settings(settings: Mapping[Any, Any], source: str = "config") -> Confi
     if isinstance(settings.get("variants"), Mapping):  # others keep their defaults
         defaults = {name: default.changes for name, default in DEFAULTS.items()}
         settings = {**settings, "variants": merged(defaults, settings["variants"])}
+    if isinstance(policies := settings.get("policies"), Mapping) and "given" in policies:
+        given = _contents(policies["given"], source)
+        settings = {**settings, "policies": {**policies, "given": given}}
     try:
         return Config.model_validate_json(json.dumps(settings))
     except ValidationError as error:
         raise ConfigError(f"{source}: {describe_all(error)}") from None
+
+
+def _contents(given: Any, source: str) -> Any:
+    """What the files that `policies.given` names hold; what is no list of names stays as it is."""
+    if not isinstance(given, list):
+        return given
+    found = []
+    for number, entry in enumerate(given):
+        if isinstance(entry, str):
+            try:
+                entry = load_policy(entry).model_dump(mode="json")
+            except files.FileError as error:
+                raise ConfigError(f"{source}: policies.given[{number}]: {error}") from None
+        found.append(entry)
+    return found
 
 
 def _check_plain(settings: Mapping[Any, Any], source: str) -> None:

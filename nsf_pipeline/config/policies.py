@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from nsf_pipeline.config.dmp import DMPConfig
+from nsf_pipeline.config.policy_file import PolicyFile
 from nsf_pipeline.config.section import MAX_DURATION, Pixel, Range, Section
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
@@ -13,6 +14,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Duration = Annotated[float, Field(ge=0.1, le=MAX_DURATION)]
 Weight = Annotated[float, Field(ge=-100.0, le=100.0)]
 Stiffness = Annotated[float, Field(ge=1.0, le=10_000.0)]
+Path = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 NoiseStd = Annotated[float, Field(ge=0.0, le=256.0)]
 DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
@@ -43,6 +45,11 @@ class PolicyConfig(Section):
     noiseless_fraction: Fraction = 0.1
     """Share of trajectories without noise, whatever action_noise_std says."""
 
+    given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=1000)
+    """Files of policies (JSON, as `nsf explore` saves them), from the run's folder; they are those
+    of the first trajectories, and the others are sampled. In stamps and records, their content
+    stands in their place."""
+
     @property
     def max_steps(self) -> int:
         """Control steps of the longest trajectory."""
@@ -57,6 +64,20 @@ class PolicyConfig(Section):
                 yield (
                     f"policies.{axis} = {list(goal)} px leaves dmp.workspace = [{low:g}, {high:g}]"
                     "; narrow the one or widen the other"
+                )
+        for number, policy in enumerate(self.given):
+            if isinstance(policy, str):
+                continue
+            name = f"policies.given[{number}]"
+            if policy.dmp != dmp:
+                yield (
+                    f"{name}: its `dmp` is not that of the settings; set `dmp` to it, or shape the "
+                    "policy again with these settings (nsf explore --config)"
+                )
+            if policy.policy.duration > self.duration[1]:
+                yield (
+                    f"{name}: it lasts {policy.policy.duration:g} s, longer than policies.duration "
+                    f"= {list(self.duration)} allows; raise that or shorten the policy"
                 )
 
     def outlasted_by(self, name: str, seconds: float) -> Iterator[str]:

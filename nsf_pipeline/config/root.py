@@ -168,6 +168,11 @@ class Config(Section):
         yield from self.second_round.contradictions(
             self.num_trajectories, self.shard_size, self.planning.search
         )
+        if len(self.policies.given) > self.num_trajectories:
+            yield (
+                f"policies.given names {len(self.policies.given)} policies, more than "
+                f"num_trajectories = {self.num_trajectories}; name fewer or raise it"
+            )
         if self.shard_size > self.num_trajectories:
             yield (
                 f"shard_size = {self.shard_size} is more than num_trajectories = "

@@ -53,6 +53,8 @@ def config_yaml() -> str:
 def range_of(setting: Mapping[str, Any]) -> str:
     """What the JSON schema of a setting allows, in words; empty where it names no range."""
     match setting:
+        case {"const": only}:
+            return f"always {only}"
         case {"enum": [*others, last]}:
             return f"{', '.join(map(str, others))} or {last}"
         case {"prefixItems": [first, *_]}:

@@ -1,20 +1,25 @@
 """Sampling: the initial state and the DMP parameters of each trajectory."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from nsf_pipeline import checks
-from nsf_pipeline.config import Config, DMPConfig, PolicyConfig
+from nsf_pipeline.config import Config, DMPConfig, PolicyConfig, PolicyFile
+from nsf_pipeline.data.policy_file import params_of
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
-from nsf_pipeline.data.starts import sample_start
+from nsf_pipeline.data.starts import DECIMALS, sample_start
 from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, rotated
 
 CONTACT_SPREAD = 30.0
 """px; a policy that heads for the block aims at its centre with this standard deviation."""
+NUDGES = 10
+"""Of 1e-9 px along x and y: how far a given state may be moved so that it can be entered."""
 MAX_OVERSHOOT = 1.0
 """How far beyond the aim the goal may lie, as a multiple of the distance from agent to aim."""
 
@@ -30,8 +35,13 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     trajectories = range(first, stop)
     seeds = [reset_seed(config.seed, i) for i in trajectories]
     states, from_reset = initial_states(config, trajectories, seeds)
+    given = _given(config)
+    for i in trajectories[: max(0, len(given) - first)]:
+        states[i - first], from_reset[i - first] = _enterable(given[i].start), False
     policies = [
-        sample_policy(
+        params_of(given[i].policy)._replace(start=state[STATE.agent])
+        if i < len(given)
+        else sample_policy(
             generator(config.seed, i, Stream.POLICY),
             state,
             config.policies,
@@ -49,6 +59,32 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
         **params._asdict(),
         "condition": params.as_vector(),
     }
+
+
+def _given(config: Config) -> list[PolicyFile]:
+    """The policies of the first trajectories; settings that were loaded hold no path any more."""
+    return [each for each in config.policies.given if isinstance(each, PolicyFile)]
+
+
+def _enterable(state: np.ndarray) -> np.ndarray:
+    """(7,) the nearest state, within some 1e-8 px, that the simulator can enter exactly.
+
+    Chipmunk cannot represent every position of the block.
+    """
+    simulator, state = Simulator(), state.round(DECIMALS)
+    offsets = sorted(itertools.product(range(-NUDGES, NUDGES + 1), repeat=2), key=_length)
+    for offset in offsets:
+        nudged = state.copy()
+        nudged[STATE.block_position] += 0.1**DECIMALS * np.array(offset)
+        nudged = nudged.round(DECIMALS)
+        simulator.enter(nudged)
+        if (simulator.state() == nudged).all():
+            return nudged
+    raise UserError(f"policies.given: the simulator cannot enter the state {state.tolist()}")
+
+
+def _length(offset: tuple[int, ...]) -> int:
+    return sum(step**2 for step in offset)
 
 
 def initial_states(

@@ -6,6 +6,7 @@ import numpy as np
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import Config
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
@@ -35,9 +36,8 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
     actions = np.zeros((len(planned), longest, 2), np.float32)
     for row, length in enumerate(planned):
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
-        noise = random.normal(0.0, policies["action_noise_std"][row], (length, 2))
-        # Stored as the environment takes them, float32 in the workspace, so that they replay.
-        actions[row, :length] = np.clip(targets[row, :length] + noise, *geometry.WORKSPACE)
+        std = float(policies["action_noise_std"][row])
+        actions[row, :length] = executed(targets[row, :length], std, 1, random)[0]
     states = states_of(policies, actions, planned)
     differs = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
     if differs.any():

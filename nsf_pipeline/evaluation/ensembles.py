@@ -19,12 +19,12 @@ import numpy as np
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
@@ -198,11 +198,8 @@ def noisy_actions(test: Arrays, config: Config, row: int, step: int, gap: int) -
     """(M, gap, 2) px: the policy's targets from a step on, with each member's own noise."""
     trajectory = int(test["trajectory"][row])
     random = generator(config.seed, trajectory, Stream.ENSEMBLE, step, gap)
-    size = (config.ensembles.num_members, gap, 2)
-    noise = random.normal(0.0, test["action_noise_std"][row], size)
-    # As for rollouts, actions are float32 within the workspace.
-    actions = np.clip(test["targets"][row, step : step + gap] + noise, *WORKSPACE)
-    return actions.astype(np.float32).astype(np.float64)
+    std, targets = float(test["action_noise_std"][row]), test["targets"][row, step : step + gap]
+    return executed(targets, std, config.ensembles.num_members, random)
 
 
 def members_of(

@@ -13,46 +13,24 @@ from pydantic import Field, ValidationError
 from nsf_pipeline import label
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.config.planning import Planner
-from nsf_pipeline.config.section import MAX_DURATION, Section
-from nsf_pipeline.dmp import DMPParams
+from nsf_pipeline.config.policy_file import JSONSection, Number, Policy, State, parsed, read_json
+from nsf_pipeline.data.policy_file import params_of, policy_of
 from nsf_pipeline.errors import UserError
-from nsf_pipeline.files import FileError, read_file, replacing
+from nsf_pipeline.files import FileError, replacing
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.planner import Plan
-from nsf_pipeline.planning.pushes import MOST_NOISE, Push
+from nsf_pipeline.planning.pushes import Push
 from nsf_pipeline.pusht.geometry import WORKSPACE
 
 MOST_BYTES = 1 << 24
 """Of a plan's file."""
-FARTHEST = 1e6
+AGAIN = "make it again with `nsf plan --output`"
 
 Coordinate = Annotated[float, Field(ge=WORKSPACE[0], le=WORKSPACE[1])]
 Point = tuple[Coordinate, Coordinate]
-Number = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
-State = tuple[Number, Number, Number, Number, Number, Number, Number]
-Weights = Annotated[tuple[Number, ...], Field(min_length=1, max_length=64)]
 
 
-class Policy(Section):
-    """The parameters of a push's DMP."""
-
-    duration: float = Field(gt=0.0, le=MAX_DURATION)
-    """s."""
-    start: tuple[Number, Number]
-    """px."""
-    goal: tuple[Number, Number]
-    """px."""
-    weights: tuple[Weights, Weights]
-    """Of x and of y, in units of the forcing's scale."""
-    stiffness: float = Field(gt=0.0, le=FARTHEST)
-    """1 / duration^2."""
-    damping: float = Field(ge=0.0, le=FARTHEST)
-    """1 / duration."""
-    action_noise_std: float = Field(ge=0.0, le=MOST_NOISE)
-    """px; the noise on the actions that was planned for."""
-
-
-class PlanFile(Section):
+class PlanFile(JSONSection):
     """A plan as its file has it."""
 
     format: Literal["nsf_pipeline plan"] = "nsf_pipeline plan"
@@ -102,9 +80,6 @@ class PlanFile(Section):
             UserError: a number of it is none that a plan can have: the model predicts that a push
                 ends beyond 1e6 px, say.
         """
-        lists = {
-            name: np.asarray(values).tolist() for name, values in plan.push.policy._asdict().items()
-        }
         fields = {
             "planner": planner,
             "model": model,
@@ -112,7 +87,7 @@ class PlanFile(Section):
             "goal": np.asarray(goal.pose).tolist(),
             "coverage": float(goal.coverage),
             "transit": plan.push.transit.tolist(),
-            "policy": lists,
+            "policy": policy_of(plan.push.policy).model_dump(mode="json"),
             "dmp": dmp.model_dump(mode="json"),
             "seconds": plan.push.seconds,
             "cost": plan.cost,
@@ -130,19 +105,12 @@ class PlanFile(Section):
     @property
     def push(self) -> Push:
         """What is to be executed."""
-        policy = {name: np.asarray(value) for name, value in self.policy}
-        transit = np.array(self.transit, float).reshape(-1, 2)
-        return Push(transit, DMPParams(**policy))
+        return Push(np.array(self.transit, float).reshape(-1, 2), params_of(self.policy))
 
     @property
     def targets(self) -> np.ndarray:
         """(steps, 2) px; the agent's targets, one a control step of 0.1 s."""
         return self.push.targets(self.dmp)
-
-    def text(self) -> str:
-        """As JSON, a line for each field."""
-        lines = [f"  {json.dumps(name)}: {json.dumps(v)}" for name, v in self.model_dump().items()]
-        return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def save_plan(path: Path | str, plan: PlanFile) -> None:
@@ -161,34 +129,12 @@ def load_plan(path: Path | str) -> PlanFile:
     Raises:
         FileError: one line: the file cannot be read, or is no plan.
     """
+    found = parsed(PlanFile, read_json(path, MOST_BYTES), str(path), "a plan", AGAIN)
     try:
-        return _parsed(read_file(path, MOST_BYTES))
-    except OSError as error:
-        raise FileError(f"{path}: cannot read it: {error.strerror}") from None
-    except (label.LabelError, UserError) as error:
-        raise FileError(
-            f"{path}: not a plan of nsf_pipeline: {error}; make it again with `nsf plan --output`"
-        ) from None
-
-
-def _parsed(text: bytes) -> PlanFile:
-    """A plan from its text; a LabelError or UserError if it contradicts the schema or itself."""
-    fields = label.mapping(text)
-    try:
-        found = PlanFile.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        raise label.LabelError(label.explained(error)) from None
-    # A default in the place of what the file lacks would be another plan.
-    for section, given in ((PlanFile, found), (DMPConfig, found.dmp)):
-        if lacking := section.model_fields.keys() - given.model_fields_set:
-            raise label.LabelError(f"expected {min(lacking)}, found none")
-    Goal(np.array(found.goal), found.coverage).meant()
-    bases = {len(weights) for weights in found.policy.weights}
-    if bases != {found.dmp.n_basis}:
-        raise label.LabelError(
-            f"expected {found.dmp.n_basis} weights for x and for y, as dmp.n_basis says, got "
-            f"{' and '.join(map(str, sorted(bases)))}"
-        )
-    if found.seconds != found.push.seconds:
-        raise label.LabelError(f"expected seconds of {found.push.seconds:g}, as long as it takes")
+        found.policy.require_basis(found.dmp)
+        Goal(np.array(found.goal), found.coverage).meant()
+        if found.seconds != found.push.seconds:
+            raise ValueError(f"expected seconds of {found.push.seconds:g}, as long as it takes")
+    except (UserError, ValueError) as error:
+        raise FileError(f"{path}: not a plan of nsf_pipeline: {error}; {AGAIN}") from None
     return found

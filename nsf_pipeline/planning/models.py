@@ -15,7 +15,9 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline import checks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
+from nsf_pipeline.config.policy_file import MOST_NOISE
 from nsf_pipeline.config.section import MAX_DURATION
+from nsf_pipeline.data.actions import executed
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
@@ -23,8 +25,7 @@ from nsf_pipeline.model import PushTModel
 from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
-from nsf_pipeline.planning.pushes import MOST_NOISE, policy_steps
-from nsf_pipeline.pusht import geometry
+from nsf_pipeline.planning.pushes import policy_steps
 from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
@@ -178,12 +179,8 @@ class Simulated:
         targets = dmp.targets(policies, self.dmp, int(steps.max()))
         ends = np.empty((len(states), draws, STATE.dim))
         for row, (count, own) in enumerate(zip(steps, keys, strict=True)):
-            actions = np.repeat(targets[row, None, :count], draws, axis=0)
-            if self.members:
-                std = policies.action_noise_std[row]
-                actions += np.random.default_rng(own).normal(0.0, std, actions.shape)
-            # As the environment takes them.
-            actions = np.clip(actions, *geometry.WORKSPACE).astype(np.float32)
+            std = float(policies.action_noise_std[row]) if self.members else 0.0
+            actions = executed(targets[row, :count], std, draws, np.random.default_rng(own))
             ends[row] = self._simulator.ensemble(states[row], actions)[:, -1]
         return ends
 

@@ -10,13 +10,14 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import Planner, SearchConfig
+from nsf_pipeline.config.policy_file import MOST_NOISE
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import cem, contact
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
-from nsf_pipeline.planning.pushes import MOST_NOISE, Push
+from nsf_pipeline.planning.pushes import Push
 from nsf_pipeline.planning.search import KEPT, Found, Search, merged
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST

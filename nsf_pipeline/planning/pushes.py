@@ -15,9 +15,6 @@ from nsf_pipeline.config.section import MAX_DURATION
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.timing import CONTROL_DT, ROUNDING, num_steps
 
-MOST_NOISE = 256.0
-"""px; no noise on actions is greater."""
-
 
 class Push(NamedTuple):
     """One push.

@@ -482,7 +482,7 @@ SPOILT = {
     "a target outside": (lambda fields: fields | {"transit": [[1.0, 600.0]]}, "transit.0.1"),
     "no duration": (
         lambda fields: fields | {"policy": fields["policy"] | {"duration": 0.0}},
-        "policy.duration: expected greater than 0",
+        "policy.duration: expected greater than",
     ),
     "weights of other DMPs": (
         lambda fields: fields | {"policy": fields["policy"] | {"weights": [[0.0], [0.0]]}},

@@ -180,6 +180,8 @@ FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
     "data/policies.py": {"policies", *PLANNED},
+    "data/policy_file.py": {"policies", *PLANNED},
+    "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED,
     "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
@@ -281,6 +283,7 @@ MODULES = {
 
 OF_SECOND_POLICIES = {
     *("data/__init__.py", "data/policies.py", "data/randomness.py", "data/store.py"),
+    *("data/actions.py", "data/policy_file.py"),
     *("data/schema.py", "data/scaling.py", "dmp.py", "timing.py", "numerics.py", "arrays.py"),
     *("pusht/geometry.py", "pusht/simulator.py", "pusht/state.py", "pusht/environment.py"),
     *("model/agent_noise.py", "model/arguments.py", "model/encoder.py", "model/file.py"),
