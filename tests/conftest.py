@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import snakemake_forks
 import yaml
@@ -21,6 +22,10 @@ EIGHT_TARGETS = [
     f"results/{kind}/{n:05d}.h5" for kind in ("policies", "rollouts") for n in range(8)
 ]
 EIGHT_TARGETS.append("results/dataset.h5")
+
+# A busy machine is no failure of a test.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 BROWSER_FLAGS = (
     "--headless=new",

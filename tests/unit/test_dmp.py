@@ -281,7 +281,7 @@ def test_the_gradient_in_time_is_the_velocity():
 finite = st.floats(-1e6, 1e6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), n_basis=st.integers(1, 9), axes=st.sampled_from([(), (1,), (3,), (2, 2)]))
 def test_vectors_and_params_round_trip(data, n_basis, axes):
     size = int(np.prod(axes)) * condition_dim(n_basis)

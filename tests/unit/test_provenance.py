@@ -289,7 +289,7 @@ OF_SECOND_POLICIES = {
     *("model/agent_noise.py", "model/arguments.py", "model/encoder.py", "model/file.py"),
     *("model/model.py", "model/neural_sde.py", "flow/guard.py", "flow/losses.py"),
     *("planning/models.py", "planning/planner.py", "planning/second_round.py"),
-    "stages/second_round.py",
+    *("protocols/__init__.py", "protocols/rows.py", "stages/second_round.py"),
 }
 
 

@@ -236,7 +236,7 @@ magnitudes = st.floats(2**-15, 2000.0, width=32)
 stored = st.one_of(st.just(0.0), magnitudes, magnitudes.map(lambda value: -value))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(stored, min_size=1, max_size=20))
 def test_scaling_loses_no_float32(values):
     values = np.array(values, np.float32)
@@ -247,7 +247,7 @@ def test_scaling_loses_no_float32(values):
     np.testing.assert_array_equal(store.unscale(scaled, low, high).astype(np.float32), values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(stored, stored, stored)
 def test_scaling_by_the_bounds_of_others_loses_none_either(value, one, other):
     """As with trajectories outside the train split."""
