@@ -507,7 +507,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken():
         raise ValueError("not the user's fault")
 
-    monkeypatch.setattr("nsf_pipeline.cli.json_schema", broken)
+    monkeypatch.setattr("nsf_pipeline.cli.tools.json_schema", broken)
     with pytest.raises(ValueError, match="not the user's fault"):
         main(["schema"])
 
@@ -516,7 +516,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nsf_pipeline.cli.json_schema", interrupted)
+    monkeypatch.setattr("nsf_pipeline.cli.tools.json_schema", interrupted)
     assert main(["schema"]) == 130
     assert capsys.readouterr().err == "nsf_pipeline: interrupted\n"
 

@@ -212,7 +212,7 @@ def test_another_python_is_one_line():
 STARTED = {
     "the folder": ("nsf_pipeline", True),
     "the file": ("nsf_pipeline/__main__.py", True),
-    "a part": ("nsf_pipeline/cli.py", False),
+    "a part": ("nsf_pipeline/cli/__init__.py", False),
 }
 
 
@@ -265,7 +265,7 @@ def test_failures_of_the_machine_have_a_line(case, monkeypatch, capsys):
     def fail():
         raise error
 
-    monkeypatch.setattr(cli, "json_schema", fail)
+    monkeypatch.setattr(cli.tools, "json_schema", fail)
     assert cli.main(["schema"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("nsf_pipeline: ")
@@ -278,7 +278,7 @@ def test_errors_of_the_code_are_not_hidden(error, monkeypatch):
     def fail():
         raise error
 
-    monkeypatch.setattr(cli, "json_schema", fail)
+    monkeypatch.setattr(cli.tools, "json_schema", fail)
     assert line_for(error) is None
     with pytest.raises(type(error)):
         cli.main(["schema"])

@@ -109,7 +109,7 @@ def failing_while_it_tidies(raised):
     ],
 )
 def test_an_error_while_tidying_does_not_hide_the_signal(raised, code, line, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load_config", lambda _: failing_while_it_tidies(raised))
+    monkeypatch.setattr(cli.data, "load_config", lambda _: failing_while_it_tidies(raised))
     assert (cli.main(["generate-data"]), capsys.readouterr().err) == (code, line)
 
 

@@ -1,0 +1,202 @@
+"""Verbs that make data: policies, rollouts, data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsf_pipeline import paths
+from nsf_pipeline.cli.command import verb
+from nsf_pipeline.cli.options import (
+    CONFIG,
+    CORES,
+    Dataset,
+    Folder,
+    Jobs,
+    Model,
+    MustMatch,
+    Output,
+    Settings,
+    Threads,
+    before_jax,
+    load_if_given,
+    require_shard,
+)
+from nsf_pipeline.config import MAX_PARTS, MAX_TRAJECTORIES, load_config
+
+Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
+SECOND_DATASET, SECOND_METADATA = (
+    Path(paths.of_second_round(path)) for path in (paths.DATASET, paths.METADATA)
+)
+SECOND_ROLLOUTS = Path(paths.of_second_round(paths.ROLLOUTS)).parent
+ROLLOUT_SHARDS = Path(paths.ROLLOUTS).parent
+
+
+@verb("generate-data", "--config my.yaml --jobs 4")
+def _generate_data(
+    config: Settings = CONFIG, output: Folder = Path(paths.RESULTS), jobs: Jobs = CORES
+) -> None:
+    """Make a data set, without Snakemake."""
+    from nsf_pipeline.stages import generate
+
+    generate.data(load_config(config), output, jobs)
+
+
+@verb("policies", "--first 0 --stop 100 --output policies.h5")
+def _policies(
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
+    output: Output,
+    config: Settings = CONFIG,
+) -> None:
+    """Sample a shard of policies."""
+    settings = load_config(config)
+    require_shard(first, stop)
+    from nsf_pipeline.stages import policies
+
+    policies.run(settings, first, stop, output)
+
+
+@verb("second-policies", "--first 50000 --stop 50100 --output policies.h5")
+def _second_policies(
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
+    output: Output,
+    config: Settings = CONFIG,
+    model: Model = Path(paths.MODEL),
+    threads: Threads = None,
+) -> None:
+    """Let a planner choose a shard of policies, for a second round of data."""
+    settings = load_config(config)
+    require_shard(first, stop)
+    before_jax(threads)
+    from nsf_pipeline.stages import second_round
+
+    second_round.run(settings, model, first, stop, output)
+
+
+@verb("rollouts", "--policies policies.h5 --output rollouts.h5")
+def _rollouts(
+    policies: Annotated[Path, typer.Option(help="Policy shard.")],
+    output: Output,
+    config: Settings = CONFIG,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=MAX_TRAJECTORIES, help="First trajectory that the shard must hold."
+        ),
+    ] = None,
+    stop: Annotated[
+        int | None, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last one.")
+    ] = None,
+) -> None:
+    """Run a shard of policies in the simulator."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import rollouts
+
+    span = None if first is None or stop is None else (first, stop)
+    rollouts.run(settings, policies, output, span)
+
+
+@verb("dataset", "--config my.yaml")
+def _dataset(
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+    output: Output = Path(paths.DATASET),
+    metadata: Annotated[Path, typer.Option(help="Metadata to write.")] = Path(paths.METADATA),
+) -> None:
+    """Merge rollout shards into one data set: one file, or several and their index."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.run(settings, rollouts, output, metadata)
+
+
+@verb("second-dataset", "--config my.yaml")
+def _second_dataset(
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+    second: Annotated[
+        Path, typer.Option(help="Folder of the rollout shards of the second round.")
+    ] = SECOND_ROLLOUTS,
+    output: Output = SECOND_DATASET,
+    metadata: Annotated[Path, typer.Option(help="Metadata to write.")] = SECOND_METADATA,
+) -> None:
+    """Merge the rollout shards of both rounds into one data set."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.both_rounds(settings, rollouts, second, output, metadata)
+
+
+@verb("dataset-statistics", "--first 0 --stop 5000 --output results/statistics/00000.jsonl")
+def _dataset_statistics(
+    first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_TRAJECTORIES, help="One past the last trajectory.")
+    ],
+    output: Output,
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+) -> None:
+    """Gather bounds and statistics of a part of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.statistics(settings, rollouts, first, stop, output)
+
+
+@verb("dataset-metadata", "--config my.yaml")
+def _dataset_metadata(
+    config: Settings = CONFIG,
+    statistics: Annotated[Path, typer.Option(help="Folder of the parts' statistics.")] = Path(
+        paths.STATISTICS
+    ).parent,
+    output: Output = Path(paths.METADATA),
+) -> None:
+    """Join the statistics of all parts of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.metadata(settings, statistics, output)
+
+
+@verb("dataset-part", "--config my.yaml --part 0 --output results/dataset/00000.h5")
+def _dataset_part(
+    part: Annotated[int, typer.Option(min=0, max=MAX_PARTS, help="Number of the file.")],
+    output: Output,
+    config: Settings = CONFIG,
+    rollouts: Rollouts = ROLLOUT_SHARDS,
+    bounds: Annotated[Path, typer.Option(help="Metadata of the data set.")] = Path(paths.METADATA),
+) -> None:
+    """Write one file of a data set of several files."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.part(settings, rollouts, bounds, part, output)
+
+
+@verb("dataset-index", "--config my.yaml")
+def _dataset_index(config: Settings = CONFIG, output: Output = Path(paths.DATASET)) -> None:
+    """Write the index of a data set of several files, which lie in a folder beside it."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import dataset
+
+    dataset.index(settings, output)
+
+
+@verb("picture", "--dataset results/dataset.h5 --output dataset.png")
+def _picture(
+    config: MustMatch = None,
+    dataset: Dataset = Path(paths.DATASET),
+    output: Output = Path(paths.PICTURE),
+) -> None:
+    """Draw a data set: its paths, coverage and contact."""
+    settings = load_if_given(config)
+    from nsf_pipeline.stages import picture
+
+    picture.run(settings, dataset, output)

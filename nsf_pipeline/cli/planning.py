@@ -1,0 +1,327 @@
+"""Verbs that plan, and put planners to the test."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from nsf_pipeline import paths
+from nsf_pipeline.cli.command import verb
+from nsf_pipeline.cli.options import (
+    CONFIG,
+    Dataset,
+    Folder,
+    Output,
+    Settings,
+    Threads,
+    before_jax,
+    of_variant,
+)
+from nsf_pipeline.config import Planner, load_config
+from nsf_pipeline.errors import UserError, shown
+from nsf_pipeline.system import surroundings
+
+MAX_EPISODES = 100_000
+MAX_DRAWS = 65_536
+MAX_SEED = 2**63 - 1
+MAX_FIRST_SEED = 2**62 - 1
+FIRST_SEED = 100_000
+EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
+PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
+PlayedSeconds = Annotated[Path, typer.Option(help="Folder of the times, a folder a row.")]
+WorldModel = Annotated[
+    str, typer.Option(metavar="NAME", help="A world model: flow_4, nominal, simulator_8, ...")
+]
+ActionNoise = Annotated[
+    float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
+]
+Seconds = Annotated[Path | None, typer.Option(help="JSON to write: the time that it took.")]
+TrainedModel = Annotated[
+    Path | None, typer.Option(help="The model, if the world model is a trained one.")
+]
+
+
+@verb("episodes", "--planner contact --world-model flow_4 --stop 50 --output episodes.h5")
+def _episodes(
+    world_model: WorldModel,
+    stop: Annotated[
+        int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last episode's number.")
+    ],
+    output: Output,
+    first: Annotated[
+        int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
+    ] = 0,
+    planner: Annotated[str, typer.Option(help="cem, contact or both.")] = "contact",
+    noise: ActionNoise = 0.0,
+    variation: Annotated[
+        str, typer.Option(metavar="NAME", help="What else is different from the standard.")
+    ] = "standard",
+    first_seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MAX_FIRST_SEED, metavar="SEED", help="Seed of the reset of episode 0."
+        ),
+    ] = FIRST_SEED,
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    threads: Threads = None,
+) -> None:
+    """Play episodes of gym-pusht's environment with a planner."""
+    from nsf_pipeline.protocols.rows import checked_row, variant_of
+
+    row = checked_row(planner, world_model, noise, variation)
+    settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    before_jax(threads)
+    from nsf_pipeline.stages import episodes
+
+    episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
+
+
+@verb("pushes", "--world-model flow_256 --model results/model.eqx --stop 10 --output pushes.h5")
+def _pushes(
+    world_model: WorldModel,
+    stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
+    output: Output,
+    first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
+    noise: ActionNoise = 8.0,
+    candidates: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Pushes to choose from, about.")
+    ] = 1000,
+    runs: Annotated[
+        int, typer.Option(min=1, max=65_536, metavar="N", help="Noisy runs of the chosen push.")
+    ] = 256,
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    dataset: Dataset = Path(paths.DATASET),
+    threads: Threads = None,
+) -> None:
+    """Let a world model choose single pushes from test states, and run them with noise."""
+    from nsf_pipeline.protocols.rows import trained, variant_of
+
+    variant = variant_of(trained(world_model))
+    settings = of_variant(load_config(config), "--world-model", variant)
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    before_jax(threads)
+    from nsf_pipeline.protocols.one_push import Trial
+    from nsf_pipeline.stages import pushes
+
+    trial = Trial(noise, candidates, runs)
+    pushes.run(settings, world_model, trial, first, stop, model, dataset, output, seconds)
+
+
+@verb("goals", "--world-model nominal --steps 25 --stop 10 --output goals.h5")
+def _goals(
+    world_model: WorldModel,
+    steps: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Steps from the state to the goal.")
+    ],
+    stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
+    output: Output,
+    first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
+    planner: Annotated[str, typer.Option(help="cem, contact, both or random.")] = "contact",
+    seconds: Seconds = None,
+    config: Settings = CONFIG,
+    model: TrainedModel = None,
+    dataset: Dataset = Path(paths.DATASET),
+    threads: Threads = None,
+) -> None:
+    """Try tasks with goals some steps ahead on the same test trajectory."""
+    from nsf_pipeline.protocols.rows import checked_goal_row, variant_of
+
+    row = checked_goal_row(planner, world_model, steps)
+    settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
+    before_jax(threads)
+    from nsf_pipeline.stages import goals
+
+    goals.run(settings, row, first, stop, model, dataset, output, seconds)
+
+
+@verb("goal-tables", "--config my.yaml")
+def _goal_tables(
+    config: Settings = CONFIG,
+    goals: Annotated[Path, typer.Option(help="Folder of the tasks, a folder a row.")] = Path(
+        paths.GOALS
+    ).parent.parent,
+    times: PlayedSeconds = Path(paths.GOAL_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of goals some steps ahead."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.goals(settings, goals, times, output)
+
+
+@verb("push-tables", "--config my.yaml")
+def _push_tables(
+    config: Settings = CONFIG,
+    pushes: Annotated[
+        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
+    ] = Path(paths.PUSHES).parent.parent,
+    times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of one push under noise."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.pushes(settings, pushes, times, output)
+
+
+@verb("planning-tables", "--config my.yaml")
+def _planning_tables(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the tables of the standard and the harder planning protocols."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.run(settings, episodes, times, output)
+
+
+@verb("episode-videos", "--config my.yaml")
+def _episode_videos(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    output: Folder = Path(paths.EPISODE_VIDEO).parent,
+) -> None:
+    """Record episodes that were planned with the flow: three successes, and the hardest three."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import episode_videos
+
+    episode_videos.run(settings, episodes, output)
+
+
+@verb("second-round", "--config my.yaml")
+def _second_round(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    pushes: Annotated[
+        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
+    ] = Path(paths.PUSHES).parent.parent,
+    push_times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the table of what a second round of data brings to planning."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import dataset, planning
+
+    dataset.require_second_round(settings)
+    planning.second_round(settings, episodes, times, pushes, push_times, output)
+
+
+@verb("short-planning", "--config my.yaml")
+def _short_planning(
+    config: Settings = CONFIG,
+    episodes: PlayedEpisodes = EPISODE_ROWS,
+    times: PlayedSeconds = SECONDS_ROWS,
+    output: Folder = Path(paths.PLANNING),
+) -> None:
+    """Write the short table of planning that the default run has."""
+    settings = load_config(config)
+    surroundings.import_jax()
+    from nsf_pipeline.stages import planning
+
+    planning.short(settings, episodes, times, output)
+
+
+@verb("plan", "--model results/model.eqx --seed 7 --output push.json")
+def _plan(
+    config: Settings = CONFIG,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The model; or nominal (physics alone), or simulator (slow)."
+        ),
+    ] = paths.MODEL,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_DRAWS,
+            metavar="N",
+            help="The model's draws of where a push ends; 0: the one without noise.",
+        ),
+    ] = 4,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Agent x, y, velocity x, y, block x, y (px), angle (rad), by commas; the velocity "
+            "may be left out.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, metavar="N", help="Or the seed of a reset."),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS", help="The block's goal: x, y, angle; the environment's if unset."
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much of the goal to cover; 0.95 if unset."),
+    ] = None,
+    planner: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cem, contact or both (planning.search.planner)."),
+    ] = None,
+    action_noise_std: Annotated[
+        float, typer.Option(metavar="PX", help="Noise on the actions when they are executed.")
+    ] = 0.0,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to write; printed if unset.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Plan a push from a state to a goal, with a model."""
+    settings = load_config(config)
+    start: int | list[float]
+    match state, seed:
+        case str(), None:
+            start = _numbers("--state", state)
+        case None, int():
+            start = seed
+        case _:
+            raise UserError("expected either --state or --seed: where the push starts; give one")
+    if planner is not None:
+        if planner not in get_args(Planner):
+            raise UserError(
+                f"--planner {shown(planner)}: expected one of {', '.join(get_args(Planner))}"
+            )
+        search = settings.planning.search.model_copy(update={"planner": planner})
+        planning = settings.planning.model_copy(update={"search": search})
+        settings = settings.model_copy(update={"planning": planning})
+    pose = None if goal is None else _numbers("--goal", goal)
+    before_jax(threads)
+    from nsf_pipeline.stages import plan
+
+    plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Numbers that an option separates by commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"{option} {shown(text)}: expected numbers separated by commas, as in 100,200,0.5"
+        ) from None
