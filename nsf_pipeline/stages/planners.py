@@ -87,12 +87,12 @@ class Shard(NamedTuple):
         for path in filter(None, (self.output, self.seconds)):
             require_place(path)
         sources, model = [], None
-        if dataset:
-            with store.reading(dataset, "dataset") as file:
-                sources.append(require_current(dataset, store.record_of(file), config))
         if own:
             model, source = load_trained(model_path, world, config)
             sources.append(source)
+        if dataset:
+            with store.reading(dataset, "dataset") as file:
+                sources.append(require_current(dataset, store.record_of(file), config))
         stage = STAGES[self.kind if own else f"untrained_{self.kind}"]
         return model, Record.new(stage, config, *sources, variant=variant_of(own))
 
