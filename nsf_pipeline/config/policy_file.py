@@ -18,8 +18,8 @@ from nsf_pipeline.files import FileError, read_file
 
 FARTHEST = 1e6
 """px, px/s, rad, and units of stiffness and damping: no number is farther from 0."""
-LEAST = 1e-6
-"""s, and units of stiffness: what is above 0 is at least this."""
+LEAST = 1e-3
+"""s, and units of stiffness: what is above 0 is at least this; the explorer has three decimals."""
 MOST_NOISE = 256.0
 """px; no noise on actions is greater."""
 MOST_BYTES = 1 << 16

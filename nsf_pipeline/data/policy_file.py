@@ -11,6 +11,7 @@ import numpy as np
 from nsf_pipeline.config import DMPConfig, Policy, PolicyFile
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.files import replacing
+from nsf_pipeline.pusht.state import STATE
 
 
 def policy_of(params: DMPParams) -> Policy:
@@ -25,8 +26,9 @@ def params_of(policy: Policy) -> DMPParams:
 
 
 def policy_file(state: np.ndarray, params: DMPParams, dmp: DMPConfig) -> PolicyFile:
-    """A policy that starts in a state (7,): px, px/s, rad."""
-    return PolicyFile(state=tuple(state.tolist()), policy=policy_of(params), dmp=dmp)
+    """A policy that starts in a state (7,): px, px/s, rad; its DMP starts where the agent is."""
+    policy = policy_of(params._replace(start=state[STATE.agent]))
+    return PolicyFile(state=tuple(state.tolist()), policy=policy, dmp=dmp)
 
 
 def save_policy(path: Path | str, file: PolicyFile) -> None:

@@ -8,6 +8,8 @@ import marimo
 app = marimo.App(width="full", app_title="PushT explorer", css_file="style.css")
 
 with app.setup:
+    from html import escape
+
     import marimo as mo
 
     from nsf_pipeline.config.policy_file import parse_policy
@@ -23,7 +25,8 @@ with app.setup:
 
     def line(text):
         """What went wrong, in one line."""
-        return mo.callout(mo.md(f"`{text}`"), kind="danger") if text else None
+        shown = mo.Html(f"<code class='nsf-line'>{escape(text)}</code>")
+        return mo.callout(shown, kind="danger") if text else None
 
 
 @app.cell(hide_code=True)
@@ -99,9 +102,7 @@ def presets(attempt, given, shaped):
         mo.hstack(
             [
                 number,
-                preset(
-                    "show", lambda: controls.of_trajectory(given.dataset, int(number.value or 0))
-                ),
+                preset("show", lambda: controls.of_trajectory(given.dataset, number.value)),
             ],
             justify="start",
             align="end",
@@ -137,7 +138,7 @@ def side(buttons, from_data, knobs, loaded, scaled):
     mo.sidebar(
         mo.Html(
             "<div class='nsf-side'>"
-            + group("Presets", buttons, from_data)
+            + group("Presets", mo.vstack([buttons, from_data]))
             + group("Policy", *of(controls.POLICY), scaled)
             + group("Weights of the basis functions", *of(weights))
             + group("Table", *of(controls.TABLE))
@@ -235,7 +236,7 @@ def belief(after, file, first, given, models, second):
         try:
             beliefs.append(believed.believed(name, path, models, file, moment))
         except UserError as error:
-            refused.append(line(error))
+            refused.append(line(str(error)))
     mo.vstack(refused) if refused else None
     return beliefs, moment
 
@@ -272,7 +273,7 @@ def plan(attempt, file, first, given, go, models, planner):
         with mo.status.spinner("Planning; the first time takes some seconds longer."):
             found = planned.plan_from(file, given.models.get(first.value), models, planner.value)
     except UserError as error:
-        mo.stop(True, line(error))
+        mo.stop(True, line(str(error)))
     take_over = mo.ui.button(
         label="set the sliders to this push",
         on_click=lambda _: attempt(lambda: planned.policy_of(found, file)),

@@ -64,6 +64,7 @@ def run(
     server = ["run", APP, "--host", HOST, "--port", port, "--token", "--no-sandbox"]
     server += [] if browser else ["--headless"]
     command = [sys.executable, "-m", "marimo", *server, "--", *own]
+    os.environ.pop("PYTHONHASHSEED", None)  # the token is a hash; with a known seed all know it
     os.environ["MARIMO_SKIP_UPDATE_CHECK"] = "1"  # nothing leaves this machine
     os.execv(sys.executable, [str(part) for part in command])
 

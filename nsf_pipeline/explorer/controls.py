@@ -1,6 +1,7 @@
 """What the sliders stand for, and the policies that they can be set to at once."""
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from nsf_pipeline.data.policies import sample_noise_std, sample_policy
 from nsf_pipeline.data.policy_file import policy_file
 from nsf_pipeline.data.recording import one_trajectory
 from nsf_pipeline.dmp import FIXED_SCALE, DMPParams
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 
@@ -109,8 +111,8 @@ def values_of(file: PolicyFile) -> Values:
     policy, state = file.policy, file.start
     given = [value for axis in policy.weights for value in axis]
     (velocity_x, velocity_y), (x, y, angle) = state[STATE.planes[1]], state[STATE.block]
-    # The block looks the same after a whole turn.
-    degrees = (float(np.rad2deg(angle)) + 180.0) % 360.0 - 180.0
+    # The block looks the same after a whole turn. Both -180 and 180 stay as they are.
+    degrees = math.remainder(float(np.rad2deg(angle)), 360.0)
     found = {
         "start_x": policy.start[0],
         "start_y": policy.start[1],
@@ -221,15 +223,17 @@ def at_random(seed: int, dmp: DMPConfig, config: PolicyConfig) -> PolicyFile:
     return policy_file(state, sample_policy(random, state, config, dmp, noise), dmp)
 
 
-def of_trajectory(dataset: Path, number: int) -> PolicyFile:
-    """A trajectory of a data set, by its number.
+def of_trajectory(dataset: Path, number: int | float | None) -> PolicyFile:
+    """A trajectory of a data set, by its number; None if no number is given.
 
     Raises:
+        UserError: no number is given.
         FileError: the data set cannot be read, or does not hold it.
     """
+    if number is None:
+        raise UserError("trajectory: expected its number, got none")
     with store.reading(dataset, "dataset") as file:
         dmp = DMPConfig.model_validate_json(json.dumps(store.record_of(file).settings["dmp"]))
-        found = one_trajectory(dataset, file, number)
+        found = one_trajectory(dataset, file, int(number))
     state = found["initial_state"][0].astype(np.float64)
-    params = DMPParams.from_vector(found["condition"][0].astype(np.float64))
-    return policy_file(state, params._replace(start=state[STATE.agent]), dmp)
+    return policy_file(state, DMPParams.from_vector(found["condition"][0].astype(np.float64)), dmp)

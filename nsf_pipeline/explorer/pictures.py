@@ -1,6 +1,7 @@
 """The page's pictures of policies, rollouts, predictions and plans, each an SVG."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def scores(found: Sequence[Score]) -> str:
     columns = [*found[0].crps]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in columns)
     rows = "".join(
-        f"<tr><th>{each.name}</th>"
+        f"<tr><th>{escape(each.name)}</th>"
         + "".join(f"<td>{each.crps[name]:.3g}</td>" for name in columns)
         + f"<td>{1000 * each.seconds:.1f}</td></tr>"
         for each in found
@@ -249,7 +250,7 @@ def _cloud(name: str, states: np.ndarray, colour: str) -> list[str]:
         outline = t_outline(state[layout.block])
         inner.append(svg.polyline(outline, closed=True, fill="none", stroke=colour))
         inner.append(svg.circle(state[layout.agent], 2.5, fill=colour))
-    return [f'<g data-of="{name}" opacity="0.3">', *inner, "</g>"]
+    return [f'<g data-of="{escape(name)}" opacity="0.3">', *inner, "</g>"]
 
 
 def _pair(times: np.ndarray, values: np.ndarray) -> list[svg.Series]:

@@ -41,6 +41,9 @@ def plan_from(file: PolicyFile, path: Path | None, models: Models, planner: Plan
 
 
 def policy_of(found: Plan, file: PolicyFile) -> PolicyFile:
-    """The DMP of a plan, and where it starts: after the transit, if there is one."""
+    """The DMP of a plan, and where it starts: after the transit, if there is one.
+
+    The agent arrives some px from where the plan has the DMP start; here the DMP starts there.
+    """
     state = found.considered.candidates.states[0]
     return policy_file(state, found.push.policy, file.dmp)

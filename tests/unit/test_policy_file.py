@@ -13,6 +13,7 @@ from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.policy_file import params_of, save_policy
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.explorer import controls
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
@@ -29,6 +30,13 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
     save_policy(tmp_path / "push.json", PUSH)
     assert load_policy(tmp_path / "push.json") == PUSH
     assert controls.policy_of(controls.values_of(PUSH), DMP) == PUSH
+
+
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_sliders_at_their_ends_give_back_what_was_saved(end):
+    sliders = controls.POLICY | controls.weights(DMP) | controls.TABLE
+    values = {name: getattr(slider, end) for name, slider in sliders.items()}
+    assert controls.values_of(controls.policy_of(values, DMP)) == values
 
 
 def spoilt(**changes):
@@ -48,6 +56,10 @@ BAD = {
     "a name twice": (PUSH.text().replace("{", '{"format_version": 1,', 1), "twice"),
     "a lost field": (spoilt(dmp={"n_basis": 6}), "expected integration_steps, found none"),
     "no duration": (spoilt(policy={**POLICY, "duration": 0.0}), "policy.duration: expected"),
+    "a duration that no slider shows": (
+        spoilt(policy={**POLICY, "duration": 1e-4}),
+        "policy.duration: expected",
+    ),
     "weights": (spoilt(policy={**POLICY, "weights": [[1.0], [1.0]]}), "expected 6 weights"),
 }
 
@@ -152,5 +164,7 @@ def test_a_trajectory_of_a_data_set(tmp_path):
     )
     with pytest.raises(store.StoreError, match="expected trajectory 99"):
         controls.of_trajectory(folder / "dataset.h5", 99)
+    with pytest.raises(UserError, match="expected its number"):
+        controls.of_trajectory(folder / "dataset.h5", None)
     random = controls.at_random(3, DMP, config.policies)
     assert random.start[STATE.agent].tolist() == list(random.policy.start)
