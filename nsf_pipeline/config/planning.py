@@ -22,7 +22,7 @@ class CEMConfig(Section):
     """Rounds; in each after the first, the best are varied, by less and less."""
     elites: Count = 20
     """How many of the best are varied."""
-    duration: Range[Duration] = (1.0, 2.6)
+    duration: Range[Duration] = (0.6, 1.8)
     """s; how long a push lasts."""
 
     @model_validator(mode="after")

@@ -33,6 +33,8 @@ from nsf_pipeline.timing import num_steps
 
 STEPS = 25
 """Control steps from the state to the goal's pose, in the test trajectory."""
+DURATION = (1.0, 2.6)
+"""s; of the candidates, which may take as long as the trajectory took."""
 LEAST_ERROR = 10.0
 """px; the block is at least this far from the goal at the start (`Goal.distance`)."""
 FRESH = 256
@@ -183,7 +185,8 @@ def judge(
     action_noise_std, count, runs = trial
     simulator, key, seconds = Simulator(), jax.random.key(seed), 0.0
     each = max(1, count // search.cem.rounds)
-    cem = search.cem.model_copy(update={"candidates": each, "elites": min(each, search.cem.elites)})
+    changes = {"candidates": each, "elites": min(each, search.cem.elites), "duration": DURATION}
+    cem = search.cem.model_copy(update=changes)
     search = search.model_copy(update={"planner": "cem", "cem": cem})
     longest, found = num_steps(search.cem.duration[1]), []
     # So that JAX compiles what the model needs before the clock starts.
