@@ -167,17 +167,22 @@ def require_replaceable(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, anything: bool = False) -> Iterator[Path]:
     """A temporary path to write to, which replaces `path` on success and is removed on an error.
 
     Temporary files in the folder are removed, too, if the processes that wrote them are known to
     be dead. Of two writers of one file, each has a file of its own, and the last one wins.
 
+    Args:
+        path: the file.
+        anything: replace special files too, where nobody but this package writes.
+
     Raises:
         FileError: the disk is full, the folder cannot be written, or the path is no file's.
     """
     path = Path(path)
-    require_replaceable(path)
+    if not anything:
+        require_replaceable(path)
     beside = temporary.beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

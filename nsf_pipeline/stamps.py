@@ -47,7 +47,7 @@ class Stamps:
             path = self._used[key] = self._folder(stage, part or variant) / name
             text = json.dumps(stage.settings(config), indent=2) + "\n"
             if _content(path) != text.encode():
-                with replacing(path) as beside:
+                with replacing(path, anything=True) as beside:
                     beside.write_bytes(text.encode())
         return str(self._used[key])
 

@@ -203,7 +203,7 @@ def _run_id(folder: Path) -> str:
     path = folder / RUN_ID
     if found := _known_id(path):
         return found
-    with replacing(path) as beside:
+    with replacing(path, anything=True) as beside:
         beside.write_text(fresh := secrets.token_hex(4), encoding="utf-8")
     return _known_id(path) or fresh  # of two runs at once, both take the last one's
 

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from nsf_pipeline import label
@@ -98,11 +97,6 @@ class PolicyFile(JSONSection):
                 f"{y:g} px"
             )
         return self
-
-    @property
-    def start(self) -> np.ndarray:
-        """(7,) the state."""
-        return np.array(self.state)
 
 
 def load_policy(path: Path | str) -> PolicyFile:

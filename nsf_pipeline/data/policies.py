@@ -7,7 +7,7 @@ import numpy as np
 
 from nsf_pipeline import checks
 from nsf_pipeline.config import Config, DMPConfig, PolicyConfig, PolicyFile
-from nsf_pipeline.data.policy_file import params_of
+from nsf_pipeline.data.policy_file import params_of, start_of
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
 from nsf_pipeline.data.starts import DECIMALS, sample_start
 from nsf_pipeline.dmp import DMPParams
@@ -37,7 +37,7 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     states, from_reset = initial_states(config, trajectories, seeds)
     given = _given(config)
     for i in trajectories[: max(0, len(given) - first)]:
-        states[i - first], from_reset[i - first] = _enterable(given[i].start), False
+        states[i - first], from_reset[i - first] = _enterable(start_of(given[i])), False
     policies = [
         params_of(given[i].policy)._replace(start=state[STATE.agent])
         if i < len(given)

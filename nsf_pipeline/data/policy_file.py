@@ -25,6 +25,11 @@ def params_of(policy: Policy) -> DMPParams:
     return DMPParams(**{name: np.asarray(value) for name, value in policy})
 
 
+def start_of(file: PolicyFile) -> np.ndarray:
+    """(7,) the state in which a policy starts: px, px/s, rad."""
+    return np.array(file.state)
+
+
 def policy_file(state: np.ndarray, params: DMPParams, dmp: DMPConfig) -> PolicyFile:
     """A policy that starts in a state (7,): px, px/s, rad; its DMP starts where the agent is."""
     policy = policy_of(params._replace(start=state[STATE.agent]))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nsf_pipeline.config import PolicyFile
-from nsf_pipeline.data.policy_file import params_of
+from nsf_pipeline.data.policy_file import params_of, start_of
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.explorer.simulated import MEMBERS, Law
@@ -47,7 +47,7 @@ def believed(name: str, path: Path, models: "Models", file: PolicyFile, time_s: 
     """
     model = models[path]
     require_same_dmps(path, model, file)
-    start = file.start[STATE.columns(model.state_names)]
+    start = start_of(file)[STATE.columns(model.state_names)]
     condition = params_of(file.policy).as_vector()
 
     def draw() -> np.ndarray:

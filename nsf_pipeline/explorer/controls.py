@@ -10,7 +10,7 @@ import numpy as np
 from nsf_pipeline.config import DMPConfig, PolicyConfig, PolicyFile
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_noise_std, sample_policy
-from nsf_pipeline.data.policy_file import policy_file
+from nsf_pipeline.data.policy_file import policy_file, start_of
 from nsf_pipeline.data.recording import one_trajectory
 from nsf_pipeline.dmp import FIXED_SCALE, DMPParams
 from nsf_pipeline.errors import UserError
@@ -108,7 +108,7 @@ def policy_of(values: Values, dmp: DMPConfig) -> PolicyFile:
 
 def values_of(file: PolicyFile) -> Values:
     """What the sliders hold for a policy and state, rounded to `DECIMALS`."""
-    policy, state = file.policy, file.start
+    policy, state = file.policy, start_of(file)
     given = [value for axis in policy.weights for value in axis]
     (velocity_x, velocity_y), (x, y, angle) = state[STATE.planes[1]], state[STATE.block]
     # The block looks the same after a whole turn. Both -180 and 180 stay as they are.

@@ -8,7 +8,7 @@ import numpy as np
 
 from nsf_pipeline import dmp
 from nsf_pipeline.config import PolicyFile
-from nsf_pipeline.data.policy_file import params_of
+from nsf_pipeline.data.policy_file import params_of, start_of
 from nsf_pipeline.dmp import FIXED_SCALE
 from nsf_pipeline.explorer import svg
 from nsf_pipeline.explorer.believed import Belief, Score
@@ -55,7 +55,7 @@ def scene(file: PolicyFile) -> str:
         f"The table from above. The path leads from {start[0]:.0f}, {start[1]:.0f} to "
         f"{goal[0]:.0f}, {goal[1]:.0f} px."
     )
-    parts = [*_table(), *_body(file.start), *_path(path, goal)]
+    parts = [*_table(), *_body(start_of(file)), *_path(path, goal)]
     return svg.drawing("scene", title, (SIDE, SIDE), parts)
 
 
@@ -201,10 +201,10 @@ def plan(file: PolicyFile, found: Plan, planner: str) -> str:
     """A plan and the best candidates that were considered, with where each was predicted to end."""
     considered = found.considered
     count = min(CANDIDATES, len(considered.costs))
-    parts = [*_table(), *_body(file.start)]
+    parts = [*_table(), *_body(start_of(file))]
     for row in range(count)[::-1]:
         push = considered.candidates.push(row)
-        route = np.concatenate([[file.start[STATE.agent]], push.targets(file.dmp)])
+        route = np.concatenate([[start_of(file)[STATE.agent]], push.targets(file.dmp)])
         best = row == 0
         style: dict[str, Any] = (
             {"stroke_width": 2.4} if best else {"stroke_width": 1, "opacity": 0.45}

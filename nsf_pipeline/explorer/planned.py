@@ -6,7 +6,7 @@ import jax
 
 from nsf_pipeline.config import PolicyFile, SearchConfig
 from nsf_pipeline.config.planning import Planner
-from nsf_pipeline.data.policy_file import policy_file
+from nsf_pipeline.data.policy_file import policy_file, start_of
 from nsf_pipeline.explorer.believed import Models, require_same_dmps
 from nsf_pipeline.planning import Nominal, OnePass, Plan, WorldModel, plan
 
@@ -33,7 +33,7 @@ def plan_from(file: PolicyFile, path: Path | None, models: Models, planner: Plan
         world = OnePass(models[path], DRAWS)
     return plan(
         world,
-        file.start,
+        start_of(file),
         key=jax.random.key(0),
         config=SearchConfig(planner=planner),
         action_noise_std=file.policy.action_noise_std,

@@ -8,7 +8,7 @@ import numpy as np
 from nsf_pipeline import dmp
 from nsf_pipeline.config import PolicyFile
 from nsf_pipeline.data.actions import executed
-from nsf_pipeline.data.policy_file import params_of
+from nsf_pipeline.data.policy_file import params_of, start_of
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
@@ -40,7 +40,7 @@ class Rollout(NamedTuple):
 def rollout(simulator: Simulator, file: PolicyFile, seed: int) -> Rollout:
     """Push once, with noise of the policy's level."""
     (actions,) = _actions(file, 1, seed)
-    simulator.enter(file.start)
+    simulator.enter(start_of(file))
     states = simulator.rollout(actions)
     return Rollout(states, coverage(states[:, STATE.block]))
 
@@ -64,9 +64,9 @@ def law(simulator: Simulator, file: PolicyFile, time_s: float) -> Law:
     steps = round(time_s / CONTROL_DT)
     actions = _actions(file, 2 * MEMBERS, ENSEMBLE_SEED)[:, :steps]
     started = time.perf_counter()
-    members = simulator.ensemble(file.start, actions[:MEMBERS])[:, -1]
+    members = simulator.ensemble(start_of(file), actions[:MEMBERS])[:, -1]
     seconds = time.perf_counter() - started
-    return Law(members, simulator.ensemble(file.start, actions[MEMBERS:])[:, -1], seconds)
+    return Law(members, simulator.ensemble(start_of(file), actions[MEMBERS:])[:, -1], seconds)
 
 
 def _actions(file: PolicyFile, count: int, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(text, METRICS)
     writer.writeheader()
     writer.writerows(rows)
-    with replacing(path) as temporary:
+    with replacing(path, anything=True) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 

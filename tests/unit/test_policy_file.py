@@ -12,7 +12,7 @@ from nsf_pipeline.config import ConfigError, DMPConfig, load_config
 from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_policies
-from nsf_pipeline.data.policy_file import params_of, save_policy
+from nsf_pipeline.data.policy_file import params_of, save_policy, start_of
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.explorer import controls
 from nsf_pipeline.files import FileError
@@ -99,7 +99,7 @@ def test_given_policies_are_those_of_the_first_trajectories(tmp_path):
     config, plain = given(tmp_path, PUSH, other), load_config(json.dumps(SMALL))
     found, sampled = sample_policies(config, 0, 3), sample_policies(plain, 0, 3)
     for row, policy in enumerate((PUSH, other)):
-        np.testing.assert_allclose(found["initial_state"][row], policy.start, atol=1e-7)
+        np.testing.assert_allclose(found["initial_state"][row], policy.state, atol=1e-7)
         np.testing.assert_allclose(found["condition"][row], params_of(policy.policy).as_vector())
         assert not found["from_reset"][row]
         simulator = Simulator()
@@ -123,7 +123,7 @@ def test_every_state_of_a_slider_can_be_entered(tmp_path):
         starts.append(controls.policy_of(values, DMP))
     config = given(tmp_path, *starts)
     found = sample_policies(config, 0, 20)["initial_state"]
-    expected = np.array([start.start for start in starts])
+    expected = np.array([start.state for start in starts])
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-8)
 
 
@@ -167,4 +167,4 @@ def test_a_trajectory_of_a_data_set(tmp_path):
     with pytest.raises(UserError, match="expected its number"):
         controls.of_trajectory(folder / "dataset.h5", None)
     random = controls.at_random(3, DMP, config.policies)
-    assert random.start[STATE.agent].tolist() == list(random.policy.start)
+    assert start_of(random)[STATE.agent].tolist() == list(random.policy.start)
