@@ -27,6 +27,7 @@ MAX_SEED = 2**63 - 1
 MAX_FIRST_SEED = 2**62 - 1
 FIRST_SEED = 100_000
 EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
+PUSH_ROWS = Path(paths.PUSHES).parent.parent
 PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
 PlayedSeconds = Annotated[Path, typer.Option(help="Folder of the times, a folder a row.")]
 WorldModel = Annotated[
@@ -36,6 +37,7 @@ ActionNoise = Annotated[
     float, typer.Option(min=0.0, max=256.0, metavar="PX", help="Noise on the actions.")
 ]
 Seconds = Annotated[Path | None, typer.Option(help="JSON to write: the time that it took.")]
+ChosenPushes = Annotated[Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")]
 TrainedModel = Annotated[
     Path | None, typer.Option(help="The model, if the world model is a trained one.")
 ]
@@ -72,8 +74,7 @@ def _episodes(
 
     row = checked_row(planner, world_model, noise, variation)
     settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
-    if stop <= first:
-        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _require_some(first, stop)
     before_jax(threads)
     from nsf_pipeline.stages import episodes
 
@@ -104,8 +105,7 @@ def _pushes(
 
     variant = variant_of(trained(world_model))
     settings = of_variant(load_config(config), "--world-model", variant)
-    if stop <= first:
-        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _require_some(first, stop)
     before_jax(threads)
     from nsf_pipeline.protocols.one_push import Trial
     from nsf_pipeline.stages import pushes
@@ -135,8 +135,7 @@ def _goals(
 
     row = checked_goal_row(planner, world_model, steps)
     settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
-    if stop <= first:
-        raise UserError(f"--stop {stop} must be more than --first {first}")
+    _require_some(first, stop)
     before_jax(threads)
     from nsf_pipeline.stages import goals
 
@@ -163,9 +162,7 @@ def _goal_tables(
 @verb("push-tables", "--config my.yaml")
 def _push_tables(
     config: Settings = CONFIG,
-    pushes: Annotated[
-        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
-    ] = Path(paths.PUSHES).parent.parent,
+    pushes: ChosenPushes = PUSH_ROWS,
     times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
     output: Folder = Path(paths.PLANNING),
 ) -> None:
@@ -210,9 +207,7 @@ def _second_round(
     config: Settings = CONFIG,
     episodes: PlayedEpisodes = EPISODE_ROWS,
     times: PlayedSeconds = SECONDS_ROWS,
-    pushes: Annotated[
-        Path, typer.Option(help="Folder of the chosen pushes, a folder a model.")
-    ] = Path(paths.PUSHES).parent.parent,
+    pushes: ChosenPushes = PUSH_ROWS,
     push_times: PlayedSeconds = Path(paths.PUSH_SECONDS).parent.parent,
     output: Folder = Path(paths.PLANNING),
 ) -> None:
@@ -325,3 +320,8 @@ def _numbers(option: str, text: str) -> list[float]:
         raise UserError(
             f"{option} {shown(text)}: expected numbers separated by commas, as in 100,200,0.5"
         ) from None
+
+
+def _require_some(first: int, stop: int) -> None:
+    if stop <= first:
+        raise UserError(f"--stop {stop} must be more than --first {first}")
