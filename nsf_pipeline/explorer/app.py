@@ -9,9 +9,11 @@ app = marimo.App(width="full", app_title="PushT explorer", css_file="style.css")
 
 with app.setup:
     from html import escape
+    from typing import get_args
 
     import marimo as mo
 
+    from nsf_pipeline.config import Planner
     from nsf_pipeline.config.policy_file import parse_policy
     from nsf_pipeline.errors import UserError
     from nsf_pipeline.explorer import believed, controls, pictures, planned, simulated, sources
@@ -185,7 +187,7 @@ def choices(given):
     first = mo.ui.dropdown(names, names[min(1, len(names) - 1)], label="model")
     second = mo.ui.dropdown(names, "none", label="beside it")
     after = mo.ui.slider(0.1, 4.0, 0.1, 2.0, label="after (s)", show_value=True)
-    planner = mo.ui.dropdown(["cem", "contact"], "cem", label="planner")
+    planner = mo.ui.dropdown([*get_args(Planner)], "cem", label="planner")
     go = mo.ui.run_button(label="plan from here")
     return after, another, first, go, planner, second, simulate
 

@@ -1,7 +1,7 @@
 """Planning: pushes that bring the block to a goal, chosen by asking a world model."""
 
 from nsf_pipeline.planning.file import PlanFile, load_plan, save_plan
-from nsf_pipeline.planning.goal import Goal
+from nsf_pipeline.planning.goal import Goal, Tolerance
 from nsf_pipeline.planning.models import (
     InSteps,
     Noiseless,
@@ -23,6 +23,7 @@ __all__ = [
     "PlanFile",
     "Push",
     "Simulated",
+    "Tolerance",
     "WorldModel",
     "load_plan",
     "plan",

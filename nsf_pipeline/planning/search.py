@@ -93,8 +93,10 @@ class Search:
             if started is not None:
                 seconds = seconds + started[episode]
             costs = goal.cost(own, seconds[:, None])
-            moved = apart(part.states[:, None, STATE.block], own[..., STATE.block])
-            costs = np.where(moved < MOVED, costs + IN_VAIN, costs).mean(axis=1)
+            if not goal.has_block(self.states[episode]):
+                moved = apart(part.states[:, None, STATE.block], own[..., STATE.block])
+                costs = np.where(moved < MOVED, costs + IN_VAIN, costs)
+            costs = costs.mean(axis=1)
             found.append(Found(part, own, costs))
         return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nsf_pipeline.data.schema import GOAL_HELD
-from nsf_pipeline.protocols.goals import NEAR, TURNED
+from nsf_pipeline.protocols.goals import TOLERANCE
 from nsf_pipeline.protocols.rows import GoalRow
 from nsf_pipeline.protocols.tables import wilson
 
@@ -89,8 +89,8 @@ def goals_text(table: pd.DataFrame) -> str:
         "steps later on the same test trajectory, and twice as many may be taken. No task starts "
         "with the block at its goal. In brackets Wilson's 95 % interval.",
         "- agent and block: stable-worldmodel's rule. After any step, the positions of both are "
-        f"within {NEAR:g} px of the goal as one norm, and the block's angle within "
-        f"{math.degrees(TURNED):g} degrees.",
+        f"within {TOLERANCE.distance:g} px of the goal as one norm, and the block's angle within "
+        f"{math.degrees(TOLERANCE.turn):g} degrees.",
         f"- block held: the block alone, within the same tolerances for {GOAL_HELD} steps in a "
         "row.",
         "- Others plan from pixels, on trajectories of human demonstrations, some of which start "

@@ -4,8 +4,8 @@ A task starts in a state of a test trajectory, and its goal is the state some st
 trajectory ends before that, it goes on with further policies, drawn as those of the data. Twice as
 many steps may be taken. Two rules say what counts as success:
 
-- stable-worldmodel's: after any step, agent and block are both at the goal: the four coordinates of
-  their positions are within `NEAR` of it as one norm, and the angle within `TURNED`;
+- stable-worldmodel's: after any step, agent and block are both at the goal, within `TOLERANCE`: the
+  four coordinates of their positions as one norm, and the angle;
 - a stricter one, of the block alone: it stays within the same tolerances for `GOAL_HELD` steps. No
   task starts with the block there.
 """
@@ -26,25 +26,23 @@ from nsf_pipeline.data.schema import GOAL_HELD, NEVER
 from nsf_pipeline.dmp import targets
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.ensembles import load_test_split
-from nsf_pipeline.planning.goal import Goal
+from nsf_pipeline.planning.goal import Goal, Tolerance
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.planner import plan_batch
-from nsf_pipeline.planning.transit import is_free, to_block, transits
+from nsf_pipeline.planning.transit import LONGEST, is_free, to_block, transits
 from nsf_pipeline.protocols.tasks import is_possible
 from nsf_pipeline.pusht.episode import Episode, as_actions
-from nsf_pipeline.pusht.geometry import nearest_on_block
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import num_steps
 
-NEAR, TURNED = 20.0, np.pi / 9
-"""px and rad; stable-worldmodel's tolerances for PushT."""
-AIM = 0.8
-"""Coverage of the goal's T at which the planner takes the block to be there."""
+TOLERANCE = Tolerance(20.0, np.pi / 9)
+"""px and rad; stable-worldmodel's for PushT."""
 WAIT = 3
 """Steps for which the agent stays at its own goal, once it is there."""
-OFFSETS = (0.0, 21.0, 30.0)
-"""px from the block at which the agent's way to its own goal may end, the first that is free."""
+OFFSETS, DIRECTIONS = (0.0, 10.0, 20.0, 30.0), 16
+"""px, from the agent's own goal, and in how many directions: where the way round the block may end,
+at the first offset for which there is one. From there the agent goes straight."""
 
 
 class GoalTasks(NamedTuple):
@@ -130,14 +128,16 @@ class AtGoal(NamedTuple):
     block: bool
 
 
+def goal_of(state: np.ndarray) -> Goal:
+    """The goal that a state (7,) is, for block and agent."""
+    return Goal(state[STATE.block], agent=state[STATE.agent], tolerance=TOLERANCE)
+
+
 def at_goal(state: np.ndarray, goal: np.ndarray) -> AtGoal:
     """What a state (7,) is with respect to a goal (7,)."""
-    block = state[STATE.block_position] - goal[STATE.block_position]
-    agent = state[STATE.agent] - goal[STATE.agent]
-    turn = (state[STATE.angle] - goal[STATE.angle] + np.pi) % (2 * np.pi) - np.pi
-    is_turned = abs(turn) < TURNED
-    both = np.linalg.norm(np.concatenate([agent, block])) < NEAR
-    return AtGoal(bool(is_turned and both), bool(is_turned and np.linalg.norm(block) < NEAR))
+    wanted = goal_of(goal)
+    both, block = wanted.is_met(state), wanted._replace(agent=None).is_met(state)
+    return AtGoal(bool(both), bool(block))
 
 
 class _Attempt:
@@ -204,15 +204,19 @@ def attempt(
     while waiting:
         pushing = []
         for each in waiting:
-            state, goal = each.env.state, Goal(each.goal[STATE.block], AIM)
+            state = each.env.state
             if model is None:
                 random = generator(config.seed, each.number, Stream.TASK, steps, each.decisions)
                 policy = sample_policy(random, state, config.policies, config.dmp, 0.0)
                 each.carry_out(targets(policy, config.dmp, num_steps(float(policy.duration))))
-            elif goal.covered(state[STATE.block]) > AIM:
-                each.carry_out(_way(state, each.goal[STATE.agent]))
-            else:
+                continue
+            way = None
+            if goal_of(each.goal).has_block(state):
+                way = _way(state, each.goal[STATE.agent])
+            if way is None:
                 pushing.append(each)
+            else:
+                each.carry_out(way)
         if pushing and model is not None:
             _push(model, pushing, search, config.seed)
         waiting = [each for each in waiting if not each.is_over]
@@ -227,7 +231,7 @@ def _push(model: WorldModel, tried: Sequence[_Attempt], search: SearchConfig, se
     plans = plan_batch(
         model,
         np.array([each.env.state for each in tried]),
-        goals=[Goal(each.goal[STATE.block], AIM, each.goal[STATE.agent]) for each in tried],
+        goals=[goal_of(each.goal) for each in tried],
         keys=[
             jax.random.fold_in(jax.random.fold_in(key, each.number), each.decisions)
             for each in tried
@@ -239,16 +243,21 @@ def _push(model: WorldModel, tried: Sequence[_Attempt], search: SearchConfig, se
         each.carry_out(plan.push.targets(model.dmp))
 
 
-def _way(state: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(steps, 2) px: the agent's way to its own goal, round the block where it can."""
+def _way(state: np.ndarray, end: np.ndarray) -> np.ndarray | None:
+    """(steps, 2) px: the agent's way to its own goal, which may end close to the block.
+
+    None if there is none round the block.
+    """
     pose = state[None, STATE.block]
-    nearest = nearest_on_block(pose[0], end)
-    outwards = (end - nearest) / max(float(np.linalg.norm(end - nearest)), 1e-9)
+    turns = np.linspace(0.0, 2 * np.pi, DIRECTIONS, endpoint=False)
+    ring = np.stack([np.cos(turns), np.sin(turns)], axis=-1)
     for offset in OFFSETS:
-        place = np.where(offset == 0.0, end, nearest + offset * outwards)[None, None]
-        if is_free(to_block(pose, place)).all():
-            way = transits(state[None, STATE.agent], pose, place)
-            if way.exists.all():
-                gone = way.targets[0, 0, : way.steps[0, 0]]
-                return np.concatenate([gone, np.repeat(end[None], WAIT, axis=0)])
-    return np.repeat(end[None], WAIT, axis=0)
+        places = (end + offset * ring)[None]
+        is_clear = is_free(to_block(pose, places))
+        way = transits(state[None, STATE.agent], pose, places)
+        possible = (is_clear & way.exists)[0]
+        if possible.any():
+            row = int(np.where(possible, way.steps[0], LONGEST + 1).argmin())
+            gone = way.targets[0, row, : way.steps[0, row]]
+            return np.concatenate([gone, np.repeat(end[None], WAIT, axis=0)])
+    return None

@@ -33,6 +33,7 @@ from nsf_pipeline.planning import (
     OnePass,
     Push,
     Simulated,
+    Tolerance,
     models,
     plan,
     plan_batch,
@@ -110,6 +111,23 @@ def test_the_way_of_the_agent_to_its_own_goal_costs_time():
     costs, without = (each.cost(states, np.ones(2)) for each in (goal, Goal()))
     np.testing.assert_allclose(costs - without, [50.0 / goals.SPEED, 0.0])
     assert costs[0] == 1.0 + 50.0 / goals.SPEED
+
+
+def test_with_a_tolerance_what_is_near_enough_costs_its_time_alone():
+    """At 10 px, and with the agent too far, and with the block too far."""
+    goal = Goal(agent=np.array([100.0, 100.0]), tolerance=Tolerance(20.0, 0.4))
+    there = np.array([100.0, 110.0, 9.0, 9.0, *geometry.GOAL_POSE])
+    states = there + np.outer([0, 1, 0], np.eye(7)[0] * 40) + np.outer([0, 0, 1], np.eye(7)[4] * 15)
+    assert goal.is_met(states).tolist() == [True, False, True]
+    assert goal.has_block(states).tolist() == [True, True, False]
+    costs = goal.cost(states, np.ones(3))
+    way = np.hypot(40.0, 10.0) / goals.SPEED
+    np.testing.assert_allclose(costs[:2], [1.0, 1.0 + goals.SETTING_OUT + way])
+    assert costs[2] > 1.0 + goals.ANOTHER_PUSH
+    turned = there + 0.41 * np.eye(7)[6]
+    assert not goal.is_met(turned)
+    with pytest.raises(UserError, match="expected a goal with a tolerance"):
+        Goal().is_met(states)
 
 
 # Pushes, and the way round the block.
@@ -332,6 +350,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a goal of two numbers": ({"goal": Goal(np.zeros(2))}, "goal of shape"),
     "a goal that is not finite": ({"goal": Goal(np.array([np.nan, 1, 1]))}, "goal to be finite"),
     "an aim of all": ({"goal": Goal(coverage=1.0)}, "coverage between 0 and 1, got 1"),
+    "a tolerance of nothing": (
+        {"goal": Goal(tolerance=Tolerance(20.0, 0.0))},
+        r"expected a tolerance above 0, got \(20, 0\)",
+    ),
     "an agent in the block": ({"state": INSIDE}, "agent and block overlap: 0.0 px"),
     "a block in the wall": ({"state": BEYOND}, "the block reaches from .* beyond the walls"),
     "a state of six numbers": ({"state": CLEAR[:6]}, "state to have 7 numbers .* or 5 .* got 6"),
