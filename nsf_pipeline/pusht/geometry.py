@@ -41,19 +41,23 @@ _RADIUS = float(np.linalg.norm(_CORNERS - _CENTRE, axis=-1).max())
 _BATCH = 2048  # poses computed at once: they fit into a processor's cache
 
 
-def _in_goal_frame(poses: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Transform points from the block's frame to the goal's frame.
+def _in_goal_frame(
+    poses: np.ndarray, points: np.ndarray, goal: np.ndarray, scale: float
+) -> np.ndarray:
+    """Transform points from the block's frame to the goal's frame, both in units of the block.
 
     Args:
         poses: (n, 3) block x and y in px, angle in rad.
-        points: (..., 2) px.
+        points: (..., 2) of the block of gym-pusht's size, px.
+        goal: (3,) px, px, rad.
+        scale: size of the block and of its goal, in multiples of gym-pusht's.
 
     Returns:
-        (2, ..., n) px: coordinate first, pose last.
+        (2, ..., n) px over the scale: coordinate first, pose last.
     """
-    dx, dy, turn = (poses - GOAL_POSE).T
+    dx, dy, turn = (poses - goal).T
     x, y = rotated(points[..., :1], points[..., 1:], np.cos(turn), np.sin(turn))
-    dx, dy = rotated(dx, dy, np.cos(GOAL_POSE[2]), -np.sin(GOAL_POSE[2]))
+    dx, dy = rotated(dx / scale, dy / scale, np.cos(goal[2]), -np.sin(goal[2]))
     return np.stack([x + dx, y + dy])
 
 
@@ -127,12 +131,16 @@ def _rotation(angle: float | np.floating) -> np.ndarray:
     return np.array(rotated(x, y, np.cos(angle), np.sin(angle)))
 
 
-def coverage(poses: np.ndarray) -> np.ndarray:
+def coverage(
+    poses: np.ndarray, goal: npt.ArrayLike = GOAL_POSE, scale: float = 1.0
+) -> np.ndarray:
     """Share of the goal's T that the block's T covers, exactly.
 
     Args:
         poses: (..., 3) block x and y in px and angle in rad (any real number). Poses that repeat
             the one before, or are too far from the goal to touch it, take no time.
+        goal: (3,) px, px, rad.
+        scale: size of the block and of its goal, in multiples of gym-pusht's; above 0.
 
     Returns:
         (...) float64 in [0, 1].
@@ -140,18 +148,19 @@ def coverage(poses: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a wrong shape, or a number that is not finite.
     """
-    poses = checks.numbers("poses", poses, (..., 3))
+    poses, goal = checks.numbers("poses", poses, (..., 3)), checks.numbers("goal", goal, (3,))
+    scale = checks.number("scale", scale, above=0.0)
     flat = poses.reshape(-1, 3)
     moved = np.ones(len(flat), dtype=bool)
     moved[1:] = (flat[1:] != flat[:-1]).any(axis=1)
     distinct = flat[moved]
     shares = np.zeros(len(distinct))
 
-    x, y = _in_goal_frame(distinct, _CENTRE) - _CENTRE[:, None]
+    x, y = _in_goal_frame(distinct, _CENTRE, goal, scale) - _CENTRE[:, None]
     near = np.flatnonzero(np.hypot(x, y) < 2 * _RADIUS)
     for first in range(0, len(near), _BATCH):
         batch = near[first : first + _BATCH]
-        starts = _in_goal_frame(distinct[batch], _CORNERS)
+        starts = _in_goal_frame(distinct[batch], _CORNERS, goal, scale)
         ends = np.roll(starts, -1, axis=2)
         starts, ends = starts.reshape(2, -1, len(batch)), ends.reshape(2, -1, len(batch))
         for rectangle in T_RECTANGLES:
