@@ -123,13 +123,12 @@ def frame_size(width: Any, height: Any) -> tuple[int, int]:
     return found_width, found_height
 
 
-def info_of(state: np.ndarray, factors: Factors, touched: Any) -> dict[str, Any]:
+def info_of(state: np.ndarray, factors: Factors) -> dict[str, Any]:
     """What gym-pusht tells of a state beside the observation; states may have leading axes.
 
     Args:
         state: (..., 7) px, px/s, rad.
         factors: of the scene.
-        touched: (...) whether anything touched the block in the last step.
     """
     goal = factors.goal
     return {
@@ -137,5 +136,4 @@ def info_of(state: np.ndarray, factors: Factors, touched: Any) -> dict[str, Any]
         "vel_agent": state[..., STATE.velocity].copy(),
         "block_pose": state[..., STATE.block].copy(),
         "goal_pose": np.tile(goal, (*state.shape[:-1], 1)) if state.ndim > 1 else goal,
-        "n_contacts": touched,
     }

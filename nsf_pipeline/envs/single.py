@@ -131,4 +131,5 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _seen(self, state: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         x, y, _, _, block_x, block_y, angle = state.tolist()
         observation = np.array((x, y, block_x, block_y, angle % outcome.FULL_TURN))
-        return observation, outcome.info_of(state, self.factors, int(self.simulator.touched))
+        info = outcome.info_of(state, self.factors)
+        return observation, info | {"n_contacts": int(self.simulator.touched)}

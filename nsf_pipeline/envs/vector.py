@@ -26,18 +26,20 @@ class Moved(NamedTuple):
 
     Attributes:
         states: (n, 7) px, px/s, rad.
-        touched: (n) whether anything touched the block.
         more: what `info` tells besides, by name, with a first axis n.
     """
 
     states: np.ndarray
-    touched: np.ndarray
     more: dict[str, np.ndarray]
 
     def of(self, which: np.ndarray) -> "Moved":
         """Some of the rows."""
         more = {name: values[which] for name, values in self.more.items()}
-        return Moved(self.states[which], self.touched[which], more)
+        return Moved(self.states[which], more)
+
+    def with_more(self, **more: np.ndarray) -> "Moved":
+        """The same, of which `info` tells more."""
+        return self._replace(more={**self.more, **more})
 
 
 class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
@@ -48,6 +50,8 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
 
     Attributes:
         states: (n, 7) px, px/s, rad; the present ones.
+        steps_taken: (n) in the present episodes.
+        has_ended: (n) whether the last step ended the episode.
         generators: the environments' random generators.
     """
 
@@ -97,8 +101,8 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         self.generators = [np.random.default_rng() for _ in range(self.num_envs)]
         self._seeds: list[int | None] = [None] * self.num_envs
         self.states = np.zeros((self.num_envs, STATE.dim))
-        self._steps = np.zeros(self.num_envs, int)
-        self._has_ended = np.ones(self.num_envs, bool)
+        self.steps_taken = np.zeros(self.num_envs, int)
+        self.has_ended = np.ones(self.num_envs, bool)
         self._has_begun = np.zeros(self.num_envs, bool)
 
     @abc.abstractmethod
@@ -195,22 +199,21 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         if len(rows):
             moved = self._move(rows, given)
             self.states[rows] = moved.states
-            self._steps[rows] += 1
+            self.steps_taken[rows] += 1
             factors = self.factors
             poses = moved.states[:, STATE.block]
             share = geometry.coverage(poses, factors.goal_pose, factors.block_scale)
             rewards[rows] = geometry.reward(share)
             ended[rows] = share > geometry.SUCCESS_THRESHOLD
             if self.max_episode_steps is not None:
-                cut[rows] = self._steps[rows] >= self.max_episode_steps
-            more = {"is_success": ended[rows], "coverage": share, **moved.more}
-            moved = moved._replace(more=more)
+                cut[rows] = self.steps_taken[rows] >= self.max_episode_steps
+            moved = moved.with_more(is_success=ended[rows], coverage=share)
             if self.autoreset_mode is AutoresetMode.SAME_STEP and (ended | cut).any():
                 begins = ended | cut
                 info = self._final(begins, moved)
                 rows, moved = rows[~begins], moved.of(~begins)
             info |= self._info(rows, moved) if len(rows) else {}
-        self._has_ended = ended | cut
+        self.has_ended = ended | cut
         if begins.any():
             info = _joined(info, self._restart(np.flatnonzero(begins), None))
         return self._observations(), rewards, ended, cut, info
@@ -226,10 +229,10 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         if not self._has_begun.all():
             raise UserError("expected a reset before the first step; call reset()")
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            return self._has_ended.copy()
-        if self._has_ended.any():
+            return self.has_ended.copy()
+        if self.has_ended.any():
             raise UserError(
-                f"environment {self._has_ended.argmax()}: its episode has ended; call "
+                f"environment {self.has_ended.argmax()}: its episode has ended; call "
                 "reset(options={'reset_mask': ...}), or use another autoreset_mode"
             )
         return np.zeros(self.num_envs, bool)
@@ -269,14 +272,13 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         """Begin episodes, and what `info` tells of them."""
         begun = self._begin(rows, states)
         self.states[rows] = begun.states
-        self._steps[rows] = 0
-        self._has_ended[rows], self._has_begun[rows] = False, True
-        return self._info(rows, begun._replace(more={"is_success": np.zeros(len(rows), bool)}))
+        self.steps_taken[rows] = 0
+        self.has_ended[rows], self._has_begun[rows] = False, True
+        return self._info(rows, begun.with_more(is_success=np.zeros(len(rows), bool)))
 
     def _info(self, rows: np.ndarray, moved: Moved) -> dict[str, Any]:
         """`info` of some environments, as Gymnasium joins it: with masks, by names with _."""
-        touched = moved.touched.astype(int)
-        found = outcome.info_of(moved.states, self.factors, touched) | moved.more
+        found = outcome.info_of(moved.states, self.factors) | moved.more
         joined = {}
         for name, values in found.items():
             joined[name] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
@@ -355,12 +357,12 @@ class PushTVectorEnv(BatchEnv):
             targets, more = executed, {"executed_action": executed}
         for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
             self.simulators[row].move(*target)
-        return self._found(rows)._replace(more=more)
+        return self._found(rows).with_more(**more)
 
     def _found(self, rows: np.ndarray) -> Moved:
         own = [self.simulators[row] for row in rows]
         states = np.array([simulator.state() for simulator in own])
-        return Moved(states, np.array([simulator.touched for simulator in own]), {})
+        return Moved(states, {"n_contacts": np.array([int(each.touched) for each in own])})
 
     def _frame(self, row: int) -> np.ndarray:
         return self.simulators[row].render()
