@@ -1,18 +1,18 @@
 """PushT in the simulator as one Gymnasium environment."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from nsf_pipeline.envs import outcome
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 
 REACH = geometry.WORKSPACE
-_USUAL = Factors()
 
 
 class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -26,7 +26,8 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     velocity x and y (px/s), the block's x and y (px) and angle (rad), with the block at rest.
     """
 
-    metadata: ClassVar[dict[str, Any]] = outcome.METADATA
+    metadata = outcome.METADATA
+    action_space: spaces.Box
 
     def __init__(
         self,
@@ -34,10 +35,10 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         render_mode: str | None = "rgb_array",
         visualization_width: int = outcome.VISUALISED,
         visualization_height: int = outcome.VISUALISED,
-        block_scale: float = _USUAL.block_scale,
-        agent_radius: float = _USUAL.agent_radius,
-        goal_pose: Any = _USUAL.goal_pose,
-        walls: Any = _USUAL.walls,
+        block_scale: float = USUAL.block_scale,
+        agent_radius: float = USUAL.agent_radius,
+        goal_pose: Any = USUAL.goal_pose,
+        walls: Any = USUAL.walls,
         action_noise_std: float = 0.0,
     ) -> None:
         """Create it.
@@ -124,7 +125,7 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         info |= {"is_success": is_success, "coverage": self._coverage} | executed
         return observation, reward, is_success, False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """(height, width, 3) uint8, as gym-pusht draws it; None if `render_mode` is None."""
         return None if self.render_mode is None else self.simulator.render()
 

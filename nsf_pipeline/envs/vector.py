@@ -13,12 +13,11 @@ from nsf_pipeline import checks
 from nsf_pipeline.envs import MAX_STEPS, outcome
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.simulator import Simulator, observations
 from nsf_pipeline.pusht.state import STATE
 
 MOST_ENVS = 100_000
-_USUAL = Factors()
 
 
 class Moved(NamedTuple):
@@ -56,6 +55,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
     """
 
     single_action_space: spaces.Box
+    single_observation_space: spaces.Box
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
     def _frame(self, row: int) -> np.ndarray:
         """(height, width, 3) uint8, of one environment."""
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The random generators of the environments, a tuple."""
         return tuple(self.generators)
@@ -143,7 +143,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         """The seeds of the environments' random generators, a tuple; None where none was given."""
         return tuple(self._seeds)
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start episodes.
@@ -218,7 +218,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
             info = _joined(info, self._restart(np.flatnonzero(begins), None))
         return self._observations(), rewards, ended, cut, info
 
-    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray, ...] | None:
         """(height, width, 3) uint8 of each environment; None if `render_mode` is None."""
         if self.render_mode is None:
             return None
@@ -302,10 +302,10 @@ class PushTVectorEnv(BatchEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         visualization_width: int = outcome.VISUALISED,
         visualization_height: int = outcome.VISUALISED,
-        block_scale: float = _USUAL.block_scale,
-        agent_radius: float = _USUAL.agent_radius,
-        goal_pose: Any = _USUAL.goal_pose,
-        walls: Any = _USUAL.walls,
+        block_scale: float = USUAL.block_scale,
+        agent_radius: float = USUAL.agent_radius,
+        goal_pose: Any = USUAL.goal_pose,
+        walls: Any = USUAL.walls,
         action_noise_std: float = 0.0,
     ) -> None:
         """Create it; for the settings that are not here see `PushTEnv` and `BatchEnv`.

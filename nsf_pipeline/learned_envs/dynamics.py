@@ -1,7 +1,7 @@
 """A trained model as the dynamics of environments: actions become policies, draws become states."""
 
 import math
-import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -36,7 +36,7 @@ HELD_DURATION = 2.0
 class Dynamics:
     """Draws the states that a model predicts, for any number of environments at once."""
 
-    def __init__(self, model: PushTModel | str | os.PathLike[str] | None, mode: str) -> None:
+    def __init__(self, model: PushTModel | Path | str | None, mode: str) -> None:
         """Create it.
 
         Args:
@@ -121,8 +121,8 @@ class Dynamics:
         known = states[:, STATE.columns(self._layout.names)].astype(np.float32)
         ends = (CONTROL_DT * steps).astype(np.float32)
         conditions = policies.as_vector().astype(np.float32)
-        found = _drawn(self.model.transition, known, ends, conditions, draws.keys, draws.numbers)
-        found = np.asarray(found, np.float64)
+        given = map(jnp.asarray, (known, ends, conditions, *draws))
+        found = np.asarray(_drawn(self.model.transition, *given), np.float64)
         if not np.isfinite(found).all():
             raise UserError(
                 "the model's predictions are not finite; train again or use another model"
@@ -175,7 +175,7 @@ def factors_of(goal_pose: Any, others: dict[str, Any]) -> Factors:
 def _loaded(model: Any) -> PushTModel:
     if isinstance(model, PushTModel):
         return model
-    if isinstance(model, str | os.PathLike):
+    if isinstance(model, str | Path):
         return load_model(model)
     raise UserError(
         "expected model to be the path of a trained model, such as 'results/model.eqx', or what "

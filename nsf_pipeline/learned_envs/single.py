@@ -1,16 +1,17 @@
 """PushT as a trained model has learnt it, as one Gymnasium environment."""
 
-import os
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from nsf_pipeline.envs import outcome
 from nsf_pipeline.learned_envs.vector import LearnedPushTVectorEnv
 from nsf_pipeline.model import PushTModel
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import USUAL
 
 
 class LearnedPushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -19,17 +20,18 @@ class LearnedPushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     It is `LearnedPushTVectorEnv` with one environment: see there.
     """
 
-    metadata: ClassVar[dict[str, Any]] = outcome.METADATA
+    metadata = outcome.METADATA
+    action_space: spaces.Box
 
     def __init__(
         self,
-        model: PushTModel | str | os.PathLike[str] | None = None,
+        model: PushTModel | Path | str | None = None,
         *,
         mode: str = "step",
         render_mode: str | None = "rgb_array",
         visualization_width: int = outcome.VISUALISED,
         visualization_height: int = outcome.VISUALISED,
-        goal_pose: Any = Factors().goal_pose,
+        goal_pose: Any = USUAL.goal_pose,
         action_noise_std: float = 0.0,
         **others: Any,
     ) -> None:
@@ -82,7 +84,7 @@ class LearnedPushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         observations, rewards, ended, _, info = self._one.step(given[None])
         return observations[0], float(rewards[0]), bool(ended[0]), False, _first(info)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """(height, width, 3) uint8, as gym-pusht would draw it; None if `render_mode` is None."""
         frames = self._one.render()
         return None if frames is None else frames[0]

@@ -1,6 +1,6 @@
 """PushT as a trained model has learnt it, as many Gymnasium environments in one."""
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ from nsf_pipeline.envs import MAX_STEPS, outcome
 from nsf_pipeline.envs.vector import BatchEnv, Moved
 from nsf_pipeline.learned_envs.dynamics import Draws, Dynamics, factors_of, new_key
 from nsf_pipeline.model import PushTModel
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import USUAL
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.state import STATE
 
 
 class LearnedPushTVectorEnv(BatchEnv):
@@ -33,14 +32,14 @@ class LearnedPushTVectorEnv(BatchEnv):
         self,
         num_envs: int = 1,
         *,
-        model: PushTModel | str | os.PathLike[str] | None = None,
+        model: PushTModel | Path | str | None = None,
         mode: str = "step",
         render_mode: str | None = "rgb_array",
         max_episode_steps: int | None = MAX_STEPS,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         visualization_width: int = outcome.VISUALISED,
         visualization_height: int = outcome.VISUALISED,
-        goal_pose: Any = Factors().goal_pose,
+        goal_pose: Any = USUAL.goal_pose,
         action_noise_std: float = 0.0,
         **others: Any,
     ) -> None:

@@ -60,10 +60,13 @@ class Factors(NamedTuple):
     @property
     def changed(self) -> list[str]:
         """Names of the factors that are not gym-pusht's."""
-        usual = Factors()
-        return [name for name in self._fields if getattr(self, name) != getattr(usual, name)]
+        return [name for name in self._fields if getattr(self, name) != getattr(USUAL, name)]
 
     @property
     def goal(self) -> np.ndarray:
         """(3,) the goal of the block: px, px, rad."""
         return np.array(self.goal_pose)
+
+
+USUAL = Factors()
+"""gym-pusht's scene."""

@@ -17,7 +17,7 @@ from nsf_pipeline import checks
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.environment import CONTROL
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
 try:  # pymunk's own handle on Chipmunk: nearly twice as fast, but private
@@ -204,7 +204,7 @@ class Simulator:
 
     def __init__(
         self,
-        factors: Factors | None = None,
+        factors: Factors = USUAL,
         *,
         notes_contacts: bool = False,
         frame_size: tuple[int, int] = (FRAME_SIZE, FRAME_SIZE),
@@ -212,7 +212,7 @@ class Simulator:
         """Create it.
 
         Args:
-            factors: what differs from gym-pusht's scene; None for nothing.
+            factors: what differs from gym-pusht's scene.
             notes_contacts: whether `touched` is known, which makes steps with contact slower.
             frame_size: width and height of rendered frames, px.
 
@@ -220,7 +220,7 @@ class Simulator:
             ValueError: a factor is out of its range.
         """
         ensure_add_collision_handler()
-        self.factors = (factors or Factors()).checked()
+        self.factors = factors.checked()
         self._env, self._canvas = (
             _QuietEnv(self.factors, has_counter, frame_size)
             for has_counter in (notes_contacts, False)
@@ -303,9 +303,8 @@ class Simulator:
         """`step` for numbers that are known to be finite and within reach; they are not checked."""
         env = self._env
         env.n_contact_points = 0
-        _control_step(
-            _chipmunk_of(env), *env.agent.position, *env.agent.velocity, target_x, target_y
-        )
+        (x, y), velocity = env.agent.position, env.agent.velocity
+        _control_step(_chipmunk_of(env), x, y, velocity.x, velocity.y, target_x, target_y)
         env._last_action = np.array((target_x, target_y))
         self._has_stepped = True
 
