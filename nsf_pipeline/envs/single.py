@@ -73,7 +73,7 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.simulator.factors
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: Any = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode.
 
@@ -118,7 +118,7 @@ class PushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         pose = state[STATE.block]
         if (found := pose.tolist()) != self._pose:  # the block mostly rests
             factors = self.factors
-            share = geometry.coverage(pose, factors.goal_pose, factors.block_scale)
+            share = geometry.coverage(pose, factors.goal, factors.block_scale)
             self._pose, self._coverage = found, float(share)
         is_success = self._coverage > geometry.SUCCESS_THRESHOLD
         reward = min(self._coverage / geometry.SUCCESS_THRESHOLD, 1.0)

@@ -143,9 +143,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         """The seeds of the environments' random generators, a tuple; None where none was given."""
         return tuple(self._seeds)
 
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Start episodes.
 
         Args:
@@ -202,7 +200,7 @@ class BatchEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
             self.steps_taken[rows] += 1
             factors = self.factors
             poses = moved.states[:, STATE.block]
-            share = geometry.coverage(poses, factors.goal_pose, factors.block_scale)
+            share = geometry.coverage(poses, factors.goal, factors.block_scale)
             rewards[rows] = geometry.reward(share)
             ended[rows] = share > geometry.SUCCESS_THRESHOLD
             if self.max_episode_steps is not None:

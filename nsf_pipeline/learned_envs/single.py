@@ -58,7 +58,7 @@ class LearnedPushTEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = self._one.single_action_space
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: Any = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; the arguments and errors are those of `PushTEnv.reset`."""
         outcome.options_of(options, ("state",))

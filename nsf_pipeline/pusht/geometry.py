@@ -131,7 +131,7 @@ def _rotation(angle: float | np.floating) -> np.ndarray:
     return np.array(rotated(x, y, np.cos(angle), np.sin(angle)))
 
 
-def coverage(poses: np.ndarray, goal: npt.ArrayLike = GOAL_POSE, scale: float = 1.0) -> np.ndarray:
+def coverage(poses: np.ndarray, goal: np.ndarray = GOAL_POSE, scale: float = 1.0) -> np.ndarray:
     """Share of the goal's T that the block's T covers, exactly.
 
     Args:
