@@ -29,6 +29,8 @@ STIFFNESS = _POLICIES.stiffness[0]
 DAMPING = 2.0 * _POLICIES.damping_ratio[0] * math.sqrt(STIFFNESS)
 DURATIONS = (CONTROL_DT, _POLICIES.duration[1])
 """s; of the policies that are actions."""
+DECIMALS = 5
+"""Of a duration in s; what is beyond is rounding."""
 HELD_DURATION = 2.0
 """s; duration of the policy that stands for one target: of those in the default data."""
 
@@ -89,7 +91,8 @@ class Dynamics:
             duration, start, goal = np.full(count, HELD_DURATION), actions, actions
             weights = np.zeros((count, 2, n_basis))
         else:
-            duration, goal = actions[:, 0], actions[:, 1:3]
+            # Single precision cannot hold 0.1 s: rounded, it is one control step again.
+            duration, goal = actions[:, 0].round(DECIMALS), actions[:, 1:3]
             start, weights = states[:, STATE.agent], actions[:, 3:].reshape(count, 2, n_basis)
         same = (np.full(count, value) for value in (STIFFNESS, DAMPING, noise_std))
         return DMPParams(duration, start, goal, weights, *same)

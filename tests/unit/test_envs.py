@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import gym_pusht  # noqa: F401  (it registers the environment)
 import gymnasium
@@ -24,7 +25,7 @@ from nsf_pipeline.pusht.state import STATE
 
 STEPS = 25
 START = np.array([150.0, 200.0, 30.0, -10.0, 260.0, 230.0, 9.5])
-OTHER = {
+OTHER: dict[str, Any] = {
     "block_scale": 0.8,
     "agent_radius": 22.0,
     "goal_pose": (300.0, 220.0, 2.0),
@@ -106,16 +107,16 @@ def test_the_environment_is_gym_pushts():
     assert ours.spec is not None
     assert theirs.spec is not None
     assert ours.spec.max_episode_steps == theirs.spec.max_episode_steps
-    touched, _ = compare(ours, theirs, range(30))
-    assert touched > 100
+    touched, _ = compare(ours, theirs, range(15))
+    assert touched > 60
     # Without a seed, both go on with the same random numbers.
     np.testing.assert_array_equal(ours.reset()[0], theirs.reset()[0])
 
 
 def test_it_is_an_altered_gym_pusht():
     ours = gymnasium.make(PUSHT, **OTHER)
-    touched, _ = compare(ours, Altered(), range(100, 130))
-    assert touched > 100
+    touched, _ = compare(ours, Altered(), range(100, 112))
+    assert touched > 50
     assert Factors(**OTHER).changed == list(OTHER)
 
 
@@ -149,9 +150,7 @@ def test_a_reset_to_a_state_gives_that_state():
         env.step(np.array([300.0, 300.0]))
     _, info = env.reset(options={"state": START})
     np.testing.assert_allclose(info["block_pose"], START[STATE.block], rtol=0, atol=6e-14)
-    frame = env.render()
-    assert frame is not None
-    assert frame.shape == (680, 680, 3)
+    assert np.asarray(env.render()).shape == (680, 680, 3)
     # gym-pusht itself moves the block elsewhere, and has it rest there for a substep.
     theirs = GymPushT()
     asked = [*START[STATE.agent], *START[STATE.block]]
@@ -191,9 +190,9 @@ def assert_same_tree(ours, theirs, place):
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_many_are_what_gymnasium_makes_of_one(mode):
-    settings = {"max_episode_steps": 4, "action_noise_std": 3.0, "num_envs": 3}
+    settings: dict[str, Any] = {"max_episode_steps": 4, "action_noise_std": 3.0, "num_envs": 3}
     ours = gymnasium.make_vec(PUSHT, autoreset_mode=mode, **settings)
-    theirs = gymnasium.make_vec(
+    theirs: Any = gymnasium.make_vec(
         PUSHT,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": mode},
@@ -204,7 +203,8 @@ def test_many_are_what_gymnasium_makes_of_one(mode):
     assert ours.action_space == theirs.action_space
     options = {"state": START}
     for arguments in ({"seed": 5}, {"seed": [4, 9, 2]}, {"options": options}, {}):
-        assert_same_tree(*(env.reset(**arguments)[0] for env in (ours, theirs)), "reset")
+        found, expected = (env.reset(**arguments)[0] for env in (ours, theirs))
+        np.testing.assert_array_equal(found, expected)
     # The second succeeds in its first step, where its block is in the goal.
     states = np.array([START, START, START])
     states[1, STATE.block] = geometry.GOAL_POSE
@@ -222,9 +222,9 @@ def test_many_are_what_gymnasium_makes_of_one(mode):
         if mode is AutoresetMode.DISABLED and ended.any():
             with pytest.raises(UserError, match="its episode has ended"):
                 ours.step(actions)
-            resets = [env.reset(options={"reset_mask": ended}) for env in (ours, theirs)]
-            assert_same_tree(*(observation for observation, _ in resets), "reset")
-            assert_same_tree(*(info for _, info in resets), "reset")
+            found, expected = (env.reset(options={"reset_mask": ended}) for env in (ours, theirs))
+            for one, other in zip(found, expected, strict=True):
+                assert_same_tree(one, other, "reset")
     assert successes == 1
     frames = ours.render()
     assert frames is not None
