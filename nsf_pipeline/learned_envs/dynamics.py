@@ -19,7 +19,8 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
-from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.factors import MOST_TURN, Factors
+from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
@@ -33,6 +34,19 @@ DECIMALS = 5
 """Of a duration in s; what is beyond is rounding."""
 HELD_DURATION = 2.0
 """s; duration of the policy that stands for one target: of those in the default data."""
+
+
+FASTEST = 10 * WORKSPACE[1]
+"""px/s; the agent would cross the window in one control step."""
+LEAST, GREATEST = (
+    STATE.join(np.full(2, position), np.full(2, velocity), [position, position, angle])
+    for position, velocity, angle in (
+        (WORKSPACE[0], -FASTEST, -MOST_TURN),
+        (WORKSPACE[1], FASTEST, MOST_TURN),
+    )
+)
+"""A state that is drawn beyond is brought back to these: a few draws of extreme pushes lie far
+outside the window, and what the model would make of such a state lies farther still."""
 
 
 class Dynamics:
@@ -116,7 +130,8 @@ class Dynamics:
             draws: the random numbers to use.
 
         Returns:
-            (n, 7) px, px/s, rad; the velocity is 0 where the model's state has none.
+            (n, 7) px, px/s, rad, between LEAST and GREATEST; the velocity is 0 where the model's
+            state has none.
 
         Raises:
             UserError: a prediction is not finite.
@@ -133,7 +148,7 @@ class Dynamics:
         if self._layout.velocity is None:
             still = np.zeros((len(found), 2))
             found = STATE.join(found[:, self._layout.agent], still, found[:, self._layout.block])
-        return found
+        return found.clip(LEAST, GREATEST)
 
 
 class Draws(NamedTuple):

@@ -18,8 +18,9 @@ class LearnedPushTVectorEnv(BatchEnv):
     """Environments in which a trained model draws what comes next, all in one pass.
 
     Resets are gym-pusht's. Observations, rewards and coverage are those of the state that the model
-    drew, with the observation clipped to its space. `info` has gym-pusht's entries, but for
-    `n_contacts`: a model draws states, not contacts. The same seed and actions give the same draws.
+    drew; a draw outside the window is brought back to its border. `info` has gym-pusht's entries
+    but for `n_contacts`: a model draws states, not contacts. The same seed and actions give the
+    same draws.
 
     With mode `step` an action is the agent's target for one control step of 0.1 s; the space ends
     where the policies' paths do (`dmp.workspace`), for the model has seen no targets beyond. With
@@ -97,7 +98,3 @@ class LearnedPushTVectorEnv(BatchEnv):
     def _frame(self, row: int) -> np.ndarray:
         self._simulator.enter(self.states[row])
         return self._simulator.render()
-
-    def _observations(self) -> np.ndarray:
-        space = self.single_observation_space
-        return super()._observations().clip(space.low, space.high)
