@@ -38,7 +38,7 @@ _AREA = float(np.prod(T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2], axis=1).sum())
 _EXTENT = np.concatenate([T_RECTANGLES[:, :2].min(axis=0), T_RECTANGLES[:, 2:].max(axis=0)])
 _CENTRE = (_EXTENT[:2] + _EXTENT[2:]) / 2
 _RADIUS = float(np.linalg.norm(_CORNERS - _CENTRE, axis=-1).max())
-_BATCH = 2048  # poses computed at once: they fit into a processor's cache
+_BATCH = 256  # poses computed at once: they fit into a processor's cache
 
 
 def _in_goal_frame(
@@ -61,8 +61,8 @@ def _in_goal_frame(
     return np.stack([x + dx, y + dy])
 
 
-def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) -> np.ndarray:
-    """Area that polygons share with an axis-parallel rectangle.
+def _areas_inside(starts: np.ndarray, ends: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+    """Areas that polygons share with axis-parallel rectangles.
 
     Clamping points to the rectangle keeps those inside and moves the others to its border, so the
     shoelace area of a clamped outline is the shared area. A clamped edge is straight between its
@@ -72,36 +72,28 @@ def _area_inside(starts: np.ndarray, ends: np.ndarray, rectangle: np.ndarray) ->
     Args:
         starts: (2, edges, n) where each edge begins, counterclockwise round each polygon.
         ends: (2, edges, n) where it ends.
-        rectangle: x_min, y_min, x_max, y_max.
+        rectangles: (r, 4) x_min, y_min, x_max, y_max.
 
     Returns:
-        (n,) areas, summed over the edges.
+        (r, n) areas, summed over the edges.
     """
-    edges = ends - starts
-    low, high = rectangle.reshape(2, 2, 1, 1)
+    starts, edges = starts[:, None], (ends - starts)[:, None]  # (2, 1, edges, n)
+    low, high = bounds = rectangles.T.reshape(2, 2, -1, 1, 1)  # each (2, r, 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        crossings = np.stack([(low - starts) / edges, (high - starts) / edges])
-    # An edge parallel to a line may be cut anywhere.
-    crossings = np.nan_to_num(crossings, copy=False).clip(0.0, 1.0)
-    near, far = crossings.min(axis=0), crossings.max(axis=0)
-    inner = np.stack([near.max(axis=0), far.min(axis=0)])
-    cuts = np.stack(
-        [
-            np.zeros_like(inner[0]),
-            near.min(axis=0),
-            inner.min(axis=0),
-            inner.max(axis=0),
-            far.max(axis=0),
-            np.ones_like(inner[0]),
-        ]
-    )
-    x, y = (
-        (starts[axis] + cuts * edges[axis]).clip(low[axis], high[axis]) - low[axis]
-        for axis in (0, 1)
-    )
-    pieces = (x[:-1] * y[1:] - x[1:] * y[:-1]).reshape(-1, starts.shape[-1])
-    # Python's sum: the order of NumPy's, and so its rounding, depends on the batch's size.
-    return sum(pieces, start=np.zeros(starts.shape[-1])) / 2
+        crossings = (bounds - starts) / edges
+    # An edge parallel to a line may be cut anywhere; here NaN becomes 0.
+    crossings = np.fmin(np.fmax(crossings, 0.0), 1.0)
+    near, far = np.minimum(*crossings), np.maximum(*crossings)  # each (2, r, edges, n)
+    latest, earliest = np.maximum(*near), np.minimum(*far)
+    cuts = np.empty((6, *latest.shape))
+    cuts[0], cuts[1], cuts[2] = 0.0, np.minimum(*near), np.minimum(latest, earliest)
+    cuts[3], cuts[4], cuts[5] = np.maximum(latest, earliest), np.maximum(*far), 1.0
+    points = starts + cuts[:, None] * edges
+    x, y = np.moveaxis(np.minimum(np.maximum(points, low), high) - low, 1, 0)
+    pieces = x[:-1] * y[1:] - x[1:] * y[:-1]  # (pieces, r, edges, n)
+    pieces = pieces.swapaxes(1, 2).reshape(-1, len(rectangles), starts.shape[-1])
+    # One after the other: the order of `sum`, and so its rounding, depends on the batch's size.
+    return np.add.accumulate(pieces)[-1] / 2
 
 
 def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
@@ -161,8 +153,8 @@ def coverage(poses: np.ndarray, goal: np.ndarray = GOAL_POSE, scale: float = 1.0
         starts = _in_goal_frame(distinct[batch], _CORNERS, goal, scale)
         ends = np.roll(starts, -1, axis=2)
         starts, ends = starts.reshape(2, -1, len(batch)), ends.reshape(2, -1, len(batch))
-        for rectangle in T_RECTANGLES:
-            shares[batch] += _area_inside(starts, ends, rectangle) / _AREA
+        bar, stem = _areas_inside(starts, ends, T_RECTANGLES) / _AREA
+        shares[batch] = bar + stem
     shares.clip(0.0, 1.0, out=shares)  # against rounding errors
     return shares[np.cumsum(moved) - 1].reshape(poses.shape[:-1])
 
