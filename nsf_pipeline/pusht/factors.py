@@ -13,6 +13,8 @@ AGENT_RADII = (1.0, 60.0)
 """px."""
 LEAST_ROOM = 200.0
 """px; between walls that face each other."""
+PACKED = 7
+"""Numbers in packed factors."""
 MOST_TURN = 1000.0
 """rad; a goal's angle is at most this far from 0."""
 
@@ -56,6 +58,21 @@ class Factors(NamedTuple):
                 f"got {low:g} and {high:g}"
             )
         return Factors(block_scale, agent_radius, (x, y, angle), (low, high))
+
+    def as_vector(self) -> np.ndarray:
+        """Packed in the order of the attributes: (7,) float64."""
+        return np.array([self.block_scale, self.agent_radius, *self.goal_pose, *self.walls])
+
+    @classmethod
+    def from_vector(cls, vector: np.ndarray) -> "Factors":
+        """The inverse of `as_vector`.
+
+        Raises:
+            UserError: another shape, or a number out of its range.
+        """
+        packed = checks.numbers("factors", vector, (PACKED,)).tolist()
+        scale, radius, x, y, angle, low, high = packed
+        return cls(scale, radius, (x, y, angle), (low, high)).checked()
 
     @property
     def changed(self) -> list[str]:

@@ -96,12 +96,13 @@ def _areas_inside(starts: np.ndarray, ends: np.ndarray, rectangles: np.ndarray) 
     return np.add.accumulate(pieces)[-1] / 2
 
 
-def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
+def nearest_on_block(pose: np.ndarray, point: np.ndarray, scale: float = 1.0) -> np.ndarray:
     """The block's point that is nearest to a point: that point itself if it is inside.
 
     Args:
         pose: (3,) block x and y in px, angle in rad.
         point: (2,) px.
+        scale: size of the block, in multiples of gym-pusht's.
 
     Returns:
         (2,) px.
@@ -112,7 +113,8 @@ def nearest_on_block(pose: np.ndarray, point: np.ndarray) -> np.ndarray:
     pose, point = checks.numbers("pose", pose, (3,)), checks.numbers("point", point, (2,))
     rotation = _rotation(pose[2])
     local = (point - pose[:2]) @ rotation
-    nearest = np.clip(local, T_RECTANGLES[:, :2], T_RECTANGLES[:, 2:])  # of each rectangle
+    rectangles = scale * T_RECTANGLES
+    nearest = np.clip(local, rectangles[:, :2], rectangles[:, 2:])  # of each rectangle
     closest = np.square(nearest - local).sum(axis=1).argmin()
     return rotation @ nearest[closest] + pose[:2]
 
@@ -159,8 +161,8 @@ def coverage(poses: np.ndarray, goal: np.ndarray = GOAL_POSE, scale: float = 1.0
     return shares[np.cumsum(moved) - 1].reshape(poses.shape[:-1])
 
 
-def t_outline(pose: np.ndarray) -> np.ndarray:
-    """(8, 2) px: the outline of the block at a pose (x, y, angle).
+def t_outline(pose: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """(8, 2) px: the outline of the block at a pose (x, y, angle), of a size.
 
     Raises:
         ValueError: a wrong shape, or a number that is not finite.
@@ -179,7 +181,7 @@ def t_outline(pose: np.ndarray) -> np.ndarray:
             (left, middle),
         ]
     )
-    return pose[:2] + corners @ _rotation(pose[2]).T
+    return pose[:2] + scale * corners @ _rotation(pose[2]).T
 
 
 def reward(coverage: npt.ArrayLike) -> np.ndarray:

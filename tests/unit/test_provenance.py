@@ -187,7 +187,7 @@ MODULES = {
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
     "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
     "pusht/episode.py": {*PLANNED, "episode_videos"},
-    "pusht/factors.py": {"policies", *SIMULATED, *PLANNED},
+    "pusht/factors.py": {"policies", "train", *SIMULATED, *PLANNED},
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
@@ -201,6 +201,8 @@ MODULES = {
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
+    "data/scenes.py": {"policies", "train", *SIMULATED, *PLANNED} - {"episode_videos"},
+    "data/simulators.py": {"policies", *SIMULATED, *PLANNED} - {"episode_videos"},
     "data/states.py": FROM_MERGED,
     "data/transitions.py": {"train", "speed", "prediction"},
     "flow/losses.py": {"train", *OF_MODELS},
@@ -270,6 +272,7 @@ MODULES = {
     "paths.py": set(),
     "system/processes.py": set(),
     "config/__init__.py": set(),
+    "config/scene.py": set(),
     "config/training.py": set(),
     "config/yaml_text.py": set(),
     "system/signals.py": set(),
@@ -287,7 +290,7 @@ MODULES = {
 
 OF_SECOND_POLICIES = {
     *("data/__init__.py", "data/policies.py", "data/randomness.py", "data/store.py"),
-    *("data/actions.py", "data/policy_file.py"),
+    *("data/actions.py", "data/policy_file.py", "data/scenes.py", "data/simulators.py"),
     *("data/schema.py", "data/scaling.py", "dmp.py", "timing.py", "numerics.py", "arrays.py"),
     *(
         "pusht/geometry.py",
