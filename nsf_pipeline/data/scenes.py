@@ -31,7 +31,7 @@ def in_row(arrays: Mapping[str, np.ndarray], row: int) -> Factors:
     return Factors.from_vector(arrays[FACTORS][row]) if FACTORS in arrays else USUAL
 
 
-def require_known_to_models(arrays: Mapping[str, Any], what: str) -> None:
+def require_known_to_models(arrays: Any, what: str) -> None:
     """Refuse trajectories whose scene models know nothing of; another goal is none of these.
 
     Args:

@@ -148,9 +148,14 @@ def test_mid_task_starts_overlap_nothing():
         np.testing.assert_allclose(env.block.position, state[STATE.block_position], atol=1e-5)
 
 
-def test_a_data_set_keeps_the_scenes_and_replays(made):
+@pytest.mark.parametrize("per_file", [0, COUNT // 2])
+def test_a_data_set_keeps_the_scenes_and_replays(made, per_file, tmp_path):
     _, folder = made
     data = folder / "dataset.h5"
+    if per_file:
+        divided = settings(SCENE, dataset={"trajectories_per_file": per_file})
+        data = tmp_path / "dataset.h5"
+        dataset.run(divided, folder / "rollouts", data, tmp_path / "meta.json")
     replay([data, folder / "rollouts" / "00001.h5"]).require_no_difference()
     with store.reading(data, "dataset") as file:
         assert file[FACTORS].shape == (COUNT, 7)
