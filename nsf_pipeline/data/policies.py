@@ -14,6 +14,7 @@ from nsf_pipeline.data.simulators import Simulators
 from nsf_pipeline.data.starts import DECIMALS, sample_start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, rotated
@@ -37,11 +38,10 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     trajectories = range(first, stop)
     seeds = [reset_seed(config.seed, i) for i in trajectories]
     states, from_reset = initial_states(config, trajectories, seeds)
-    given, simulators = _given(config), Simulators()
+    given = _given(config)
     factors = [factors_of(config, i) for i in trajectories]
     for i in trajectories[: max(0, len(given) - first)]:
-        simulator = simulators.of(factors[i - first])
-        states[i - first] = _enterable(start_of(given[i]), simulator)
+        states[i - first] = _enterable(start_of(given[i]), factors[i - first])
         from_reset[i - first] = False
     policies = [
         params_of(given[i].policy)._replace(start=state[STATE.agent])
@@ -76,12 +76,12 @@ def _given(config: Config) -> list[PolicyFile]:
     return [each for each in config.policies.given if isinstance(each, PolicyFile)]
 
 
-def _enterable(state: np.ndarray, simulator: Simulator) -> np.ndarray:
+def _enterable(state: np.ndarray, factors: Factors = USUAL) -> np.ndarray:
     """(7,) the nearest state, within some 1e-8 px, that the simulator can enter exactly.
 
     Chipmunk cannot represent every position of the block.
     """
-    state = state.round(DECIMALS)
+    simulator, state = Simulator(factors), state.round(DECIMALS)
     offsets = sorted(itertools.product(range(-NUDGES, NUDGES + 1), repeat=2), key=_length)
     for offset in offsets:
         nudged = state.copy()
