@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from nsf_pipeline.envs import register_when_possible
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model"]
 
@@ -13,3 +15,6 @@ def __getattr__(name: str) -> Any:
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_when_possible()

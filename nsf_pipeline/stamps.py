@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nsf_pipeline.config import STAMP, Config
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import read_file, replacing
 from nsf_pipeline.provenance import Stage
 
@@ -39,7 +40,9 @@ class Stamps:
 
         Raises:
             FileError: it cannot be written.
+            UserError: the stage needs a model, and models do not know the settings' scenes.
         """
+        _require_known_scene(stage, self.config)
         key = (stage.name, part or variant, *more.items())
         if key not in self._used:
             config = self.config.variant(variant) if variant else self.config
@@ -65,6 +68,16 @@ class Stamps:
 
     def _folder(self, stage: Stage, part: str) -> Path:
         return self.folder / "-".join(filter(None, [stage.name, part]))
+
+
+def _require_known_scene(stage: Stage, config: Config) -> None:
+    needs_model = {"model", "ensembles"} & set(stage.reads) and stage.name != "settings_page"
+    if needs_model and not config.policies.scene.suits_models:
+        raise UserError(
+            "policies.scene: models know gym-pusht's block, agent and walls alone, so only data "
+            "can be made in other scenes; ask for results/dataset.h5, or leave block_scale, "
+            "agent_radius and walls as they are"
+        )
 
 
 def _content(path: Path) -> bytes:

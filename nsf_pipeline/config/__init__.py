@@ -23,6 +23,7 @@ from nsf_pipeline.config.policy_file import Policy, PolicyFile
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
+from nsf_pipeline.config.scene import SceneConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.second_round import SecondRoundConfig
 from nsf_pipeline.config.section import ConfigError
@@ -68,6 +69,7 @@ __all__ = [
     "ProtocolConfig",
     "Rank",
     "RuntimeConfig",
+    "SceneConfig",
     "SearchConfig",
     "SecondRoundConfig",
     "SpeedConfig",

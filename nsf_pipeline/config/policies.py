@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.policy_file import PolicyFile
+from nsf_pipeline.config.scene import SceneConfig
 from nsf_pipeline.config.section import MAX_DURATION, Pixel, Range, Section
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
@@ -45,6 +46,9 @@ class PolicyConfig(Section):
     noiseless_fraction: Fraction = 0.1
     """Share of trajectories without noise, whatever action_noise_std says."""
 
+    scene: SceneConfig = SceneConfig()
+    """The scene of each trajectory; models know gym-pusht's block, agent and walls alone."""
+
     given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=1000)
     """Files of policies (JSON, as `nsf explore` saves them), from the run's folder; they are those
     of the first trajectories, and the others are sampled. In stamps and records, their content
@@ -57,6 +61,7 @@ class PolicyConfig(Section):
 
     def contradictions(self, dmp: DMPConfig) -> Iterator[str]:
         """One line for each contradiction with another section."""
+        yield from self.scene.contradictions()
         low, high = dmp.workspace
         for axis in ("goal_x", "goal_y"):
             goal = getattr(self, axis)

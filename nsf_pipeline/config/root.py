@@ -168,6 +168,12 @@ class Config(Section):
         yield from self.second_round.contradictions(
             self.num_trajectories, self.shard_size, self.planning.search
         )
+        if self.second_round.trajectories and not self.policies.scene.is_usual:
+            yield (
+                f"second_round.trajectories = {self.second_round.trajectories}: its pushes are "
+                "planned for gym-pusht's scene, and policies.scene has another; reset the one or "
+                "the other"
+            )
         if len(self.policies.given) > self.num_trajectories:
             yield (
                 f"policies.given names {len(self.policies.given)} policies, more than "

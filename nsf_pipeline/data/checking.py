@@ -33,9 +33,11 @@ from nsf_pipeline.data.schema import (
     SCHEMAS,
     THRESHOLDS,
     Field,
+    fields_of,
 )
 from nsf_pipeline.dmp import DMPParams, condition_dim
 from nsf_pipeline.errors import shown
+from nsf_pipeline.pusht.factors import PACKED
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 INDEX = "parts"
@@ -50,6 +52,7 @@ AXES = {
     "C": condition_dim(MAX_BASIS),
     "M": 65_536,
     "S": MAX_STEPS,
+    "F": PACKED,
 }
 """The greatest length of each axis that settings allow."""
 REACHED = ("first_step", "first_held", "disturbed_step", "both_step", "block_step")
@@ -211,11 +214,12 @@ def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
     Raises:
         UnsoundError: the arrays do not fit the schema.
     """
-    unknown = sorted(set(arrays) - set(SCHEMAS[kind]))
+    fields = fields_of(kind, arrays)
+    unknown = sorted(set(arrays) - set(fields))
     if unknown:
         raise UnsoundError(f"{kind} has no array '{shown(unknown[0])}'")
     sizes: dict[str, int] = {}
-    for name, field in SCHEMAS[kind].items():
+    for name, field in fields.items():
         if name not in arrays:
             raise UnsoundError(f"expected an array '{name}' in {kind}, found none")
         shape = getattr(arrays[name], "shape", ())
@@ -236,6 +240,8 @@ def sizes_of(kind: str, arrays: Any) -> dict[str, int]:
         )
     if "C" in sizes and sizes["C"] not in range(condition_dim(1), sizes["C"] + 1, 2):
         raise UnsoundError(f"expected C = {condition_dim(0)} + 2 B, got {sizes['C']}")
+    if sizes.get("F", PACKED) != PACKED:
+        raise UnsoundError(f"expected F = {PACKED} factors, got {sizes['F']}")
     return sizes
 
 
@@ -250,7 +256,8 @@ def check_arrays(file: Any, kind: str, attributes: Mapping[str, Any]) -> None:
     Raises:
         UnsoundError: something does not fit the schema.
     """
-    arrays, fields = {name: file[name] for name in file}, SCHEMAS[kind]
+    arrays = {name: file[name] for name in file}
+    fields = fields_of(kind, arrays)
     sizes = sizes_of(kind, arrays)
     for name, field in fields.items():
         if arrays[name].id.get_type() != h5t.py_create(np.dtype(field.dtype), logical=True):

@@ -16,6 +16,7 @@ from nsf_pipeline.config import Config, DatasetConfig
 from nsf_pipeline.config.shards import Division
 from nsf_pipeline.data import checking, store
 from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.data.schema import fields_of
 from nsf_pipeline.data.statistics import SCALED as SCALED
 from nsf_pipeline.data.statistics import SPLITS as SPLITS
 from nsf_pipeline.data.statistics import TEST as TEST
@@ -250,7 +251,7 @@ def _rollouts(path: Path, config: Config, span: tuple[int, int]) -> tuple[Arrays
     with store.reading(path, "rollouts") as file:
         made = require_current(path, store.record_of(file), config)
         _check(path, file, span, num_steps(config.policies.duration[1]))
-        rollouts = {name: file[name][...] for name in store.ROLLOUTS}
+        rollouts = {name: file[name][...] for name in fields_of("rollouts", file)}
     split = split_of(config.seed, rollouts["trajectory"], config.dataset)
     return rollouts | {"split": split}, made
 
@@ -268,6 +269,8 @@ def _write(
     bounds = {name: [np.asarray(metadata[end][name]) for end in ("min", "max")] for name in SCALED}
     steps = num_steps(config.policies.duration[1])
     sizes = {"n": stop - first, "T": steps, "T+1": steps + 1, "C": metadata["condition_dim"]}
+    if not config.policies.scene.is_usual:
+        sizes["F"] = checking.AXES["F"]
     attributes |= {name: metadata[name] for name in Record.read(metadata).fields()}
     attributes["metadata"] = _text(metadata)
     with store.create(path, "dataset", sizes, attributes) as file:
@@ -275,7 +278,7 @@ def _write(
             rollouts, _ = _rollouts(shard, config, own)
             for name in SCALED:
                 rollouts[name] = scaled(name, rollouts, *bounds[name])
-            for name in store.DATASET:
+            for name in fields_of("dataset", rollouts):
                 file[name][own[0] - first : own[1] - first] = rollouts[name]
 
 

@@ -185,6 +185,9 @@ class Joined:
         """Bytes of the label."""
         return int(self.index.userblock_size)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self.index
+
     def __getitem__(self, name: str) -> "JoinedArray":
         return JoinedArray(self, name)
 

@@ -9,9 +9,12 @@ from nsf_pipeline import checks
 from nsf_pipeline.config import Config, DMPConfig, PolicyConfig, PolicyFile
 from nsf_pipeline.data.policy_file import params_of, start_of
 from nsf_pipeline.data.randomness import Stream, generator, reset_seed
+from nsf_pipeline.data.scenes import FACTORS, factors_of
+from nsf_pipeline.data.simulators import Simulators
 from nsf_pipeline.data.starts import DECIMALS, sample_start
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, rotated
@@ -36,8 +39,10 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     seeds = [reset_seed(config.seed, i) for i in trajectories]
     states, from_reset = initial_states(config, trajectories, seeds)
     given = _given(config)
+    factors = [factors_of(config, i) for i in trajectories]
     for i in trajectories[: max(0, len(given) - first)]:
-        states[i - first], from_reset[i - first] = _enterable(start_of(given[i])), False
+        states[i - first] = _enterable(start_of(given[i]), factors[i - first])
+        from_reset[i - first] = False
     policies = [
         params_of(given[i].policy)._replace(start=state[STATE.agent])
         if i < len(given)
@@ -47,9 +52,13 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
             config.policies,
             config.dmp,
             sample_noise_std(generator(config.seed, i, Stream.NOISE_LEVEL), config.policies),
+            block_scale=own.block_scale,
         )
-        for i, state in zip(trajectories, states, strict=True)
+        for i, state, own in zip(trajectories, states, factors, strict=True)
     ]
+    varied = {}
+    if not config.policies.scene.is_usual:
+        varied = {FACTORS: np.stack([own.as_vector() for own in factors])}
     params = DMPParams(*(np.stack(values) for values in zip(*policies, strict=True)))
     return {
         "trajectory": np.arange(first, stop),
@@ -58,6 +67,7 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
         "from_reset": from_reset,
         **params._asdict(),
         "condition": params.as_vector(),
+        **varied,
     }
 
 
@@ -66,12 +76,12 @@ def _given(config: Config) -> list[PolicyFile]:
     return [each for each in config.policies.given if isinstance(each, PolicyFile)]
 
 
-def _enterable(state: np.ndarray) -> np.ndarray:
+def _enterable(state: np.ndarray, factors: Factors = USUAL) -> np.ndarray:
     """(7,) the nearest state, within some 1e-8 px, that the simulator can enter exactly.
 
     Chipmunk cannot represent every position of the block.
     """
-    simulator, state = Simulator(), state.round(DECIMALS)
+    simulator, state = Simulator(factors), state.round(DECIMALS)
     offsets = sorted(itertools.product(range(-NUDGES, NUDGES + 1), repeat=2), key=_length)
     for offset in offsets:
         nudged = state.copy()
@@ -91,15 +101,17 @@ def initial_states(
     config: Config, trajectories: Sequence[int], seeds: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, 7) initial states, and (n) whether each is what `env.reset` gives for its seed."""
-    simulator = Simulator()
+    simulators = Simulators()
     states, from_reset = np.full((len(seeds), STATE.dim), np.nan), np.ones(len(seeds), bool)
     for row, (trajectory, seed) in enumerate(zip(trajectories, seeds, strict=True)):
         random = generator(config.seed, trajectory, Stream.START)
+        factors = factors_of(config, trajectory)
+        simulator = simulators.of(factors)
         if random.random() < config.policies.mid_task_fraction:
             from_reset[row] = False
             # Chipmunk cannot represent every position: draw until the state is entered exactly.
             while (simulator.state() != states[row]).any():
-                states[row] = sample_start(random)
+                states[row] = sample_start(random, factors)
                 simulator.enter(states[row])
         else:
             states[row] = simulator.reset(seed)
@@ -119,6 +131,7 @@ def sample_policy(
     dmp: DMPConfig,
     action_noise_std: float,
     shape: tuple[int, ...] = (),
+    block_scale: float = 1.0,
 ) -> DMPParams:
     """One policy, or many, which start at the agent's position.
 
@@ -129,6 +142,7 @@ def sample_policy(
         dmp: settings that all policies share.
         action_noise_std: px; of the noise with which the policy is executed.
         shape: leading axes of the policies' parameters; none for one policy.
+        block_scale: size of the T, in multiples of gym-pusht's.
 
     Raises:
         ValueError: the state has another shape, or a number that is not finite.
@@ -140,7 +154,7 @@ def sample_policy(
     low, high = np.array([config.goal_x, config.goal_y]).T
     goal = random.uniform(low, high, (*shape, 2))
     heads_for_block = random.random(shape) < config.contact_fraction
-    aim = block_centre(state) + random.normal(0.0, CONTACT_SPREAD, (*shape, 2))
+    aim = block_centre(state, block_scale) + random.normal(0.0, CONTACT_SPREAD, (*shape, 2))
     overshoot = random.uniform(0.0, MAX_OVERSHOOT, shape)
     through = np.clip(aim + np.expand_dims(overshoot, -1) * (aim - position), low, high)
     stiffness = random.uniform(*config.stiffness, shape)
@@ -155,7 +169,7 @@ def sample_policy(
     )
 
 
-def block_centre(state: np.ndarray) -> np.ndarray:
+def block_centre(state: np.ndarray, block_scale: float = 1.0) -> np.ndarray:
     """(2,) px: centre of mass of the block in a state."""
-    (x, y), angle = T_CENTRE, state[STATE.angle]
+    (x, y), angle = block_scale * T_CENTRE, state[STATE.angle]
     return state[STATE.block_position] + rotated(x, y, np.cos(angle), np.sin(angle))

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     TASK = 10
     PUSH = 11
     SECOND_ROUND = 12
+    SCENE = 13
 
 
 def generator(seed: int, trajectory: int, stream: Stream, *within: int) -> np.random.Generator:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.rollouts import start
+from nsf_pipeline.data.scenes import FACTORS, in_row
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.pusht.geometry import coverage
 from nsf_pipeline.pusht.simulator import Simulator
@@ -30,7 +31,9 @@ RANKED = {"best": 0.0, "median": 0.5, "worst": 1.0}
 
 
 def one_trajectory(source: Path, file: Any, which: int | str) -> dict[str, np.ndarray]:
-    """The arrays named in `NEEDED` for one trajectory, one row each, in physical units.
+    """The arrays named in `NEEDED`, and the factors if the file has them, for one trajectory.
+
+    Each has one row, in physical units.
 
     Args:
         source: the file's path, for messages.
@@ -41,7 +44,8 @@ def one_trajectory(source: Path, file: Any, which: int | str) -> dict[str, np.nd
         StoreError: the file does not hold the trajectory.
     """
     row = _ranked(file, RANKED[which]) if isinstance(which, str) else _row(source, file, which)
-    return {name: store.physical(file, name, slice(row, row + 1)) for name in NEEDED}
+    names = (*NEEDED, FACTORS) if FACTORS in file else NEEDED
+    return {name: store.physical(file, name, slice(row, row + 1)) for name in names}
 
 
 def last_coverage(file: Any) -> np.ndarray:
@@ -73,7 +77,7 @@ def replayed(trajectory: dict[str, np.ndarray], title: str) -> Iterator[np.ndarr
     """Frames of one trajectory, simulated again from its start by its stored actions.
 
     Args:
-        trajectory: the arrays named in `NEEDED`, one row each, in physical units.
+        trajectory: as from `one_trajectory`.
         title: beginning of every frame's caption.
 
     Yields:
@@ -83,12 +87,13 @@ def replayed(trajectory: dict[str, np.ndarray], title: str) -> Iterator[np.ndarr
     actions = trajectory["actions"][0, :length].astype(np.float64)
     params = DMPParams.from_vector(trajectory["condition"][0])
     desired = np.concatenate([params.start[None], trajectory["targets"][0, :length]])
-    simulator = Simulator()
+    factors = in_row(trajectory, 0)
+    simulator = Simulator(factors)
     start(simulator, trajectory, 0)
     travelled: list[np.ndarray] = []
     for step, frame in enumerate(record(simulator, actions)):
         state = simulator.state()
         travelled.append(state[STATE.agent])
-        covered = coverage(state[STATE.block])
+        covered = coverage(state[STATE.block], factors.goal, factors.block_scale)
         caption = f"{title}   {CONTROL_DT * step:.1f} s   coverage {covered:.1%}"
         yield annotated(frame, desired, params.goal, np.array(travelled), caption)

@@ -11,6 +11,7 @@ import numpy as np
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SCALED, scaled
 from nsf_pipeline.data.rollouts import outcome_of, states_of
+from nsf_pipeline.data.scenes import FACTORS
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.system.printing import say
@@ -108,10 +109,12 @@ def replay(paths: Iterable[Path]) -> Report:
 
 
 def _add(report: Report, path: Path, file: Any, rows: slice) -> None:
-    names = ("trajectory", "seed", "initial_state", "from_reset", "actions", "length")
+    names = ["trajectory", "seed", "initial_state", "from_reset", "actions", "length"]
+    names += [FACTORS] if FACTORS in file else []
     stored = {name: store.physical(file, name, rows) for name in names}
     length = stored["length"]
-    outcome = outcome_of(states_of(stored, stored["actions"], length), length)
+    states = states_of(stored, stored["actions"], length)
+    outcome = outcome_of(states, length, stored.get(FACTORS))
     outcome = {name: values.astype(store.ROLLOUTS[name].dtype) for name, values in outcome.items()}
     differs = np.zeros(len(length), bool)
     for name in COMPARED:

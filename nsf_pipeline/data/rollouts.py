@@ -8,8 +8,11 @@ from nsf_pipeline import dmp
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.data.scenes import FACTORS, in_row
+from nsf_pipeline.data.simulators import Simulators
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
+from nsf_pipeline.pusht.factors import Factors
 from nsf_pipeline.pusht.simulator import Simulator, observations
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT, num_steps
@@ -46,11 +49,11 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
             "policy's initial state, so another version of gym-pusht or pymunk sampled it; "
             "delete the policy shard and run the workflow again"
         )
-    outcome = outcome_of(states, planned)
+    outcome = outcome_of(states, planned, policies.get(FACTORS))
     reached, taken = outcome["observation_mask"], outcome["action_mask"]
     times = CONTROL_DT * np.arange(longest + 1)[None]
     return {
-        **{name: policies[name] for name in CARRIED_OVER},
+        **{name: policies[name] for name in (*CARRIED_OVER, FACTORS) if name in policies},
         **outcome,
         "targets": _padded(targets, taken),
         "actions": _padded(actions, taken),
@@ -65,7 +68,8 @@ def states_of(
     """States simulated from starts and actions.
 
     Args:
-        starts: `seed`, `initial_state` and `from_reset`, as a policy shard holds them.
+        starts: `seed`, `initial_state` and `from_reset`, as a policy shard holds them, and
+            `factors` if it has them.
         actions: (n, T, 2) px.
         length: (n) steps to take, at most T.
 
@@ -73,8 +77,9 @@ def states_of(
         (n, T+1, 7) float64: px, px/s, rad; 0 past the length.
     """
     states = np.zeros((len(length), actions.shape[1] + 1, STATE.dim))
-    simulator = Simulator()
+    simulators = Simulators()
     for row, steps in enumerate(length):
+        simulator = simulators.of(in_row(starts, row))
         start(simulator, starts, row)
         states[row, : steps + 1] = simulator.rollout(actions[row, :steps].astype(np.float64))
     return states
@@ -84,7 +89,7 @@ def start(simulator: Simulator, starts: Mapping[str, np.ndarray], row: int) -> N
     """Put a simulator into a trajectory's first state, by a reset or by entering the state.
 
     Args:
-        simulator: the simulator, which is changed.
+        simulator: the simulator of the trajectory's scene, which is changed.
         starts: as for `states_of`.
         row: the trajectory's row in `starts`.
     """
@@ -94,14 +99,26 @@ def start(simulator: Simulator, starts: Mapping[str, np.ndarray], row: int) -> N
         simulator.enter(starts["initial_state"][row])
 
 
-def outcome_of(states: np.ndarray, planned: np.ndarray) -> dict[str, np.ndarray]:
+def outcome_of(
+    states: np.ndarray, planned: np.ndarray, factors: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The arrays of a rollout shard that follow from the states, cut after a success.
 
     Args:
         states: (n, T+1, 7) px, px/s, rad.
         planned: (n) steps that are taken without a success.
+        factors: (n, 7) packed, of the scenes; None where they are gym-pusht's.
     """
-    coverage = geometry.coverage(states[:, 1:, STATE.block])
+    poses = states[:, 1:, STATE.block]
+    if factors is None:
+        coverage = geometry.coverage(poses)
+    else:
+        each = [Factors.from_vector(row) for row in factors]
+        shares = (
+            geometry.coverage(path, own.goal, own.block_scale)
+            for path, own in zip(poses, each, strict=True)
+        )
+        coverage = np.array(list(shares)).reshape(poses.shape[:-1])
     steps = np.arange(coverage.shape[1])
     succeeds = (coverage > geometry.SUCCESS_THRESHOLD) & (steps < planned[:, None])
     success = np.any(succeeds, axis=1)

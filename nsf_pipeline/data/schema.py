@@ -1,6 +1,7 @@
 """The schema of each kind of HDF5 file: its arrays, their axes, types, units and ranges."""
 
 import math
+from collections.abc import Container
 from typing import NamedTuple
 
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
@@ -118,6 +119,18 @@ DATASET: dict[str, Field] = {
     else field
     for name, field in ROLLOUTS.items()
 } | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test", low=0, high=2)}
+
+SCENES: dict[str, Field] = {
+    "factors": Field(
+        ("F",),
+        "float64",
+        "1, px, rad",
+        "scale of the block, radius of the agent, goal x, y, angle, least and greatest coordinate "
+        "within the walls",
+    )
+}
+"""An array that policies, rollouts and data sets have only if a scene may differ from gym-pusht's.
+"""
 
 ENSEMBLES: dict[str, Field] = {
     "horizon_s": Field(
@@ -252,6 +265,18 @@ SCHEMAS = {
     "pushes": PUSHES,
     "goals": GOALS,
 }
+
+
+def fields_of(kind: str, arrays: Container[str]) -> dict[str, Field]:
+    """The arrays that a file of a kind has.
+
+    Args:
+        kind: of file.
+        arrays: names of those that there are, or of axes.
+    """
+    varies = kind in ("policies", "rollouts", "dataset") and ("factors" in arrays or "F" in arrays)
+    return SCHEMAS[kind] | SCENES if varies else SCHEMAS[kind]
+
 
 ATTRIBUTES: dict[str, type] = {
     "schema": str,

@@ -41,7 +41,14 @@ from nsf_pipeline.data.schema import DATASET as DATASET
 from nsf_pipeline.data.schema import ENSEMBLES as ENSEMBLES
 from nsf_pipeline.data.schema import EPISODES as EPISODES
 from nsf_pipeline.data.schema import GOALS as GOALS
-from nsf_pipeline.data.schema import MASKS, ROLLOUTS, SCHEMA_VERSION, SCHEMAS
+from nsf_pipeline.data.schema import (
+    MASKS,
+    ROLLOUTS,
+    SCENES,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    fields_of,
+)
 from nsf_pipeline.data.schema import POLICIES as POLICIES
 from nsf_pipeline.data.schema import PUSHES as PUSHES
 from nsf_pipeline.errors import on_one_line
@@ -132,7 +139,7 @@ def _allocate(
     for name, value in sorted(attributes.items()):
         is_plain = isinstance(value, str | int | float)
         file.attrs[name] = value if is_plain else json.dumps(value, sort_keys=True)
-    for name, field in SCHEMAS[kind].items():
+    for name, field in fields_of(kind, sizes).items():
         axes = (sizes[axis] if isinstance(axis, str) else axis for axis in field.axes)
         shape = (sizes["n"], *axes)
         if checking.INDEX in attributes:
@@ -186,7 +193,7 @@ def write(
     """
     sizes = checking.sizes_of(kind, arrays)
     with replacing(path) as temporary, create(temporary, kind, sizes, attributes) as file:
-        for name in SCHEMAS[kind]:
+        for name in fields_of(kind, arrays):
             file[name][...] = arrays[name]
 
 
@@ -443,7 +450,7 @@ def read(path: Path, kind: str, names: tuple[str, ...] | None = None) -> dict[st
         StoreError: as `reading`.
     """
     with reading(path, kind) as file:
-        return {name: file[name][...] for name in names or SCHEMAS[kind]}
+        return {name: file[name][...] for name in names or fields_of(kind, file)}
 
 
 def attributes_of(path: Path | str) -> dict[str, Any]:
@@ -527,7 +534,7 @@ def physical(
         rows: consecutive trajectories.
         among: which of these rows to return; all by default.
     """
-    values, field = file[name][rows][among], ROLLOUTS[name]
+    values, field = file[name][rows][among], (ROLLOUTS | SCENES)[name]
     if file.attrs["schema"] == "rollouts" or not field.scaled:
         return values
     back = unscale(values, *bounds_of(file, name)).astype(field.dtype)

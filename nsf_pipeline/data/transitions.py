@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from nsf_pipeline import checks
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import SPLITS
+from nsf_pipeline.data.scenes import require_known_to_models
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
@@ -273,9 +274,10 @@ def rows_of(path: Path | str, file: Any, split: int) -> Int[np.ndarray, " n"]:
 
     Raises:
         StoreError: the split is empty.
-        UserError: there is no such split.
+        UserError: there is no such split, or models do not know the trajectories' scenes.
     """
     checks.whole("split", split, most=len(SPLITS) - 1)
+    require_known_to_models(file, str(path))
     rows = np.flatnonzero(file["split"][...] == split)
     if not len(rows):
         raise store.StoreError(

@@ -23,6 +23,7 @@ from nsf_pipeline.data.actions import executed
 from nsf_pipeline.data.merge import TEST
 from nsf_pipeline.data.randomness import Stream, generator
 from nsf_pipeline.data.rollouts import start
+from nsf_pipeline.data.scenes import require_known_to_models
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator
@@ -125,8 +126,10 @@ def load_test_split(dataset: Path) -> Arrays:
 
     Raises:
         StoreError: the data set cannot be read, or the split is empty.
+        UserError: models do not know the trajectories' scenes.
     """
     with store.reading(dataset, "dataset") as file:
+        require_known_to_models(file, str(dataset))
         is_test = file["split"][...] == TEST
         parts = [
             {name: store.physical(file, name, rows, is_test[rows]) for name in READ}

@@ -12,6 +12,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.data.policies import sample_noise_std, sample_policy
 from nsf_pipeline.data.policy_file import policy_file, start_of
 from nsf_pipeline.data.recording import one_trajectory
+from nsf_pipeline.data.scenes import require_known_to_models
 from nsf_pipeline.dmp import FIXED_SCALE, DMPParams
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator
@@ -234,6 +235,7 @@ def of_trajectory(dataset: Path, number: int | float | None) -> PolicyFile:
         raise UserError("trajectory: expected its number, got none")
     with store.reading(dataset, "dataset") as file:
         dmp = DMPConfig.model_validate_json(json.dumps(store.record_of(file).settings["dmp"]))
+        require_known_to_models(file, str(dataset))
         found = one_trajectory(dataset, file, int(number))
     state = found["initial_state"][0].astype(np.float64)
     return policy_file(state, DMPParams.from_vector(found["condition"][0].astype(np.float64)), dmp)

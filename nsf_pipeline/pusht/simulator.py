@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from gym_pusht.envs import PushTEnv
 
 from nsf_pipeline import checks
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.environment import CONTROL
+from nsf_pipeline.pusht.factors import USUAL, Factors
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
 
 try:  # pymunk's own handle on Chipmunk: nearly twice as fast, but private
@@ -25,27 +27,60 @@ except ImportError:  # pragma: no cover
 
 FRAME_SIZE = 512
 """Width and height of a rendered frame in px."""
+WALL_LINES = (5, 506)
+"""px; coordinates between which gym-pusht draws the middle lines of its walls."""
+T_SCALE = 30
+"""px; the width of the T's strokes in gym-pusht."""
 FARTHEST = 1e6
 """px, px/s, rad; no number of a state or action may be farther from 0."""
 
 
 class _QuietEnv(PushTEnv):
-    """gym-pusht's environment without its contact counter, and with a space that is reused.
+    """gym-pusht's environment with other factors, and with a space that is reused.
 
-    The counter is a Python callback for each contact; it does not affect the physics. `PushTEnv`
-    sets it on the handler in the attribute below (misspelt there); here, the handler is discarded.
+    It has no contact counter unless that is asked for. The counter is a Python callback for each
+    contact; it does not affect the physics. `PushTEnv` sets it on the handler in the attribute
+    `collision_handeler` (misspelt there); without a counter, the handler is discarded.
     """
 
-    collision_handeler = property(
-        lambda self: SimpleNamespace(), lambda self, handler: None, doc="Discards what is set."
-    )
     _restart: Callable[[], None] | None = None
+
+    def __init__(self, factors: Factors, has_counter: bool, size: tuple[int, int]) -> None:
+        super().__init__(visualization_width=size[0], visualization_height=size[1])
+        self._factors, self._has_counter, self._handler = factors, has_counter, SimpleNamespace()
+        self.n_contact_points = 0
+
+    @property
+    def collision_handeler(self) -> Any:
+        return self._handler
+
+    @collision_handeler.setter
+    def collision_handeler(self, handler: Any) -> None:
+        if self._has_counter:
+            self._handler = handler
+
+    def _handle_collision(self, arbiter: Any, space: Any, data: Any) -> None:
+        self.n_contact_points += 1  # gym-pusht tells only whether there was any
+
+    def add_segment(self, space: Any, a: Any, b: Any, radius: Any) -> Any:
+        low, high = self._factors.walls
+        place = {WALL_LINES[0]: low - radius, WALL_LINES[1]: high + radius}
+        ends = ((place[x], place[y]) for x, y in (a, b))
+        return super().add_segment(space, *ends, radius)
+
+    def add_circle(self, space: Any, position: Any, radius: Any) -> Any:
+        return super().add_circle(space, position, self._factors.agent_radius)
+
+    def add_tee(self, space: Any, position: Any, angle: Any) -> Any:
+        scale = T_SCALE * self._factors.block_scale
+        return super().add_tee(space, position, angle, scale=scale)
 
     def _setup(self) -> None:
         if self._restart:
             self._restart()
             return
         super()._setup()
+        self.goal_pose = self._factors.goal
         if _chipmunk:
             self._restart = _native_restart(self)
 
@@ -109,6 +144,28 @@ def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
     )
 
 
+def _control_step(
+    chipmunk: _Chipmunk,
+    x: float,
+    y: float,
+    velocity_x: float,
+    velocity_y: float,
+    target_x: float,
+    target_y: float,
+) -> tuple[float, float, float, float]:
+    """Step a space while the agent is drawn to a target; returns its position and velocity."""
+    space, agent, set_velocity, step, get_position = chipmunk
+    stiffness, damping, substep, substeps = CONTROL
+    for _ in range(substeps):
+        velocity_x += (stiffness * (target_x - x) + damping * (0.0 - velocity_x)) * substep
+        velocity_y += (stiffness * (target_y - y) + damping * (0.0 - velocity_y)) * substep
+        set_velocity(agent, (velocity_x, velocity_y))
+        step(space, substep)
+        position = get_position(agent)
+        x, y = position.x, position.y
+    return x, y, velocity_x, velocity_y
+
+
 def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """The values as float64; a ValueError unless they are of the shape (None: any) and in reach."""
     array = checks.real(name, values)
@@ -145,28 +202,51 @@ class Simulator:
     process.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        factors: Factors = USUAL,
+        *,
+        notes_contacts: bool = False,
+        frame_size: tuple[int, int] = (FRAME_SIZE, FRAME_SIZE),
+    ) -> None:
+        """Create it.
+
+        Args:
+            factors: what differs from gym-pusht's scene.
+            notes_contacts: whether `touched` is known, which makes steps with contact slower.
+            frame_size: width and height of rendered frames, px.
+
+        Raises:
+            ValueError: a factor is out of its range.
+        """
         ensure_add_collision_handler()
+        self.factors = factors.checked()
         self._env, self._canvas = (
-            _QuietEnv(visualization_width=FRAME_SIZE, visualization_height=FRAME_SIZE)
-            for _ in range(2)
+            _QuietEnv(self.factors, has_counter, frame_size)
+            for has_counter in (notes_contacts, False)
         )
         self._env._setup()
         self._has_stepped = False
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int | np.random.Generator) -> np.ndarray:
         """Start as `PushTEnv.reset(seed=seed)` does.
 
         Args:
-            seed: the environment's seed, a whole number below 2^64.
+            seed: the environment's seed, a whole number below 2^64; or the generator that the state
+                is drawn from, as the environment does when it is reset without a seed.
 
         Returns:
             (7,) float64, the state.
 
         Raises:
-            ValueError: it is no such number.
+            ValueError: it is neither.
         """
-        self._env.reset(seed=checks.whole("seed", seed, most=2**64 - 1))
+        self._env.n_contact_points = 0
+        if isinstance(seed, np.random.Generator):
+            self._env.np_random = seed
+            self._env.reset()
+        else:
+            self._env.reset(seed=checks.whole("seed", seed, most=2**64 - 1))
         self._env._last_action = None
         self._has_stepped = True
         return self.state()
@@ -192,6 +272,7 @@ class Simulator:
         """
         _place(self._env, _checked("state", state, (STATE.dim,)))
         self._has_stepped = False
+        self._env.n_contact_points = 0
 
     def state(self) -> np.ndarray:
         """The current state.
@@ -202,6 +283,11 @@ class Simulator:
         agent = self._env.agent
         return STATE.join(agent.position, agent.velocity, _pose(self._env.block))
 
+    @property
+    def touched(self) -> bool:
+        """Whether anything touched the block in the last reset or step, if contacts are noted."""
+        return self._env.n_contact_points > 0
+
     def step(self, action: np.ndarray) -> None:
         """One control step, as `PushTEnv.step`.
 
@@ -211,7 +297,16 @@ class Simulator:
         Raises:
             ValueError: as for `rollout`.
         """
-        self.rollout(_checked("action", action, (2,))[None])
+        self.move(*_checked("action", action, (2,)).tolist())
+
+    def move(self, target_x: float, target_y: float) -> None:
+        """`step` for numbers that are known to be finite and within reach; they are not checked."""
+        env = self._env
+        env.n_contact_points = 0
+        (x, y), velocity = env.agent.position, env.agent.velocity
+        _control_step(_chipmunk_of(env), x, y, velocity.x, velocity.y, target_x, target_y)
+        env._last_action = np.array((target_x, target_y))
+        self._has_stepped = True
 
     def rollout(self, actions: np.ndarray) -> np.ndarray:
         """Carry out actions from the current state.
@@ -227,19 +322,14 @@ class Simulator:
         """
         actions = _checked("actions", actions, (None, 2))
         env, block = self._env, self._env.block
-        space, agent, set_velocity, step, get_position = _chipmunk_of(env)
-        stiffness, damping, substep, substeps = CONTROL
+        chipmunk = _chipmunk_of(env)
         x, y = env.agent.position
         velocity_x, velocity_y = env.agent.velocity
         agents, velocities, blocks = [(x, y)], [(velocity_x, velocity_y)], [_pose(block)]
         for target_x, target_y in actions.tolist():
-            for _ in range(substeps):
-                velocity_x += (stiffness * (target_x - x) + damping * (0.0 - velocity_x)) * substep
-                velocity_y += (stiffness * (target_y - y) + damping * (0.0 - velocity_y)) * substep
-                set_velocity(agent, (velocity_x, velocity_y))
-                step(space, substep)
-                position = get_position(agent)
-                x, y = position.x, position.y
+            x, y, velocity_x, velocity_y = _control_step(
+                chipmunk, x, y, velocity_x, velocity_y, target_x, target_y
+            )
             agents.append((x, y))
             velocities.append((velocity_x, velocity_y))
             blocks.append(_pose(block))
@@ -285,14 +375,15 @@ class Simulator:
         return self._canvas.render()
 
 
-def observations(states: np.ndarray) -> np.ndarray:
-    """gym-pusht's `state` observations of states, cast to float32.
+def observations(states: np.ndarray, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
+    """gym-pusht's `state` observations of states.
 
     Args:
         states: (..., 7) as `STATE`.
+        dtype: of the result; gym-pusht's is float64.
 
     Returns:
-        (..., 5) float32 as `STATE_WITHOUT_VELOCITY`, the angle in [0, 2π).
+        (..., 5) as `STATE_WITHOUT_VELOCITY`, the angle in [0, 2π).
 
     Raises:
         ValueError: a wrong shape, or a number that is not finite.
@@ -301,4 +392,4 @@ def observations(states: np.ndarray) -> np.ndarray:
     states = checks.numbers("states", states, (..., STATE.dim))
     observed = states[..., STATE.columns(layout.names)]
     observed[..., layout.angle] %= 2 * np.pi
-    return observed.astype(np.float32)
+    return observed.astype(dtype)

@@ -8,6 +8,7 @@ import numpy as np
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.rollouts import simulate
+from nsf_pipeline.data.schema import fields_of
 from nsf_pipeline.files import FileError, again
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
@@ -32,7 +33,7 @@ def run(config: Config, policies: Path, output: Path, span: tuple[int, int] | No
     started = time.monotonic()
     with store.reading(policies, "policies") as file:
         source = require_current(policies, store.record_of(file), config)
-        arrays = {name: file[name][...] for name in store.POLICIES}
+        arrays = {name: file[name][...] for name in fields_of("policies", file)}
     held = arrays["trajectory"]
     if span and not np.array_equal(held, np.arange(*span)):
         raise FileError(

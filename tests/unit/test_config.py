@@ -23,6 +23,18 @@ REFUSED = {
         "simulation: unknown setting; action_noise_std is now the range policies.action_noise_std",
     ),
     "one level of noise": ("policies: {action_noise_std: 8.0}", "expected a list, got 8.0"),
+    "narrow scene": (
+        "policies: {scene: {walls: [100, 290]}}",
+        "policies.scene.walls = [100.0, 290.0] px leave 190 px, but block and agent need 202",
+    ),
+    "goal at a wall": (
+        "policies: {scene: {goal_x: [100, 300]}}",
+        "policies.scene.goal_x = [100.0, 300.0] px: the block at its goal may reach beyond",
+    ),
+    "second round in another scene": (
+        "{policies: {scene: {goal_x: [200, 300]}}, second_round: {trajectories: 2500}}",
+        "its pushes are planned for gym-pusht's scene",
+    ),
     "negative noise": ("policies: {action_noise_std: [-1, 8]}", "policies.action_noise_std.0: exp"),
     "unknown setting, deep": ("model: {flow: {dept: 3}}", f"model.flow.dept: {UNKNOWN} depth?"),
     "nothing like it": (

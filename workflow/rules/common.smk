@@ -3,7 +3,7 @@ import getpass
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import ConfigError, parse_config
-from nsf_pipeline.files import FileError
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.protocols import rows as protocol_rows
 from nsf_pipeline.stages import STAGES, STATISTICS
 from nsf_pipeline.stamps import Stamps
@@ -111,7 +111,7 @@ def stamp(stage, **more):
     """A stamp's path. It was written here, so a module's prefix or remote storage do not apply."""
     try:
         return local(STAMPS.of(stage, **more))
-    except FileError as error:
+    except UserError as error:
         sys.exit(str(error))
 
 

@@ -1,0 +1,1 @@
+"""PushT as a trained model has learnt it, as Gymnasium environments."""
