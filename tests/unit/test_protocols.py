@@ -108,6 +108,19 @@ def test_the_episode_has_the_states_of_the_simulator():
     np.testing.assert_array_equal(episode.state, simulator.state())
 
 
+def test_what_follows_an_entered_state_does_not_depend_on_the_reset():
+    """Agent and block overlap in that of the second seed."""
+    state = STATE.join([250.0, 100.0], [0.0, 0.0], [250.0, 160.0, 0.1])
+    paths = []
+    for seed in (0, 100_006):
+        episode = Episode(seed)
+        episode.enter(state)
+        paths.append(
+            [(episode.step(np.array([250.0, y], np.float32)), *episode.state) for y in (140, 180)]
+        )
+    assert paths[0] == paths[1]
+
+
 def test_disturbances_stay_near_and_overlap_nothing():
     state = STATE.join([256.0, 200.0], [0.0, 0.0], [250.0, 280.0, 0.3])
     poses = np.array([disturbed(np.random.default_rng(i), state) for i in range(200)])
