@@ -229,6 +229,34 @@ def test_fewer_steps_count_fewer_successes():
     assert math.isnan(table["steps_to_success"].iloc[-1])
 
 
+def test_only_what_comes_after_the_disturbances_counts():
+    """A threshold that was exceeded before them is still the planner's aim, and no success."""
+    aims = []
+
+    def wait(situations):
+        aims.extend(each.aim for each in situations)
+        return [
+            Decision(each.state[None, STATE.agent], each.state[STATE.block], 1)
+            for each in situations
+        ]
+
+    episode_of, covered = Episode.step, iter([0.96] * 90 + [0.5] * 30 + [0.96, 0.5] + [1.0] * 300)
+
+    def step(episode, action):
+        episode_of(episode, action)
+        return next(covered)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Episode, "step", step)
+        arrays, _ = play(wait, RULES["disturbed"]._replace(action_noise_std=0.0), 0, SEED, 0, 1)
+    assert arrays["first_step"][0].tolist() == [1, 123, 123, 123]
+    assert arrays["disturbed_step"].min() > 0
+    assert arrays["length"][0] == 123
+    assert {*aims} == {0.95, 0.97}
+    table = harder([Played(Row("contact", "nominal", 0.0, "disturbed"), arrays, 1.0)])
+    assert table["steps_to_success"].tolist() == [121.0, 123.0, 123.0, 123.0]
+
+
 def test_rows_have_names_of_their_own():
     config = ProtocolConfig(variants=("gaussian",))
     found = [*rows.standard(config), *rows.harder(config), *rows.short(config)]
