@@ -26,7 +26,7 @@ from nsf_pipeline.protocols.one_push import Trial, judge, within
 from nsf_pipeline.protocols.planners import rules_of
 from nsf_pipeline.protocols.push_tables import Judged, one_push
 from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
-from nsf_pipeline.protocols.tables import Played, harder, standard, standard_text, wilson
+from nsf_pipeline.protocols.tables import Played, harder, paired, standard, standard_text, wilson
 from nsf_pipeline.protocols.tasks import Tasks
 from nsf_pipeline.pusht.episode import Episode
 from nsf_pipeline.pusht.geometry import GOAL_POSE
@@ -145,6 +145,20 @@ def test_wilsons_interval_is_the_published_one(counts):
     assert (1 - upper, 1 - lower) == pytest.approx(WILSON[counts], abs=5e-5)
 
 
+def test_the_interval_of_paired_shares_is_the_published_one():
+    """Fagerland et al. 2014 (doi:10.1002/sim.6148), airway hyper-responsiveness."""
+    counts = [1, 7, 1, 12]  # both, the first alone, the second alone, neither
+    first, second = (
+        np.repeat(which, counts) for which in ([True, True, False, False], [1, 0, 1, 0])
+    )
+    found = paired(first, second.astype(bool))
+    assert found == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+    turned = paired(second.astype(bool), first)
+    assert turned == pytest.approx((found[0] * -1, found[2] * -1, found[1] * -1))
+    alike = np.ones(100, bool)
+    assert paired(alike, alike) == pytest.approx((0.0, -0.0370, 0.0370), abs=5e-5)
+
+
 @pytest.fixture(scope="module")
 def nominal(tmp_path_factory):
     """Two episodes of the standard protocol by the nominal push, as the stage writes them."""
@@ -231,7 +245,7 @@ def test_fewer_steps_count_fewer_successes():
 
 def test_only_what_comes_after_the_disturbances_counts():
     """A threshold that was exceeded before them is still the planner's aim, and no success."""
-    aims = []
+    aims: list[float] = []
 
     def wait(situations):
         aims.extend(each.aim for each in situations)
