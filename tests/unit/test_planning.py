@@ -376,7 +376,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"expected a tolerance above 0, got \(20, 0\)",
     ),
     "a tolerance of one number": (
-        {"goal": Goal()._replace(tolerance=20.0)},
+        {"goal": Goal(tolerance=20.0)},  # type: ignore[arg-type]
         r"expected tolerance of shape \(2,\), got \(\)",
     ),
     "an agent in the block": ({"state": INSIDE}, "agent and block overlap: 0.0 px"),
