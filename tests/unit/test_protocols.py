@@ -59,7 +59,7 @@ RULES = {
 
 @pytest.mark.parametrize("case", RULES)
 def test_episodes_replay_in_a_fresh_environment(case):
-    """By gymnasium and the file's arrays alone, as docs/planning.md says."""
+    """By gymnasium and the file's arrays alone, as docs/protocols.md says."""
     arrays, _ = play(wander, RULES[case], 0, SEED, 3, 5)
     for row in range(2):
         env = gymnasium.make("gym_pusht/PushT-v0")
@@ -309,6 +309,11 @@ REFUSED = {
         "--variation step_by_step: expected a world model that goes in steps, such as .* flow_4",
     ),
     "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
+    "no draws": (
+        ("cem", "flow_0", 0.0, "standard"),
+        "flow_0: expected at least one draw, or flow_m",
+    ),
+    "draws with a zero before": (("cem", "flow_04", 0.0, "standard"), "world model flow_04: expec"),
     "a simulator": (
         ("cem", "simulator_mean", 0.0, "standard"),
         "expected simulator_N with N",
