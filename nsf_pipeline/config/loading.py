@@ -129,7 +129,7 @@ def _check_plain(settings: Mapping[Any, Any], source: str) -> None:
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    """Contradictions in the settings, those that only a variant has, then models that cannot plan."""
+    """Contradictions in the settings, those that only a variant has, and what cannot plan."""
     own = list(config.contradictions())
     yield from own
     for name in config.variant_names:

@@ -19,7 +19,10 @@ DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "ste
 PLANNERS = (CEM, CONTACT, BOTH)
 VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
 STEPS = "steps"
-MODEL_NAME = "(?P<base>[a-z][a-z0-9_]{0,63}?)_(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>0|[1-9][0-9]{0,4}))"
+MODEL_NAME = (
+    "(?P<base>[a-z][a-z0-9_]{0,63}?)_"
+    "(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>0|[1-9][0-9]{0,4}))"
+)
 
 
 class Row(NamedTuple):
