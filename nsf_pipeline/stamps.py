@@ -60,11 +60,11 @@ class Stamps:
 
     def drop_others(self) -> None:
         """Remove the stamps of other settings, code or versions that lie beside those in use."""
-        for path in self._used.values():
-            for other in path.parent.glob(f"*{STAMP}"):
-                if other != path:
-                    with suppress(OSError):
-                        other.unlink()
+        used = {*self._used.values()}
+        for folder in {path.parent for path in used}:
+            for other in {*folder.glob(f"*{STAMP}")} - used:
+                with suppress(OSError):
+                    other.unlink()
 
     def _folder(self, stage: Stage, part: str) -> Path:
         return self.folder / "-".join(filter(None, [stage.name, part]))

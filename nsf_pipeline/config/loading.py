@@ -129,7 +129,7 @@ def _check_plain(settings: Mapping[Any, Any], source: str) -> None:
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    """Contradictions in the settings, then those that only a variant has."""
+    """Contradictions in the settings, those that only a variant has, and what cannot plan."""
     own = list(config.contradictions())
     yield from own
     for name in config.variant_names:
@@ -138,3 +138,4 @@ def _contradictions(config: Config) -> Iterator[str]:
         except ValidationError as error:
             found = [describe_all(error)]
         yield from (f"variants.{name}: {each}" for each in found if each not in own)
+    yield from config.unable_to_plan()

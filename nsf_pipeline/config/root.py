@@ -153,6 +153,21 @@ class Config(Section):
             del view.__dict__[name]
         return view
 
+    def unable_to_plan(self) -> Iterator[str]:
+        """One line for each model that is to plan, but does not know the policy."""
+        why, off = "knows nothing of the policy, so it cannot plan", "model.conditional = false"
+        is_asked = "flow" in self.protocols.models
+        if is_asked and not self.model.conditional:
+            yield f"protocols.models: with {off}, flow {why}; leave it out"
+        if self.second_round.trajectories and not self.model.conditional:
+            yield (
+                f"second_round.trajectories = {self.second_round.trajectories}: with {off}, the "
+                f"flow {why}; set it to 0"
+            )
+        for name in self.protocols.variants if is_asked else ():
+            if name in self.variant_names and not self.variant(name).model.conditional:
+                yield f"protocols.variants: with {off}, {name} {why}; leave it out"
+
     def contradictions(self) -> Iterator[str]:
         """One line for each contradiction between settings; variants are not checked."""
         yield from self.policies.contradictions(self.dmp)

@@ -78,8 +78,14 @@ class PlanFile(JSONSection):
 
         Raises:
             UserError: a number of it is none that a plan can have: the model predicts that a push
-                ends beyond 1e6 px, say.
+                ends beyond 1e6 px, say; or the goal has a tolerance or is one for the agent too,
+                which the file has no place for.
         """
+        if goal.agent is not None or goal.tolerance is not None:
+            raise UserError(
+                "expected a goal of pose and coverage: a plan's file has no place for a tolerance "
+                "or the agent's goal"
+            )
         fields = {
             "planner": planner,
             "model": model,

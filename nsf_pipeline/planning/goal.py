@@ -7,7 +7,7 @@ there is added. The block is in the goal where it covers enough of the goal's T 
 a tolerance, where it is within that.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,13 +79,7 @@ class Goal(NamedTuple):
         pose = checks.numbers("goal", self.pose, (3,), least=-FARTHEST, most=FARTHEST)
         if not 0.0 < checks.number("coverage", self.coverage) < 1.0:
             raise UserError(f"expected coverage between 0 and 1, got {self.coverage:g}")
-        tolerance = self.tolerance
-        if tolerance is not None:
-            tolerance = Tolerance(
-                *(checks.number(name, value) for name, value in tolerance._asdict().items())
-            )
-            if min(tolerance) <= 0.0:
-                raise UserError(f"expected a tolerance above 0, got {shown(np.array(tolerance))}")
+        tolerance = None if self.tolerance is None else _tolerance(self.tolerance)
         low, high = geometry.WALLS
         outline = geometry.t_outline(pose)
         if outline.min() < low or outline.max() > high:
@@ -100,12 +94,13 @@ class Goal(NamedTuple):
         """(...) whether the block need not be pushed any more in states (..., 7).
 
         Raises:
-            UserError: a number is not finite, or there are not seven of each state.
+            UserError: a number is not finite, or there are not seven of each state; or the
+                tolerance is none.
         """
         states = _states(states)
         if self.tolerance is None:
             return np.asarray(self.covered(states[..., STATE.block]) > self.coverage)
-        return self._is_near(states, self.tolerance, LEFT_THERE, None)
+        return self._is_near(states, LEFT_THERE, None)
 
     def is_met(self, states: np.ndarray) -> np.ndarray:
         """(...) whether block and agent are within the tolerance in states (..., 7).
@@ -115,17 +110,17 @@ class Goal(NamedTuple):
         """
         if self.tolerance is None:
             raise UserError("expected a goal with a tolerance, got one without")
-        return self._is_near(_states(states), self.tolerance, 1.0, self.agent)
+        return self._is_near(_states(states), 1.0, self.agent)
 
-    def _is_near(
-        self, states: np.ndarray, tolerance: Tolerance, share: float, agent: np.ndarray | None
-    ) -> np.ndarray:
+    def _is_near(self, states: np.ndarray, share: float, agent: np.ndarray | None) -> np.ndarray:
         """(...) whether the block, and the agent if it has a goal, are within a share of it."""
-        missed = states[..., STATE.block] - self.pose
+        tolerance = _tolerance(self.tolerance)
+        missed = states[..., STATE.block] - _poses("goal", self.pose)
         turn = (missed[..., 2] + np.pi) % (2 * np.pi) - np.pi
         squares = (missed[..., :2] ** 2).sum(axis=-1)
         if agent is not None:
-            squares = squares + ((states[..., STATE.agent] - agent) ** 2).sum(axis=-1)
+            far = states[..., STATE.agent] - checks.numbers("the agent's goal", agent, (2,))
+            squares = squares + (far**2).sum(axis=-1)
         near = np.sqrt(squares) < share * tolerance.distance
         return np.asarray(near & (np.abs(turn) < share * tolerance.turn))
 
@@ -189,13 +184,21 @@ class Goal(NamedTuple):
                 aim = self.coverage + MARGIN * (1.0 - self.coverage)
                 needed[near] = np.where(self.covered(poses[near]) > aim, 0.0, needed[near])
         else:
-            needed[self._is_near(states, self.tolerance, LEFT_THERE, None)] = SETTING_OUT
+            needed[self._is_near(states, LEFT_THERE, None)] = SETTING_OUT
         if self.agent is not None:
             needed += np.linalg.norm(states[..., STATE.agent] - self.agent, axis=-1) / SPEED
         if self.tolerance is not None:
-            is_met = self._is_near(states, self.tolerance, PREDICTED_THERE, self.agent)
+            is_met = self._is_near(states, PREDICTED_THERE, self.agent)
             needed[is_met] = 0.0
         return np.asarray(seconds + needed)
+
+
+def _tolerance(given: Any) -> Tolerance:
+    """A tolerance, also one that was given as two numbers; a UserError if it is none."""
+    found = Tolerance(*checks.numbers("tolerance", given, (2,)).tolist())
+    if min(found) <= 0.0:
+        raise UserError(f"expected a tolerance above 0, got {shown(np.array(found))}")
+    return found
 
 
 def _states(states: np.ndarray) -> np.ndarray:

@@ -187,6 +187,10 @@ class Simulated:
 
 def _dmp_of(model: PushTModel) -> DMPConfig:
     """The settings of the DMPs that a model knows; a UserError if it cannot tell these apart."""
+    if not isinstance(model, PushTModel):
+        raise UserError(
+            f"expected model to be a trained one, as load_model gives it, got {checks.shown(model)}"
+        )
     if not model.encoder.config.conditional:
         raise UserError(
             "a model with model.conditional = false knows nothing of the policy, so it cannot "

@@ -72,10 +72,10 @@ def plan(
     (found,) = plan_batch(
         model,
         known[None],
-        goals=goal,
+        goals=None if goal is None else [goal],
         keys=[key],
         config=config,
-        action_noise_std=action_noise_std,
+        action_noise_std=[action_noise_std],
     )
     return found
 
@@ -110,6 +110,8 @@ def plan_batch(
             key is of another generator; or there is no such planner.
     """
     config = SearchConfig() if config is None else config
+    _require_kind("model", model, WorldModel, "a world model, such as OnePass(model, draws=4)")
+    _require_kind("config", config, SearchConfig, "a SearchConfig, as in planning.search")
     if config.planner not in get_args(Planner):
         raise UserError(f"expected planner to be {' or '.join(get_args(Planner))}, got another")
     given_states = checks.numbers("states", states, (None, None))
@@ -118,6 +120,8 @@ def plan_batch(
     each: list[Any] = _one_each("goals", Goal() if goals is None else goals, len(known))
     levels: list[Any] = _one_each("action_noise_std", action_noise_std, len(known))
     keys = _several("keys", keys, len(known))
+    for goal in each:
+        _require_kind("the goal", goal, Goal, "a Goal, as in Goal(np.array([300.0, 300.0, 0.0]))")
     each = [goal.meant() for goal in each]
     noise = np.array(
         [checks.number("action_noise_std", std, least=0.0, most=MOST_NOISE) for std in levels]
@@ -135,6 +139,12 @@ def plan_batch(
         Plan(best.candidates.push(0), float(best.costs[0]), int(queries), best.best(KEPT))
         for best, queries in zip(bests, search.queries, strict=True)
     ]
+
+
+def _require_kind(name: str, given: Any, kind: type, words: str) -> None:
+    """Raise a UserError for what is of another kind."""
+    if not isinstance(given, kind):
+        raise UserError(f"expected {name} to be {words}, got {checks.shown(given)}")
 
 
 def _one_each(name: str, given: Any, count: int) -> list[Any]:

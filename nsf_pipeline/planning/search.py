@@ -14,8 +14,9 @@ from nsf_pipeline.planning.pushes import Candidates, joined
 from nsf_pipeline.pusht.state import STATE
 
 MOVED, IN_VAIN = 1.0, 5.0
-"""px, s; a push that moves the block by less costs so much more. After it the planner stands where
-it stood before; without the extra cost, waiting would look cheaper than any risk, for ever."""
+"""px, s; a push that moves the block by less, and not to the goal, costs so much more. After it the
+planner stands where it stood before; without the extra cost, waiting would look cheaper than any
+risk, for ever."""
 KEPT = 100
 """Candidates of an episode that are kept, the best ones."""
 
@@ -95,7 +96,8 @@ class Search:
             costs = goal.cost(own, seconds[:, None])
             if not goal.has_block(self.states[episode]):
                 moved = apart(part.states[:, None, STATE.block], own[..., STATE.block])
-                costs = np.where(moved < MOVED, costs + IN_VAIN, costs)
+                is_in_vain = (moved < MOVED) & (costs > seconds[:, None])
+                costs = np.where(is_in_vain, costs + IN_VAIN, costs)
             costs = costs.mean(axis=1)
             found.append(Found(part, own, costs))
         return found

@@ -39,7 +39,7 @@ class Rules(NamedTuple):
 
     Attributes:
         action_noise_std: px; of the Gaussian noise on every target.
-        disturbed: the block is moved twice.
+        disturbed: the block is moved twice, and only what is exceeded after that counts.
         held: the agent stops as soon as the aim is reached, and waits there for `HELD` steps.
         hides_velocity: the planner is told that the agent is at rest.
         thresholds: the coverages that the episode is to exceed; it ends when all are.
@@ -100,6 +100,7 @@ class _Played:
         disturbances: by the number of steps before it, the generator of a disturbance.
         arrays: those of `EPISODES` that fill up in the course of the episode.
         in_a_row: (thresholds) steps up to now after which each was exceeded without a break.
+        reached: (thresholds) whether each was exceeded as the rules ask for.
         length: steps taken.
         pushes: chosen.
         queries: of the planner's.
@@ -114,6 +115,7 @@ class _Played:
     disturbances: dict[int, np.random.Generator]
     arrays: dict[str, np.ndarray]
     in_a_row: np.ndarray
+    reached: np.ndarray
     length: int = 0
     pushes: int = 0
     queries: int = 0
@@ -186,13 +188,14 @@ def _begin(rules: Rules, seed: int, first_seed: int, number: int) -> _Played:
         disturbances,
         arrays,
         np.zeros(len(THRESHOLDS), int),
+        np.zeros(len(THRESHOLDS), bool),
     )
 
 
 def _not_reached(each: _Played, rules: Rules) -> list[float]:
     """The thresholds that are still to be exceeded."""
-    steps = dict(zip(THRESHOLDS, each.arrays[REACHED[rules.held]], strict=True))
-    return [threshold for threshold in rules.thresholds if steps[threshold] == NEVER]
+    reached = dict(zip(THRESHOLDS, each.reached, strict=True))
+    return [threshold for threshold in rules.thresholds if not reached[threshold]]
 
 
 def _aim(each: _Played, rules: Rules) -> float:
@@ -247,8 +250,11 @@ def _step(each: _Played, target: np.ndarray, decision: Decision, rules: Rules) -
     each.length += 1
     exceeded = covered > np.array(THRESHOLDS)
     each.in_a_row = np.where(exceeded, each.in_a_row + 1, 0)
-    for name, reached in (("first_step", exceeded), ("first_held", each.in_a_row >= HELD)):
+    held = each.in_a_row >= HELD
+    for name, reached in zip(REACHED, (exceeded, held), strict=True):
         arrays[name][reached & (arrays[name] == NEVER)] = each.length
+    if all(step < each.length for step in each.disturbances):
+        each.reached |= held if rules.held else exceeded
     if _is_over(each, rules):
         return False
     return not (each.length in each.disturbances and _disturb(each))

@@ -20,7 +20,8 @@ PLANNERS = (CEM, CONTACT, BOTH)
 VARIATIONS = (STANDARD, SHORT, DISTURBED, HELD, HIDDEN, IN_STEPS)
 STEPS = "steps"
 MODEL_NAME = (
-    "(?P<base>[a-z][a-z0-9_]{0,63}?)_(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>[0-9]{1,5}))"
+    "(?P<base>[a-z][a-z0-9_]{0,63}?)_"
+    "(?:(?P<kind>mean)|(?:(?P<steps>steps)_)?(?P<count>0|[1-9][0-9]{0,4}))"
 )
 
 
@@ -102,6 +103,8 @@ def parsed(model: str) -> tuple[str, str, int]:
         raise UserError(f"world model {model}: expected simulator_N with N noisy runs")
     if base == NOMINAL:
         raise UserError(f"world model {model}: expected nominal, which has one draw")
+    if found["count"] == "0" and base != SIMULATOR:
+        raise UserError(f"world model {model}: expected at least one draw, or {base}_mean")
     return base, kind, int(found["count"] or 0)
 
 

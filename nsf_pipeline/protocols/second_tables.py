@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from nsf_pipeline.data.schema import THRESHOLDS, TOLERANCES
 from nsf_pipeline.protocols.push_tables import Judged, mean_interval
 from nsf_pipeline.protocols.rows import STANDARD
-from nsf_pipeline.protocols.tables import Played, kinds_of, succeeded
+from nsf_pipeline.protocols.tables import Played, kinds_of, paired, succeeded
 
 COLUMNS = (
     *("protocol", "action_noise_std", "aim", "number", "flow", "second_round"),
@@ -24,7 +23,7 @@ def second_round(
 
     `flow` and `second_round` are the scores of one push, or the shares of episodes that succeeded;
     `difference` is the mean of what the second has more in the same tasks or episodes, with a 95 %
-    interval of a normal law over these.
+    interval: of a normal law over the tasks, and Newcombe's over the episodes (`tables.paired`).
 
     Args:
         judged: the tasks of one push, of the flow and of the flow with a second round.
@@ -33,22 +32,21 @@ def second_round(
     """
     lines = []
     for place, (px, degrees) in enumerate(TOLERANCES):
-        scores = [each.arrays["reached"][:, place] for each in judged]
-        lines.append((ONE_PUSH, noise, f"{px:g} px, {degrees:g} deg", *_compared(*scores)))
+        flow, second = (each.arrays["reached"][:, place] for each in judged)
+        difference = mean_interval(second - flow)
+        outcome = len(flow), flow.mean(), second.mean(), *difference
+        lines.append((ONE_PUSH, noise, f"{px:g} px, {degrees:g} deg", *outcome))
     for pair in played:
         row = pair[0].row
         plain = [(STANDARD, 0)] if row.variation == STANDARD else []
         for protocol, steps in (*plain, *kinds_of(row)):
             for threshold in THRESHOLDS:
-                shares = [succeeded(each, threshold, steps).astype(float) for each in pair]
+                flow, second = (succeeded(each, threshold, steps) for each in pair)
+                outcome = len(flow), flow.mean(), second.mean(), *paired(flow, second)
                 aim = f"above {threshold:g}"
-                lines.append((protocol, row.action_noise_std, aim, *_compared(*shares)))
+                lines.append((protocol, row.action_noise_std, aim, *outcome))
     table = pd.DataFrame(lines, columns=list(COLUMNS)).drop_duplicates(list(COLUMNS[:3]))
     return table.sort_values("protocol", kind="stable", key=lambda names: names != ONE_PUSH)
-
-
-def _compared(flow: np.ndarray, second: np.ndarray) -> tuple[int | float, ...]:
-    return len(flow), flow.mean(), second.mean(), *mean_interval(second - flow)
 
 
 def second_round_text(table: pd.DataFrame, trajectories: int, total: int) -> str:
@@ -70,7 +68,7 @@ def second_round_text(table: pd.DataFrame, trajectories: int, total: int) -> str
         "with 16 draws of the model. Others: the share of episodes whose coverage exceeded the "
         "threshold, with the planner `contact` and 4 draws.",
         "- Difference: of the second model from the first in the same tasks or episodes; in "
-        "brackets its 95 % interval.",
+        "brackets its 95 % interval, for episodes Newcombe's of paired proportions.",
     ]
     return "\n".join([*lines, ""])
 

@@ -53,6 +53,37 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return low, 1.0 if successes == trials else middle + half
 
 
+def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """How much more often the second succeeds than the first, with a 95 % interval.
+
+    Wilson's intervals of both shares and the correlation between them make it: Newcombe's tenth
+    method (1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C). It has a
+    width also where all trials come out alike, which the interval of a normal law has not.
+
+    Args:
+        first: (n) whether each trial succeeds; n at least 1.
+        second: (n) the same, of the same trials.
+    """
+    count, both = len(first), int((first & second).sum())
+    one, other = int(first.sum()), int(second.sum())
+    neither = count - one - other + both
+    agreement = float(both * neither - (one - both) * (other - both))
+    if agreement > 0:
+        agreement = max(0.0, agreement - count / 2)
+    spread = math.sqrt(one * (count - one) * other * (count - other))
+    correlation = agreement / spread if spread else 0.0
+    share, share_of_other = one / count, other / count
+    (low, high), (low_of_other, high_of_other) = wilson(one, count), wilson(other, count)
+
+    def width(down: float, up: float) -> float:
+        return math.sqrt(max(0.0, down**2 - 2 * correlation * down * up + up**2))
+
+    difference = share_of_other - share
+    below = width(share_of_other - low_of_other, high - share)
+    above = width(share - low, high_of_other - share_of_other)
+    return difference, difference - below, difference + above
+
+
 def standard(played: Sequence[Played], thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
     """A line for each row and threshold: the columns `PLACE` and `OUTCOMES`."""
     lines = [
@@ -97,8 +128,18 @@ def succeeded(each: Played, threshold: float, steps: int = 0) -> np.ndarray:
 
 
 def _first(each: Played, threshold: float) -> np.ndarray:
+    """(n) the step after which each episode first exceeded a threshold, as its row asks for."""
+    if each.row.variation == DISTURBED:
+        exceeded = _counted(each) > threshold
+        return np.where(exceeded.any(axis=1), exceeded.argmax(axis=1) + 1, NEVER)
     reached = each.arrays["first_held" if each.row.variation == LASTING else "first_step"]
     return reached[:, THRESHOLDS.index(threshold)]
+
+
+def _counted(each: Played) -> np.ndarray:
+    """(n, S) the coverage after each step; 0 up to the last disturbance."""
+    coverage, disturbed = each.arrays["coverage"], each.arrays["disturbed_step"].max(axis=1)
+    return np.where(np.arange(1, coverage.shape[1] + 1) > disturbed[:, None], coverage, 0.0)
 
 
 def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[int | float, ...]:
@@ -106,7 +147,7 @@ def _outcome(each: Played, threshold: float, steps: int = 0) -> tuple[int | floa
     first = _first(each, threshold)
     succeeds = succeeded(each, threshold, steps)
     number = int(succeeds.sum())
-    coverage = arrays["coverage"][:, : steps or None]
+    coverage = _counted(each)[:, : steps or None]
     return (
         count,
         number / count,
@@ -129,7 +170,7 @@ MEANINGS = {
     NOISE: "with more action noise than in the standard protocol",
     IN_FEWER_STEPS: f"the standard protocol's episodes, but only {FEWER_STEPS} steps count",
     LASTING: f"the coverage is exceeded after {HELD} steps in a row; the agent stops when it is",
-    DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees",
+    DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees; what comes after counts",
     HIDDEN: "the planner is not told the agent's velocity",
     IN_STEPS: "as the standard, with the flow one control step at a time as the model",
     SHORT: "an episode ends at its first success",

@@ -9,6 +9,7 @@ from typing import Any
 import gym_pusht  # noqa: F401  (it registers the environment)
 import gymnasium
 import numpy as np
+import pymunk
 
 from nsf_pipeline import checks
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
@@ -71,10 +72,15 @@ class Episode:
     def enter(self, state: np.ndarray) -> None:
         """Put agent and block into a state, with the block at rest.
 
+        What follows does not depend on the seed of the reset.
+
         Args:
             state: (7,) px, px/s, rad; nothing may overlap there.
         """
         inner = self._inner
+        for body in (inner.agent, inner.block):
+            # A reset with an overlap leaves a correction, which the next step would carry out.
+            pymunk.Body.update_position(body, 0.0)
         inner.agent.position = state[STATE.agent].tolist()
         inner.agent.velocity = state[STATE.velocity].tolist()
         inner.space.reindex_shapes_for_body(inner.agent)

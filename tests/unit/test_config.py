@@ -214,6 +214,19 @@ REFUSED = {
         "variants: {neural_sde: {training: {max_gap: 0.3}}}",
         "variants.neural_sde: model.kind = neural_sde has a density only over one control step",
     ),
+    "flow that cannot plan": (
+        "model: {conditional: false}",
+        "protocols.models: with model.conditional = false, flow knows nothing of the policy",
+    ),
+    "second round that cannot be planned": (
+        "{model: {conditional: false}, protocols: {models: [nominal]}, second_round: "
+        "{trajectories: 5000}}",
+        "second_round.trajectories = 5000: with model.conditional = false, the flow knows nothing",
+    ),
+    "variant that cannot plan": (
+        "protocols: {variants: [unconditional]}",
+        "protocols.variants: with model.conditional = false, unconditional knows nothing of the",
+    ),
     "no variants": ("variants:", "variants: expected settings by name, got null"),
     "a list": ("[1, 2]", "settings.yaml: expected settings by name, got list"),
     "a list in YAML": ("- 1", "settings.yaml: expected settings by name, got list"),

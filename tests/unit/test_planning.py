@@ -1,6 +1,7 @@
 """Planning: goals, the way round the block, world models, both planners, and a plan's file."""
 
 import functools
+import inspect
 import json
 from typing import Any
 
@@ -292,6 +293,26 @@ def test_a_push_in_vain_costs_more():
     assert {*np.round(more)} == {0.0, search.IN_VAIN}
 
 
+def test_a_push_that_reaches_the_goal_is_not_in_vain():
+    """However little is missing: here less than 1 px."""
+    goal = Goal(CLEAR[STATE.block] + [0.5, 0.0, 0.0], coverage=0.99)
+    state = CLEAR.copy()
+    state[STATE.block] = goal.pose - [0.5, 0.0, 0.0]
+
+    class Exact:
+        name, dmp = "exact", DMP
+
+        def predict(self, states, policies, *, key):
+            ends = states[:, None].copy()
+            ends[..., STATE.block] = goal.pose
+            return ends
+
+    candidates = Candidates.without_transit(state, policies_from(state, 3))
+    asked = search.Search(Exact(), state[None], [goal], [np.random.default_rng(0)], np.zeros(1))
+    assert not goal.has_block(state)
+    np.testing.assert_allclose(asked.evaluate([candidates])[0].costs, candidates.seconds)
+
+
 def test_the_cheaper_push_of_both_planners_is_taken():
     one, other, both = (
         plan(NOMINAL, CLEAR, key=KEY, config=SMALL["cem"].model_copy(update={"planner": planner}))
@@ -354,6 +375,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"goal": Goal(tolerance=Tolerance(20.0, 0.0))},
         r"expected a tolerance above 0, got \(20, 0\)",
     ),
+    "a tolerance of one number": (
+        {"goal": Goal(tolerance=20.0)},  # type: ignore[arg-type]
+        r"expected tolerance of shape \(2,\), got \(\)",
+    ),
     "an agent in the block": ({"state": INSIDE}, "agent and block overlap: 0.0 px"),
     "a block in the wall": ({"state": BEYOND}, "the block reaches from .* beyond the walls"),
     "a state of six numbers": ({"state": CLEAR[:6]}, "state to have 7 numbers .* or 5 .* got 6"),
@@ -382,6 +407,35 @@ def test_arguments_that_mean_nothing_are_refused(case):
         plan(NOMINAL, arguments.pop("state"), **arguments)
 
 
+OF_OTHER_KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    "a trained model": ({"model": "model.eqx"}, "expected model to be a world model, such as OneP"),
+    "a goal that is a pose": ({"goals": OTHER.pose[None]}, "the goal to be a Goal, as in Goal"),
+    "a goal in words": ({"goals": "home"}, "expected the goal to be a Goal, .* got 'home'"),
+    "all settings": ({"config": Config()}, "expected config to be a SearchConfig, as in plann"),
+}
+
+
+@pytest.mark.parametrize("case", OF_OTHER_KINDS)
+def test_arguments_of_other_kinds_are_refused(case):
+    changes, message = OF_OTHER_KINDS[case]
+    arguments: dict[str, Any] = {"model": NOMINAL, "states": CLEAR[None], "keys": [KEY], **changes}
+    with pytest.raises(UserError, match=message):
+        # Without the wrapper by which tests check the types of arguments.
+        inspect.unwrap(plan_batch)(**arguments)
+
+
+def test_a_tolerance_may_be_a_tuple():
+    goal = Goal(tolerance=(20.0, 0.4))  # type: ignore[arg-type]
+    assert goal.meant().tolerance == Tolerance(20.0, 0.4)
+    assert goal.is_met(np.array([0, 0, 0, 0, *geometry.GOAL_POSE]))
+
+
+def test_a_file_has_no_place_for_a_tolerance():
+    goal = OTHER._replace(tolerance=Tolerance(20.0, 0.4))
+    with pytest.raises(UserError, match="expected a goal of pose and coverage"):
+        PlanFile.of(planned()[0], CLEAR, goal, "contact", NOMINAL.name, DMP)
+
+
 def test_a_goal_may_be_a_list():
     found = plan(NOMINAL, CLEAR, goal=Goal([*OTHER.pose]), key=KEY, config=SMALL["cem"])  # type: ignore[arg-type]
     assert found.cost == plan(NOMINAL, CLEAR, goal=OTHER, key=KEY, config=SMALL["cem"]).cost
@@ -391,6 +445,10 @@ MEANINGLESS: dict[str, tuple[Any, str]] = {
     "a distance of NaN": (lambda: OTHER.distance(np.full(3, np.nan)), "poses to be finite"),
     "a cost of NaN": (lambda: OTHER.cost(np.full((1, 7), np.nan), np.zeros(1)), "states to be fi"),
     "a cost before now": (lambda: OTHER.cost(CLEAR[None], -np.ones(1)), "seconds to be at lea"),
+    "a tolerance of NaN": (
+        lambda: OTHER._replace(tolerance=Tolerance(np.nan, 1.0)).is_met(CLEAR),
+        "tolerance to be finite",
+    ),
     "a distance to NaN": (
         lambda: Goal(np.full(3, np.nan)).distance(CLEAR[4:]),
         "goal to be finite",

@@ -26,7 +26,7 @@ from nsf_pipeline.protocols.one_push import Trial, judge, within
 from nsf_pipeline.protocols.planners import rules_of
 from nsf_pipeline.protocols.push_tables import Judged, one_push
 from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
-from nsf_pipeline.protocols.tables import Played, harder, standard, standard_text, wilson
+from nsf_pipeline.protocols.tables import Played, harder, paired, standard, standard_text, wilson
 from nsf_pipeline.protocols.tasks import Tasks
 from nsf_pipeline.pusht.episode import Episode
 from nsf_pipeline.pusht.geometry import GOAL_POSE
@@ -59,7 +59,7 @@ RULES = {
 
 @pytest.mark.parametrize("case", RULES)
 def test_episodes_replay_in_a_fresh_environment(case):
-    """By gymnasium and the file's arrays alone, as docs/planning.md says."""
+    """By gymnasium and the file's arrays alone, as docs/protocols.md says."""
     arrays, _ = play(wander, RULES[case], 0, SEED, 3, 5)
     for row in range(2):
         env = gymnasium.make("gym_pusht/PushT-v0")
@@ -108,6 +108,19 @@ def test_the_episode_has_the_states_of_the_simulator():
     np.testing.assert_array_equal(episode.state, simulator.state())
 
 
+def test_what_follows_an_entered_state_does_not_depend_on_the_reset():
+    """Agent and block overlap in that of the second seed."""
+    state = STATE.join([250.0, 100.0], [0.0, 0.0], [250.0, 160.0, 0.1])
+    paths = []
+    for seed in (0, 100_006):
+        episode = Episode(seed)
+        episode.enter(state)
+        paths.append(
+            [(episode.step(np.array([250.0, y], np.float32)), *episode.state) for y in (140, 180)]
+        )
+    assert paths[0] == paths[1]
+
+
 def test_disturbances_stay_near_and_overlap_nothing():
     state = STATE.join([256.0, 200.0], [0.0, 0.0], [250.0, 280.0, 0.3])
     poses = np.array([disturbed(np.random.default_rng(i), state) for i in range(200)])
@@ -130,6 +143,20 @@ def test_wilsons_interval_is_the_published_one(counts):
     successes, trials = counts
     lower, upper = wilson(trials - successes, trials)
     assert (1 - upper, 1 - lower) == pytest.approx(WILSON[counts], abs=5e-5)
+
+
+def test_the_interval_of_paired_shares_is_the_published_one():
+    """Fagerland et al. 2014 (doi:10.1002/sim.6148), airway hyper-responsiveness."""
+    counts = [1, 7, 1, 12]  # both, the first alone, the second alone, neither
+    first, second = (
+        np.repeat(which, counts) for which in ([True, True, False, False], [1, 0, 1, 0])
+    )
+    found = paired(first, second.astype(bool))
+    assert found == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+    turned = paired(second.astype(bool), first)
+    assert turned == pytest.approx((found[0] * -1, found[2] * -1, found[1] * -1))
+    alike = np.ones(100, bool)
+    assert paired(alike, alike) == pytest.approx((0.0, -0.0370, 0.0370), abs=5e-5)
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +243,34 @@ def test_fewer_steps_count_fewer_successes():
     assert math.isnan(table["steps_to_success"].iloc[-1])
 
 
+def test_only_what_comes_after_the_disturbances_counts():
+    """A threshold that was exceeded before them is still the planner's aim, and no success."""
+    aims: list[float] = []
+
+    def wait(situations):
+        aims.extend(each.aim for each in situations)
+        return [
+            Decision(each.state[None, STATE.agent], each.state[STATE.block], 1)
+            for each in situations
+        ]
+
+    episode_of, covered = Episode.step, iter([0.96] * 90 + [0.5] * 30 + [0.96, 0.5] + [1.0] * 300)
+
+    def step(episode, action):
+        episode_of(episode, action)
+        return next(covered)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Episode, "step", step)
+        arrays, _ = play(wait, RULES["disturbed"]._replace(action_noise_std=0.0), 0, SEED, 0, 1)
+    assert arrays["first_step"][0].tolist() == [1, 123, 123, 123]
+    assert arrays["disturbed_step"].min() > 0
+    assert arrays["length"][0] == 123
+    assert {*aims} == {0.95, 0.97}
+    table = harder([Played(Row("contact", "nominal", 0.0, "disturbed"), arrays, 1.0)])
+    assert table["steps_to_success"].tolist() == [121.0, 123.0, 123.0, 123.0]
+
+
 def test_rows_have_names_of_their_own():
     config = ProtocolConfig(variants=("gaussian",))
     found = [*rows.standard(config), *rows.harder(config), *rows.short(config)]
@@ -254,6 +309,11 @@ REFUSED = {
         "--variation step_by_step: expected a world model that goes in steps, such as .* flow_4",
     ),
     "a model": (("cem", "flow", 0.0, "standard"), "world model flow: expected nominal, simulator_"),
+    "no draws": (
+        ("cem", "flow_0", 0.0, "standard"),
+        "flow_0: expected at least one draw, or flow_m",
+    ),
+    "draws with a zero before": (("cem", "flow_04", 0.0, "standard"), "world model flow_04: expec"),
     "a simulator": (
         ("cem", "simulator_mean", 0.0, "standard"),
         "expected simulator_N with N",

@@ -661,6 +661,16 @@ def test_a_stamp_is_written_once_and_named_by_what_it_holds(tmp_path, package):
     assert Path(other).parent == path.parent
 
 
+def test_stamps_of_shards_of_two_sizes_stay_beside_each_other(tmp_path):
+    """Those of a variant's episodes lie in one folder, also that of a last, smaller shard."""
+    stamps = Stamps(Config(), tmp_path)
+    stage, variant = STAGES["episodes"], "gaussian"
+    used = [Path(stamps.of(stage, variant=variant, episodes=count)) for count in (50, 20)]
+    assert used[0].parent == used[1].parent
+    stamps.drop_others()
+    assert all(path.exists() for path in used)
+
+
 def test_a_run_removes_the_stamps_of_other_settings_of_its_own_stages(tmp_path):
     before, now = Stamps(Config(), tmp_path), Stamps(Config(seed=1), tmp_path)
     kept = [before.of(STAGES["evaluate"]), before.of(STAGES["train"], variant="gaussian")]
