@@ -14,6 +14,7 @@ from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
 from nsf_pipeline.model.agent_motion import nominal_path
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.user_models import UserModel
 
 CHUNK = 256
 """States predicted at once, at most."""
@@ -60,6 +61,24 @@ class OnePass:
         keys = jax.random.split(key, len(states))
         chunk = _states_at_once(num_samples)
         return Prediction(*in_chunks(_one_pass, self.model, known, keys, num_samples, chunk=chunk))
+
+
+class OfUser:
+    """A model of a user's class, in one pass."""
+
+    def __init__(self, name: str, model: UserModel) -> None:
+        self.name, self.model = name, model
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """Draws, and densities if the class has them."""
+        keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
+        found = in_chunks(_of_user, self.model, states, keys, num_samples, chunk=chunk)
+        return Prediction(found[0], found[1] if len(found) > 1 else None)
+
+
+def in_one_pass(name: str, model: Any) -> Predictor:
+    """The predictor of a model, of this package or of a user's class."""
+    return OfUser(name, model) if isinstance(model, UserModel) else OnePass(name, model)
 
 
 class Recursive:
@@ -182,6 +201,15 @@ def in_chunks(
         found = function(model, part, keys[rows], *more)
         results.append([np.asarray(values) for values in found])
     return tuple(np.concatenate(part)[: len(states)] for part in zip(*results, strict=True))
+
+
+def _of_user(
+    model: UserModel, states: States, keys: Array, num_samples: int
+) -> tuple[np.ndarray, ...]:
+    given = states.x_init, states.t_init, states.t_final, states.condition
+    draws = model.sample(keys, *given, num_samples)
+    density = model.log_prob(states.x_final, *given)
+    return (draws,) if density is None else (draws, density)
 
 
 @eqx.filter_jit
