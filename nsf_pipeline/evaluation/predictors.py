@@ -76,7 +76,7 @@ class OfUser:
         return Prediction(found[0], found[1] if len(found) > 1 else None)
 
 
-def in_one_pass(name: str, model: Any) -> Predictor:
+def in_one_pass(name: str, model: Any) -> "OfUser | OnePass":
     """The predictor of a model, of this package or of a user's class."""
     return OfUser(name, model) if isinstance(model, UserModel) else OnePass(name, model)
 

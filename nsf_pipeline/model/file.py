@@ -192,7 +192,7 @@ def _opened(path: Path | str) -> Iterator[tuple[io.BufferedReader, dict[str, Any
             if start.startswith(USER_START):
                 raise ModelFileError(
                     f"{path}: a model of a user's class, and a file never says of which; "
-                    "`evaluate`, `compare`, `speed`, `plan` and `snakemake planning` take that from "
+                    "`evaluate`, `compare`, `speed`, `plan` and `snakemake planning` take it from "
                     "the settings, and nsf_pipeline.user_models.load_user_model from its caller"
                 )
             if not start.startswith(START):

@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsInt
 
 import jax
 
@@ -32,7 +32,7 @@ class _History:
         self._kind, self._started = kind, time.monotonic()
         self.rows: list[dict[str, int | float]] = []
 
-    def __call__(self, step: int, **numbers: float) -> None:
+    def __call__(self, step: SupportsInt, **numbers: SupportsFloat) -> None:
         """Take down a row.
 
         Raises:
@@ -40,7 +40,11 @@ class _History:
         """
         try:
             given = {name: float(value) for name, value in numbers.items()}
-            row = {"step": int(step), "seconds": time.monotonic() - self._started, **given}
+            row = {
+                "step": int(step),
+                "seconds": round(time.monotonic() - self._started, 1),
+                **given,
+            }
         except (TypeError, ValueError):
             raise UserError(f"{self._kind}: report(step, **numbers): expected numbers") from None
         if len(row) < 2 + len(given) or (self.rows and row.keys() != self.rows[0].keys()):

@@ -81,10 +81,11 @@ class UserModel:
         Raises:
             UserError: the class returns another shape.
         """
-        if not hasattr(self._model, "log_prob"):
+        density = getattr(self._model, "log_prob", None)
+        if density is None:
             return None
         given = _single(next_state, state, t_init, t_final, condition)
-        return self._checked("log_prob", self._model.log_prob(*given), (len(state),))
+        return self._checked("log_prob", density(*given), (len(state),))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is saved of it.

@@ -1,7 +1,7 @@
 """What a user's class must have, and what it is given."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsFloat, SupportsInt, runtime_checkable
 
 import jax
 import numpy as np
@@ -31,10 +31,11 @@ class Data(NamedTuple):
     validation: Transitions | StreamedTransitions
 
 
+@runtime_checkable
 class Report(Protocol):
     """Takes down a row of the history of training, and prints it."""
 
-    def __call__(self, step: int, **numbers: float) -> None:
+    def __call__(self, step: SupportsInt, **numbers: SupportsFloat) -> None:
         """A row: the step, and any numbers by name; each row has the same names."""
 
 
