@@ -15,6 +15,7 @@ from nsf_pipeline.evaluation.predictors import (
     Persistence,
     Prediction,
     Predictor,
+    Random,
     Recursive,
     Simulator,
     in_one_pass,
@@ -68,6 +69,7 @@ def compare(
     predictors: list[Predictor] = [
         Simulator(ensembles),
         Persistence(changes),
+        Random(ensembles, config.seed),
         Kinematic(config.dmp),
         Recursive("recursive", flow, config.evaluation.num_recursive_samples),
         *(in_one_pass(name, model) for name, model in models.items()),
@@ -213,7 +215,7 @@ def notes(
         *[on_steps] * of_steps,
         "Intervals, joint scores, rank histograms and the splits by contact and by action noise: "
         "`intervals.csv`, `distances.csv`, `calibration.csv`, `consistency.csv`, `horizons.csv` "
-        "and `noise.csv`.",
+        "and `noise.csv`. `random`: the state of another test trajectory, the floor.",
         f"Evaluated in {seconds:.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in versions().items())
         + ".",

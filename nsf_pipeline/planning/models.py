@@ -1,8 +1,8 @@
 """World models: what planners ask where pushes end, all behind one interface.
 
 The flow and its variants in one pass, with some draws or with the one draw that has no noise; the
-same one control step at a time; the nominal push, which is physics without learning; and the
-simulator itself.
+same one control step at a time; models of users' classes; the nominal push, which is physics
+without learning; the simulator itself; and one that knows nothing.
 """
 
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
@@ -26,6 +26,7 @@ from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
 from nsf_pipeline.planning.pushes import policy_steps
+from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
@@ -40,6 +41,8 @@ CHUNK = 256
 """Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
 DRAWS_TOGETHER = 2**17
 """Draws predicted at once; with more than 512 of each candidate, a chunk has fewer candidates."""
+ANYWHERE = (geometry.WORKSPACE[1], geometry.WORKSPACE[1], 2 * np.pi)
+"""px, px, rad; poses of the block are drawn below these by the model that knows nothing."""
 MOST_ENDS = 2**25
 """Draws that a call returns, at most: 1.9 GB."""
 
@@ -209,6 +212,27 @@ class Nominal:
         """See `WorldModel.predict`; the key is not used."""
         asked = _asked(states, policies, key, self.dmp, 1)
         return _finite(_in_chunks(_nominal, self.dmp, asked, 1))
+
+
+@final
+class Random:
+    """The floor: the block ends anywhere, whatever the push, so that the best push is a random one.
+
+    One draw.
+    """
+
+    def __init__(self, config: DMPConfig) -> None:
+        self.name, self.dmp = "random", config
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`; the agent ends where the policy does."""
+        states, policies, keys = _asked(states, policies, key, self.dmp, 1)
+        ends = np.array(states)
+        for row, own in enumerate(keys):
+            ends[row, STATE.block] = np.random.default_rng(own).uniform(0.0, ANYWHERE)
+        ends[:, STATE.agent], ends[:, STATE.velocity] = policies.goal, 0.0
+        return ends[:, None]
 
 
 @final

@@ -1,8 +1,8 @@
 """World models by their names in the tables."""
 
 from nsf_pipeline.config import DMPConfig
-from nsf_pipeline.planning.models import Learnt, Nominal, Simulated, WorldModel, learned
-from nsf_pipeline.protocols.rows import NOMINAL, SIMULATOR, parsed
+from nsf_pipeline.planning.models import Learnt, Nominal, Random, Simulated, WorldModel, learned
+from nsf_pipeline.protocols.rows import NOMINAL, RANDOM, SIMULATOR, parsed
 
 
 def world_model(name: str, model: Learnt | None, dmp: DMPConfig) -> WorldModel:
@@ -19,6 +19,8 @@ def world_model(name: str, model: Learnt | None, dmp: DMPConfig) -> WorldModel:
     base, kind, count = parsed(name)
     if base == NOMINAL:
         return Nominal(dmp)
+    if base == RANDOM:
+        return Random(dmp)
     if base == SIMULATOR:
         return Simulated(dmp, count)
     assert model is not None, name

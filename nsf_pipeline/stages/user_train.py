@@ -11,6 +11,7 @@ import jax
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.data.sources import sources
 from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import replacing, require_place
@@ -18,7 +19,6 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.system import printing
-from nsf_pipeline.training.pusht import sources
 from nsf_pipeline.user_models import Data, UserModel, save_user_model
 
 STAGE = STAGES["user_train"]

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from nsf_pipeline.config import DMPConfig
-from nsf_pipeline.data.streaming import StreamedTransitions
-from nsf_pipeline.data.transitions import Transitions
+from nsf_pipeline.data.sources import Source
 
 Values = Any
 """Arrays of NumPy or JAX, or what NumPy makes one of."""
@@ -27,8 +26,8 @@ class Data(NamedTuple):
         validation: those of the validation split.
     """
 
-    train: Transitions | StreamedTransitions
-    validation: Transitions | StreamedTransitions
+    train: Source
+    validation: Source
 
 
 @runtime_checkable
