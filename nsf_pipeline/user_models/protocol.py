@@ -8,18 +8,29 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from nsf_pipeline.config import DMPConfig
-from nsf_pipeline.data.sources import Source
 
 Values = Any
 """Arrays of NumPy or JAX, or what NumPy makes one of."""
 
 
-class Data(NamedTuple):
-    """What a model is trained on; `source.sample(key, batch_size)` draws a `TransitionBatch`.
+@runtime_checkable
+class Source(Protocol):
+    """Transitions: pairs of states of one trajectory, drawn at random."""
 
-    A batch has x_init (batch, 7), x_final (batch, 7), t_init (batch), t_final (batch) and
-    condition (batch, C), in px, px/s, rad and s. The gap is at most `training.max_gap`, and the
-    later state is blurred by `training.block_blur`, as for the flow.
+    def __len__(self) -> int:
+        """States to start from."""
+
+    def sample(self, key: Array, batch_size: int) -> Any:
+        """Draw a `data.transitions.TransitionBatch`, with replacement.
+
+        It has x_init (batch, 7), x_final (batch, 7), t_init (batch), t_final (batch) and condition
+        (batch, C), in px, px/s, rad and s, as arrays of JAX. The gap is at most `training.max_gap`,
+        and the later state is blurred by `training.block_blur`, as for the flow.
+        """
+
+
+class Data(NamedTuple):
+    """What a model is trained on.
 
     Attributes:
         train: transitions of the train split.
