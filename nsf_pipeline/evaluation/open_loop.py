@@ -138,7 +138,7 @@ def in_one_pass_each(model: Any, starts: Starts, *, key: PRNGKeyArray) -> dict[i
     found = {ahead: np.zeros_like(known) for ahead in AHEAD}
     at, number = starts.step.copy(), 0
     while (rows := np.flatnonzero(at < last)).size:
-        parts = [_part_at(starts.courses[int(row)].parts, at[row]) for row in rows]
+        parts = [_part_at(starts.courses[int(row)].parts, int(at[row])) for row in rows]
         end = np.array([part.first + part.steps for part in parts])
         for ahead in (*AHEAD, None):  # None: the end of the policy, where the next one starts
             goal = end if ahead is None else starts.step[rows] + ahead
@@ -146,7 +146,7 @@ def in_one_pass_each(model: Any, starts: Starts, *, key: PRNGKeyArray) -> dict[i
             if not within.size:
                 continue
             chosen, own = rows[within], jax.random.fold_in(key, number)
-            spans = [(parts[i], at[rows[i]], goal[i]) for i in within]
+            spans = [(parts[i], int(at[rows[i]]), int(goal[i])) for i in within]
             draws = _passed(model, known[chosen], spans, key=own)
             number += 1
             if ahead is None:
@@ -201,17 +201,13 @@ def _errors(draws: Draws, truth: Float[np.ndarray, "n 7"]) -> Iterator[tuple[Any
     """Rows of the table without their first two columns."""
     layout = layout_of(draws.shape[-1])
     for group, unit in GROUPS.items():
-        own, true = draws[..., layout.groups[group]], truth[:, None, STATE.groups[group]]
-        both = (_distance(each - true, unit) for each in (own.mean(axis=1, keepdims=True), own))
-        intervals = (value for each in both for value in _interval(each.mean(axis=1)))
+        error = draws[..., layout.groups[group]] - truth[:, None, STATE.groups[group]]
+        if unit == "degrees":  # angles are continuous; a whole turn is no error
+            error = np.degrees((error + np.pi) % (2.0 * np.pi) - np.pi)
+        both = (error.mean(axis=1, keepdims=True), error)
+        lengths = (np.linalg.norm(each, axis=-1).mean(axis=1) for each in both)
+        intervals = (value for each in lengths for value in _interval(each))
         yield (group, *intervals, len(truth))
-
-
-def _distance(error: np.ndarray, unit: str) -> np.ndarray:
-    """How large errors (n, draws, k) are: lengths in px, or angles in degrees."""
-    if unit == "px":
-        return np.linalg.norm(error, axis=-1)
-    return np.degrees(np.abs((error[..., 0] + np.pi) % (2 * np.pi) - np.pi))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

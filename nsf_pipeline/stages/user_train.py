@@ -105,15 +105,7 @@ def _write(rows: Rows, path: Path) -> None:
 
 
 def _picture(rows: Rows) -> Any:
-    """Every number against the step."""
-    from nsf_pipeline.plotting import Figure
+    """The curves. The module that draws them is not needed to train, and its import may fail."""
+    from nsf_pipeline.training.curves import plain_picture
 
-    figure = Figure(figsize=(6.6, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for name in list(rows[0])[2:] if rows else []:
-        axes.plot([row["step"] for row in rows], [row[name] for row in rows], ".-", label=name)
-    if axes.lines:
-        axes.legend(frameon=False)
-    axes.set(xlabel="step")
-    axes.grid(alpha=0.3)
-    return figure
+    return plain_picture(rows)
