@@ -11,7 +11,7 @@ start of the chain on, by a module that imports them:
 
 - NumPy: every file, except the page of settings;
 - gym-pusht and gymnasium: policies, rollouts, ensembles, models, and what is made from these;
-- pymunk: policies, rollouts, ensembles, and what is made from these;
+- pymunk: policies, rollouts, ensembles, scores, and what is made from these;
 - JAX, jaxlib, equinox: models, scores, predictions;
 - optax: models, and what is made from these;
 - diffrax: only models of the kind `neural_sde`, and comparisons that include one;
