@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field
 
 from nsf_pipeline.config.section import Section
 from nsf_pipeline.config.training import TrainingConfig
@@ -35,7 +35,8 @@ Kind = Annotated[
     Field(max_length=200, json_schema_extra={"pattern": f"^({'|'.join(KINDS)}|{CLASS})$"}),
     AfterValidator(_kind),
 ]
-UserSettings = Annotated[dict[str, JsonValue], Field(max_length=100)]
+UserSetting = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+UserSettings = Annotated[dict[UserSetting, Any], Field(max_length=100)]
 
 MAX_WEIGHTS, MAX_STEP = 16, 1024
 """GiB that a model's weights, and one step of its training, may take; both take some times more."""
