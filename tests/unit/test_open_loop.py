@@ -61,7 +61,7 @@ def test_errors_are_those_of_known_predictions(dataset, follower):
     assert of["simulator", "agent"].max() < 0.01
     assert of["simulator", "block_position", 5] < 1.0
     # It lags behind its policy, and starts anew from where it was with every policy.
-    assert of["follower", "agent"].max() < 25.0 < of["persistence", "agent"].min()
+    assert of["follower", "agent"].max() < 40.0 < of["persistence", "agent"][[25, 50]].min()
     still, followed = (of[name, "block_position"].values for name in ("persistence", "follower"))
     np.testing.assert_allclose(still, followed, atol=2.0)
     assert of["random", "agent"].min() > of["persistence", "agent"][5]
