@@ -74,8 +74,8 @@ def test_a_users_class_is_trained_by_its_own_code_and_scored(run):
 
 def test_every_side_is_timed_and_drawn(run):
     table = pd.read_csv(run.results / "ablations/speed.csv")
-    sides = ("flow", "recursive", "neural_sde", "mine", "simulator", "simulator_all_cores")
-    sides += ("gym_pusht",)
+    models, simulators = ("flow", "recursive", "neural_sde", "mine"), ("simulator", "gym_pusht")
+    sides = (*models, *simulators, "simulator_all_cores")
     expected = {(name, size) for name in sides for size in CHANGES["speed"]["sizes"]}
     assert {*zip(table["model"], table["at_once"], strict=True)} == expected
     assert len(table) == len(expected)

@@ -1,5 +1,7 @@
 """Small classes of a user's, for the tests of models that users bring."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -48,4 +50,4 @@ class Brownian:
 class Without(Brownian):
     """It has no density."""
 
-    log_prob = None
+    log_prob: Any = None
