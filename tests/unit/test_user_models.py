@@ -315,7 +315,8 @@ def test_another_shape_is_refused(model, states, monkeypatch):
 def test_it_is_timed(model, states):
     actions = np.zeros((len(states), 3, 2))
     starts = Starts(states.x_init, states.t_init, states.condition, actions)
-    assert np.shape(one_pass(model, 0.3)(starts)()) == (len(states), 1, STATE.dim)
+    draws: Any = one_pass(model, 0.3)(starts)()
+    assert draws.shape == (len(states), 1, STATE.dim)
 
 
 def test_it_is_planned_with(trained, model):
