@@ -118,7 +118,7 @@ def measure(dataset: Path, memory: int, steps: int) -> dict[str, float]:
 
     from nsf_pipeline.config import Config, RuntimeConfig, TrainingConfig
     from nsf_pipeline.data import store
-    from nsf_pipeline.training.pusht import sources
+    from nsf_pipeline.data.sources import sources
 
     config = Config(
         **SETTINGS,

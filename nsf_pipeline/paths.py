@@ -43,6 +43,7 @@ SCORES = {
     "noise": "noise.csv",
     "ranks": "calibration.csv",
     "consistency": "consistency.csv",
+    "open_loop": "open_loop.csv",
     "skill": "skill.png",
     "calibration": "calibration.png",
     "figure": "block_positions.png",

@@ -11,16 +11,18 @@ start of the chain on, by a module that imports them:
 
 - NumPy: every file, except the page of settings;
 - gym-pusht and gymnasium: policies, rollouts, ensembles, models, and what is made from these;
-- pymunk: policies, rollouts, ensembles, and what is made from these;
+- pymunk: policies, rollouts, ensembles, scores, and what is made from these;
 - JAX, jaxlib, equinox: models, scores, predictions;
 - optax: models, and what is made from these;
 - diffrax: only models of the kind `neural_sde`, and comparisons that include one;
 - scoringrules, pandas: scores.
 
 What draws, encodes or stores does not count (matplotlib, OpenCV, ffmpeg, h5py), nor does Python.
+
+Where the settings name a class of the user's as the kind of a model, the code behind it counts as
+the modules do (`user_code`): it stands among a record's `modules`.
 """
 
-import ast
 import hashlib
 import importlib.metadata
 import json
@@ -31,10 +33,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsf_pipeline import label
-from nsf_pipeline.config import Config
+from nsf_pipeline import label, user_code
+from nsf_pipeline.config import KINDS, Config
 from nsf_pipeline.errors import shown
 from nsf_pipeline.files import FileError, again, open_file, read_file
+from nsf_pipeline.syntax import code_of
 
 PACKAGE = Path(__file__).parent
 # These modules shape no result: they check settings (which are compared by value), arguments or
@@ -52,6 +55,7 @@ NOT_HASHED = frozenset(
         "paths",
         "provenance",
         "stages",
+        "syntax",
         "system",
         "tracking",
         "training.callbacks",
@@ -59,6 +63,7 @@ NOT_HASHED = frozenset(
         "training.curves",
         "training.progress",
         "training.stopping",
+        "user_code",
     )
 )
 ROOMS_NOT_HASHED = ("nsf_pipeline.config.", "nsf_pipeline.system.")
@@ -81,6 +86,10 @@ DECIDING = {
 """The packages that decide numbers, by the name under which modules import them."""
 ONLY_FOR_KIND = {"diffrax": "neural_sde"}
 """Packages that count only for one kind of model; modules of all kinds import each other."""
+NAMING = {"model", "variants"}
+"""Sections that may name classes of the user's."""
+OWN = f"{PACKAGE.name}."
+"""Start of the names of this package's modules."""
 MAX_NAMED = 3
 """Changes that a message names, at most."""
 MAX_VALUE = 200
@@ -116,7 +125,8 @@ class Stage(NamedTuple):
 
     def digest(self, config: Config, **more: Any) -> str:
         """Hash of its settings, its own code with the packages' versions, and what `more` gives."""
-        settings, modules = self.settings(config), self.modules()
+        settings = self.settings(config)
+        modules = self.modules() | _users(settings)
         return _digest([self.name, settings, modules, versions_for(modules, settings), more])
 
 
@@ -158,7 +168,9 @@ class Record:
             settings |= source.settings
             modules |= source.modules
         if config:
-            settings |= stage.settings(config)
+            own = stage.settings(config)
+            settings |= own
+            modules |= _users(own)
         modules |= stage.modules()
         used = versions_for(modules, settings)
         for source in sources:  # what came from another version stays so, whatever runs now
@@ -212,6 +224,10 @@ class Record:
         before = dict(_leaves({name: self.settings[name] for name in shared}))
         now = dict(_leaves(config.model_dump(mode="json", include=shared)))
         modules = {name: digest for name in self.modules if (digest := _module_digest(name))}
+        # What is the user's follows from today's settings, never from names in a file.
+        modules |= _users(config.model_dump(mode="json", include=shared))
+        if not NAMING & self.settings.keys() <= shared:  # a view that does not say what is
+            modules |= {n: self.modules[n] for n in self.modules if not n.startswith(OWN)}
         found = [
             f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"
             for name in sorted(before.keys() | now.keys())
@@ -339,14 +355,28 @@ def packages_of(modules: Iterable[str], settings: Mapping[str, Any]) -> list[str
         settings: those that shaped the result, by name, as plain JSON values.
     """
     imported = frozenset[str]().union(*map(_tops, modules))
-    models = [settings, *(settings.get("variants") or {}).values()]
-    kinds = {((model or {}).get("model") or {}).get("kind") for model in models}
+    kinds = _kinds(settings)
     return sorted(
         name
         for top in imported & DECIDING.keys()
         for name in DECIDING[top]
         if ONLY_FOR_KIND.get(top) in (None, *kinds)
     )
+
+
+def _kinds(settings: Mapping[str, Any]) -> set[Any]:
+    """The kinds of the models that settings describe; None where one is not changed."""
+    models = [settings, *(settings.get("variants") or {}).values()]
+    return {((model or {}).get("model") or {}).get("kind") for model in models}
+
+
+def _users(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the user's code that settings name, and of this package's that it imports."""
+    found: dict[str, str] = {}
+    for kind in sorted(kind for kind in _kinds(settings) if kind and kind not in KINDS):
+        for name, digest in user_code.digests(kind).items():
+            found |= modules_from(name) if name.startswith(OWN) else {name: digest}
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def versions_for(modules: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -406,13 +436,6 @@ def _shown(value: str | None) -> str:
     return "not there" if value is None else shown(value, MAX_VALUE)
 
 
-class _Code(NamedTuple):
-    """What a module does: a hash of it, and the names that it imports; not all are modules."""
-
-    digest: str
-    imports: frozenset[str]
-
-
 @cache
 def _source(name: str) -> bytes | None:
     """The text of a module of this package; None if there is none of that name."""
@@ -426,57 +449,17 @@ def _source(name: str) -> bytes | None:
     return None
 
 
-@cache
-def _code(source: bytes) -> _Code:
-    tree, said, imports = ast.parse(source), list[str](), set[str]()
-    _syntax(tree, said)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
-    return _Code(digest, frozenset(imports))
-
-
 def _module_digest(name: str) -> str | None:
     """Hash of what a module of this package does; None if there is none of that name."""
     source = _source(name)
-    return None if source is None else _code(source).digest
+    return None if source is None else code_of(source).digest
 
 
 def _imports(name: str) -> frozenset[str]:
     source = _source(name)
-    return frozenset() if source is None else _code(source).imports
+    return frozenset() if source is None else code_of(source).imports
 
 
 def _tops(name: str) -> frozenset[str]:
     """First parts of the names that a module imports."""
     return frozenset(imported.partition(".")[0] for imported in _imports(name))
-
-
-def _syntax(node: ast.AST, said: list[str]) -> None:
-    """Append a tree as text, without positions, docstrings and empty fields (new Pythons add more).
-
-    Each start of the workflow and of a job waits for this; generators would take twice as long.
-    """
-    said.append(type(node).__name__)
-    for name in node._fields:
-        value = getattr(node, name, None)
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, ast.AST):
-                if not _is_docstring(each):
-                    said.append(name)
-                    _syntax(each, said)
-            elif each is not None:
-                said.append(f"{name}={each!r}")
-    said.append(")")
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    """Whether a node is a string on its own: a docstring, also one below an attribute."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -1,4 +1,4 @@
-"""The ablations: one cheap variant, which the workflow trains, compares and times."""
+"""The ablations: a cheap variant and a user's class, which the workflow trains and compares."""
 
 import shutil
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import SMOKE, SmokeRun
+from conftest import ROOT, SMOKE, SmokeRun, remade
 
 CHANGES: dict[str, dict[str, Any]] = {
     "variants": {
@@ -20,6 +20,8 @@ CHANGES: dict[str, dict[str, Any]] = {
                 "validation_size": 64,
             },
         },
+        # Found in the run's folder.
+        "mine": {"model": {"kind": "user_classes:Brownian", "settings": {"floor": 0.5}}},
     },
     "speed": {"sizes": [1, 4], "rounds": 1},
 }
@@ -30,6 +32,7 @@ def run(smoke, tmp_path_factory):
     """A copy of the finished run, with ablations."""
     folder = tmp_path_factory.mktemp("ablations") / "run"
     shutil.copytree(smoke.folder, folder)
+    shutil.copy(ROOT / "tests/unit/user_classes.py", folder)
     settings = folder / "ablations.yaml"
     settings.write_text(yaml.safe_dump(CHANGES))
     run = SmokeRun(folder, settings, "")
@@ -42,17 +45,37 @@ def test_the_tables_hold_the_variant_beside_what_the_default_target_has(run):
     compared, alone = (
         pd.read_csv(run.results / folder / "horizons.csv") for folder in ("ablations", "evaluation")
     )
-    assert set(compared["model"]) == {*alone["model"], "neural_sde"}
-    rest = compared[compared["model"] != "neural_sde"].reset_index(drop=True)
+    assert set(compared["model"]) == {*alone["model"], "neural_sde", "mine"}
+    rest = compared[compared["model"].isin(alone["model"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(rest, alone)
-    assert len(compared) == len(alone) * 6 / 5
+    assert len(compared) == len(alone) * 8 / 6
     steps = pd.read_csv(run.results / "ablations/consistency.csv")
     assert set(steps["model"]) == {"flow"}  # a neural SDE is consistent as it is
 
 
+def test_a_users_class_is_trained_by_its_own_code_and_scored(run):
+    rows = pd.read_csv(run.results / "variants/mine/training/metrics.csv")
+    assert list(rows) == ["step", "seconds", "loss"]
+    table = pd.read_csv(run.results / "ablations/horizons.csv").query("model == 'mine'")
+    assert table[["crps", "nll"]].notna().all(axis=None)
+    errors = pd.read_csv(run.results / "ablations/open_loop.csv")
+    assert set(errors["model"]) == {
+        *("simulator", "flow", "neural_sde", "mine", "persistence", "random")
+    }
+    done = run.snakemake("-n", "--", "ablations", configfiles=(SMOKE, run.settings))
+    assert remade(done) == set()
+    shutil.move(run.folder / "user_classes.py", run.folder / "elsewhere.py")
+    done = run.snakemake("-n", "--", "ablations", configfiles=(SMOKE, run.settings))
+    shutil.move(run.folder / "elsewhere.py", run.folder / "user_classes.py")
+    assert done.returncode == 1
+    said = "config: variants: user_classes:Brownian: there is no module user_classes where Python"
+    assert said in done.stdout + done.stderr
+
+
 def test_every_side_is_timed_and_drawn(run):
     table = pd.read_csv(run.results / "ablations/speed.csv")
-    sides = ("flow", "recursive", "neural_sde", "simulator", "simulator_all_cores", "gym_pusht")
+    models, simulators = ("flow", "recursive", "neural_sde", "mine"), ("simulator", "gym_pusht")
+    sides = (*models, *simulators, "simulator_all_cores")
     expected = {(name, size) for name in sides for size in CHANGES["speed"]["sizes"]}
     assert {*zip(table["model"], table["at_once"], strict=True)} == expected
     assert len(table) == len(expected)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nsf_pipeline.data.store import SCHEMAS
-from nsf_pipeline.evaluation import consistency, tables
+from nsf_pipeline.evaluation import consistency, open_loop, tables
 from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +18,7 @@ ASKED_FOR = {"ablations", "planning"}
 """Rules that make nothing themselves."""
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md"),
-    "nsf_pipeline/model/README.md",
+    *("nsf_pipeline/model/README.md", "examples/README.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 
@@ -41,6 +41,7 @@ def test_array_tables_are_those_of_the_schemas():
         "evaluation/distances": (*tables.PLACE, "n_states"),
         "evaluation/calibration": tables.CALIBRATION,
         "evaluation/consistency": consistency.COLUMNS,
+        "evaluation/open_loop": open_loop.COLUMNS,
     }.items(),
 )
 def test_formats_lists_every_column(file, columns):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsf_pipeline import paths
+from nsf_pipeline import paths, user_code
 from nsf_pipeline.cli.command import SIGNALLED, Exit, resolved, verb
 from nsf_pipeline.cli.options import (
     CONFIG,
@@ -97,20 +97,24 @@ def _train(
     changes = {name: value for name, value in given.items() if value is not None}
     runtime = settings.runtime.model_copy(update=changes)
     settings = settings.model_copy(update={"runtime": runtime})
+    written = (
+        output or Path(paths.of_variant(paths.MODEL, variant)),
+        metrics or Path(paths.of_variant(paths.METRICS, variant)),
+        curves or Path(paths.of_variant(paths.CURVES, variant)),
+    )
+    if settings.model.user_class:
+        user_code.require(settings.model.user_class)
     before_jax(threads)
+    if settings.model.user_class:
+        from nsf_pipeline.stages import user_train
+
+        user_train.run(settings, dataset, *written, variant=variant)
+        return
     from nsf_pipeline.stages import train
     from nsf_pipeline.training import Stopped
 
     try:
-        train.run(
-            settings,
-            dataset,
-            output or Path(paths.of_variant(paths.MODEL, variant)),
-            metrics or Path(paths.of_variant(paths.METRICS, variant)),
-            curves or Path(paths.of_variant(paths.CURVES, variant)),
-            variant=variant,
-            terminals=(bar, STANDARD_ERROR),
-        )
+        train.run(settings, dataset, *written, variant=variant, terminals=(bar, STANDARD_ERROR))
     except Stopped as stopped:
         if stopped.code == SIGNALLED + signal.SIGTERM:
             slurm.run_again()  # it has made steps, so it will end some day

@@ -53,7 +53,7 @@ def _episodes(
     first: Annotated[
         int, typer.Option(min=0, max=MAX_EPISODES, help="The first episode's number.")
     ] = 0,
-    planner: Annotated[str, typer.Option(help="cem, contact or both.")] = "contact",
+    planner: Annotated[str, typer.Option(help="cem, contact, both or random.")] = "contact",
     noise: ActionNoise = 0.0,
     variation: Annotated[
         str, typer.Option(metavar="NAME", help="What else is different from the standard.")

@@ -10,7 +10,7 @@ from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
-from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
+from nsf_pipeline.config.model import KINDS, BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import (
     CEMConfig,
     ContactConfig,
@@ -41,6 +41,7 @@ from nsf_pipeline.config.videos import Rank, VideoConfig
 from nsf_pipeline.config.wandb import WandbConfig, project_name
 
 __all__ = [
+    "KINDS",
     "MAX_CHECKPOINT_SECONDS",
     "MAX_DATA_MEMORY",
     "MAX_PARTS",

@@ -132,6 +132,11 @@ def _contradictions(config: Config) -> Iterator[str]:
     """Contradictions in the settings, those that only a variant has, and what cannot plan."""
     own = list(config.contradictions())
     yield from own
+    if config.model.user_class:
+        yield (
+            f"model.kind = {config.model.kind}: a class of your own can only be a variant; name it "
+            "under variants"
+        )
     for name in config.variant_names:
         try:
             found = list(config.variant(name).contradictions())

@@ -1,9 +1,10 @@
 """Settings of the model and of its networks."""
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nsf_pipeline.config.section import Section
 from nsf_pipeline.config.training import TrainingConfig
@@ -14,6 +15,28 @@ Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Coupling = Literal["affine", "spline"]
 
+
+KINDS = ("flow", "neural_sde")
+"""The kinds of model that this package has."""
+CLASS = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
+"""A class of a user's: a module, a colon and the class's name."""
+
+
+def _kind(kind: str) -> str:
+    if kind not in KINDS and not re.fullmatch(CLASS, kind):
+        raise ValueError(
+            f"expected {', '.join(KINDS)} or a class of your own as package.module:Class"
+        )
+    return kind
+
+
+Kind = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": f"^({'|'.join(KINDS)}|{CLASS})$"}),
+    AfterValidator(_kind),
+]
+UserSetting = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+UserSettings = Annotated[dict[UserSetting, Any], Field(max_length=100)]
 
 MAX_WEIGHTS, MAX_STEP = 16, 1024
 """GiB that a model's weights, and one step of its training, may take; both take some times more."""
@@ -57,8 +80,12 @@ class BridgeConfig(NetworkConfig):
 class ModelConfig(Section):
     """The model of PushT."""
 
-    kind: Literal["flow", "neural_sde"] = "flow"
-    """flow, or neural_sde for comparison: drift, diffusion and a solver."""
+    kind: Kind = "flow"
+    """flow, or neural_sde for comparison: drift, diffusion and a solver. In a variant it may be a
+    class of your own, as package.module:Class; its code is imported and run as any code of yours.
+    Such a model reads no other setting of this section than `settings`."""
+    settings: UserSettings = Field(default_factory=dict)
+    """What a class of your own is given: any names and values."""
     state_dim: Literal[5, 7] = 7
     """7: agent position, velocity, block pose; 5: no velocity (not Markov)."""
     conditional: bool = True
@@ -72,8 +99,15 @@ class ModelConfig(Section):
     bridge: BridgeConfig = BridgeConfig()
     """The bridge b(x_m | x_s, x_t), used in training only."""
 
+    @property
+    def user_class(self) -> str:
+        """The user's class that the kind names; empty if it is a kind of this package."""
+        return "" if self.kind in KINDS else self.kind
+
     def contradictions(self, training: TrainingConfig) -> Iterator[str]:
         """One line for each contradiction with another section."""
+        if self.settings and not self.user_class:
+            yield f"model.settings are for a class of your own, and model.kind is {self.kind}"
         if self.kind == "neural_sde" and (
             training.max_gap >= 2 * CONTROL_DT
             or training.one_to_two_weight
@@ -84,6 +118,8 @@ class ModelConfig(Section):
                 f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
                 "training.two_to_one_weight = 0"
             )
+        if self.user_class and self.state_dim != ModelConfig().state_dim:
+            yield f"model.state_dim = {self.state_dim}: a class of your own is given all 7 numbers"
         for name in ("flow", "bridge"):
             network: NetworkConfig = getattr(self, name)
             size = network.layers * network.hidden_size**2 / 2**28  # four bytes each

@@ -133,7 +133,9 @@ class Config(Section):
         if changes is None:
             raise KeyError(name)
         given = changes.model_dump()
-        model = merged(self.model.model_dump(), given.get("model", {}))
+        # A user's class reads no other setting of the section, so no other one makes it stale.
+        usual = ModelConfig() if changes.model.user_class else self.model
+        model = merged(usual.model_dump(), given.get("model", {}))
         training = merged(self.training.model_dump(), given.get("training", {}))
         changed = {
             "model": ModelConfig.model_validate(model),

@@ -12,12 +12,13 @@ from nsf_pipeline.evaluation import consistency, metrics
 from nsf_pipeline.evaluation.metrics import GROUPS, JOINTS, Need, Resampler, Score
 from nsf_pipeline.evaluation.predictors import (
     Kinematic,
-    OnePass,
     Persistence,
     Prediction,
     Predictor,
+    Random,
     Recursive,
     Simulator,
+    in_one_pass,
 )
 from nsf_pipeline.evaluation.states import Ensembles, noise_classes
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
@@ -26,6 +27,7 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.system.printing import say
+from nsf_pipeline.user_models import UserModel
 
 
 class Comparison(NamedTuple):
@@ -48,7 +50,7 @@ class Comparison(NamedTuple):
 @with_defaults
 def compare(
     config: Config,
-    models: Mapping[str, PushTModel],
+    models: Mapping[str, PushTModel | UserModel],
     ensembles: Mapping[float, Ensembles],
     changes: Mapping[float, np.ndarray],
 ) -> Comparison:
@@ -67,9 +69,10 @@ def compare(
     predictors: list[Predictor] = [
         Simulator(ensembles),
         Persistence(changes),
+        Random(ensembles, config.seed),
         Kinematic(config.dmp),
         Recursive("recursive", flow, config.evaluation.num_recursive_samples),
-        *(OnePass(name, model) for name, model in models.items()),
+        *(in_one_pass(name, model) for name, model in models.items()),
     ]
     cells: list[Cell] = []
     by_noise: dict[str, list[Cell]] = {}
@@ -107,7 +110,7 @@ def compare(
             if predictor.name == FLOW:
                 drawn[horizon] = prediction.draws
         for name, model in models.items():
-            if model.encoder.config.kind == "flow":
+            if isinstance(model, PushTModel) and model.encoder.config.kind == "flow":
                 some_key = jax.random.fold_in(key, ensemble.states.gap)
                 steps += consistency.measure(
                     name, model, horizon, ensemble, changes[horizon], config.seed, key=some_key
@@ -212,7 +215,7 @@ def notes(
         *[on_steps] * of_steps,
         "Intervals, joint scores, rank histograms and the splits by contact and by action noise: "
         "`intervals.csv`, `distances.csv`, `calibration.csv`, `consistency.csv`, `horizons.csv` "
-        "and `noise.csv`.",
+        "and `noise.csv`. `random`: the state of another test trajectory, the floor.",
         f"Evaluated in {seconds:.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in versions().items())
         + ".",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from nsf_pipeline.evaluation.metrics import GROUPS
 from nsf_pipeline.evaluation.states import Ensembles, States
-from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, SIMULATOR
+from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, RANDOM, SIMULATOR
 from nsf_pipeline.plotting import Axes, Circle, Figure, Line2D, Patch, Polygon
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.state import STATE, layout_of
@@ -62,7 +62,8 @@ def skill(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     axes = figure.subplots(2, len(GROUPS), sharex=True, squeeze=False)
     of_all = table[table["contact"] == "all"]
-    models = [m for m in dict.fromkeys(of_all["model"]) if m not in (SIMULATOR, PERSISTENCE)]
+    floors = (SIMULATOR, PERSISTENCE, RANDOM)  # drawn as a line, 0 by definition, far below
+    models = [model for model in dict.fromkeys(of_all["model"]) if model not in floors]
     models.sort(key=lambda model: model != FLOW)
     styles = styles_of(of_all["model"])
     horizons = sorted(set(of_all["horizon_s"]))

@@ -14,6 +14,7 @@ from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
 from nsf_pipeline.model.agent_motion import nominal_path
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.user_models import UserModel
 
 CHUNK = 256
 """States predicted at once, at most."""
@@ -21,6 +22,10 @@ DRAWS = CHUNK * 128
 """Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
 STEPS_TOGETHER = 10
 """Numbers of steps are rounded up to a multiple of this, so that few need compiling."""
+ROWS_TOGETHER = 1024
+"""Draws at once where each starts from a state of its own."""
+TURN = np.float32(2.0 * np.pi)
+"""rad; a whole turn."""
 PATH_STEPS = 48
 """Steps of the kinematic prediction's path."""
 
@@ -62,6 +67,24 @@ class OnePass:
         return Prediction(*in_chunks(_one_pass, self.model, known, keys, num_samples, chunk=chunk))
 
 
+class OfUser:
+    """A model of a user's class, in one pass."""
+
+    def __init__(self, name: str, model: UserModel) -> None:
+        self.name, self.model = name, model
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """Draws, and densities if the class has them."""
+        keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
+        found = in_chunks(_of_user, self.model, states, keys, num_samples, chunk=chunk)
+        return Prediction(found[0], found[1] if len(found) > 1 else None)
+
+
+def in_one_pass(name: str, model: Any) -> "OfUser | OnePass":
+    """The predictor of a model, of this package or of a user's class."""
+    return OfUser(name, model) if isinstance(model, UserModel) else OnePass(name, model)
+
+
 class Recursive:
     """A model, one control step of 0.1 s at a time, each state drawn from the one before."""
 
@@ -98,6 +121,20 @@ def draws_in_steps(
     longest = -(-steps // STEPS_TOGETHER) * STEPS_TOGETHER
     count = jnp.asarray(steps)
     (draws,) = in_chunks(_in_steps, model, known, keys, count, longest, num_samples, chunk=chunk)
+    return draws
+
+
+def one_draw_each(model: Any, states: States, *, key: PRNGKeyArray) -> Float[np.ndarray, "n dim"]:
+    """A model's draw at each state's later time, one of each.
+
+    Args:
+        model: of this package or of a user's class.
+        states: as the model knows them: with its own numbers.
+        key: for the draws.
+    """
+    keys, chunk = jax.random.split(key, len(states)), ROWS_TOGETHER
+    function = _user_draw if isinstance(model, UserModel) else _one_draw
+    (draws,) = in_chunks(function, model, states, keys, chunk=chunk)
     return draws
 
 
@@ -141,6 +178,25 @@ class Kinematic:
         return Prediction(_repeated(np.asarray(later), num_samples), None)
 
 
+class Random:
+    """The state of another test trajectory, at random: the floor, which knows nothing."""
+
+    def __init__(self, ensembles: Mapping[float, Ensembles], seed: int) -> None:
+        self.name, self.seed = "random", seed
+        self.known = {gap_of(horizon): found for horizon, found in ensembles.items()}
+
+    def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
+        """States of the ensembles, as often as they stand for the split; no density."""
+        known = self.known[states.gap]
+        random = np.random.default_rng([self.seed, states.gap])
+        share = known.weight / known.weight.sum()
+        draws = known.states.x_final[random.choice(len(share), (len(states), num_samples), p=share)]
+        # Angles are continuous, so that of another trajectory may be whole turns away.
+        turns = np.round((states.x_init[:, None, STATE.angle] - draws[..., STATE.angle]) / TURN)
+        draws[..., STATE.angle] += TURN * turns
+        return Prediction(draws, None)
+
+
 class Simulator:
     """The simulator itself: its ensembles' members are draws from the true law."""
 
@@ -182,6 +238,29 @@ def in_chunks(
         found = function(model, part, keys[rows], *more)
         results.append([np.asarray(values) for values in found])
     return tuple(np.concatenate(part)[: len(states)] for part in zip(*results, strict=True))
+
+
+def _of_user(
+    model: UserModel, states: States, keys: Array, num_samples: int
+) -> tuple[np.ndarray, ...]:
+    given = states.x_init, states.t_init, states.t_final, states.condition
+    draws = model.sample(keys, *given, num_samples)
+    density = model.log_prob(states.x_final, *given)
+    return (draws,) if density is None else (draws, density)
+
+
+def _user_draw(model: UserModel, states: States, keys: Array) -> tuple[np.ndarray]:
+    given = states.x_init, states.t_init, states.t_final, states.condition
+    return (model.sample(keys, *given, 1)[:, 0],)
+
+
+@eqx.filter_jit
+def _one_draw(model: Any, states: States, keys: Array) -> tuple[Array]:
+    def one(state: States, key: Array) -> Array:
+        start, _, s, t, condition = map(jnp.asarray, state)
+        return model.sample(key, start, s, t, condition, 1)[0]
+
+    return (jax.vmap(one)(states, keys),)
 
 
 @eqx.filter_jit

@@ -30,6 +30,7 @@ from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.system.printing import say
 from nsf_pipeline.system.processes import Processes, processes
 from nsf_pipeline.timing import CONTROL_DT
+from nsf_pipeline.user_models import UserModel
 
 RECURSIVE, PARALLEL, GYM = "recursive", "simulator_all_cores", "gym_pusht"
 SIMULATED = {SIMULATOR: 256, PARALLEL: 1024, GYM: 16}
@@ -144,6 +145,8 @@ Side = Callable[[Starts], Prepared]
 
 def one_pass(model: Any, horizon: float) -> Side:
     """A model's `sample`, once for each start."""
+    if isinstance(model, UserModel):
+        return _by_user(model, horizon)
 
     @eqx.filter_jit
     def draw(model: Any, key: Array, x: Array, s: Array, condition: Array) -> Array:
@@ -152,6 +155,15 @@ def one_pass(model: Any, horizon: float) -> Side:
         return jax.vmap(one)(keys, x, s, condition)
 
     return _on_device(draw, model)
+
+
+def _by_user(model: UserModel, horizon: float) -> Side:
+    def prepare(starts: Starts) -> Prepared:
+        keys = jax.random.split(jax.random.key(0), len(starts.state))
+        later = (starts.time + horizon).astype(np.float32)
+        return lambda: model.sample(keys, starts.state, starts.time, later, starts.condition, 1)
+
+    return prepare
 
 
 def step_by_step(model: Any, horizon: float) -> Side:

@@ -22,7 +22,7 @@ from nsf_pipeline.evaluation.metrics import (
     estimate,
 )
 
-FLOW, SIMULATOR, PERSISTENCE = "flow", "simulator", "persistence"
+FLOW, SIMULATOR, PERSISTENCE, RANDOM = "flow", "simulator", "persistence", "random"
 PLACE = ("model", "horizon_s", "group", "contact")
 """The first columns of all tables; metrics' columns follow, and the last is `n_states`."""
 INTERVALS = (*PLACE, "metric", *Estimate._fields, "n_states")

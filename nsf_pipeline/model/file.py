@@ -29,6 +29,9 @@ FORMAT = "nsf_pipeline model"
 FORMAT_VERSION = 3
 START = json.dumps({"format": FORMAT})[:-1].encode()
 """How each file starts."""
+USER_FORMAT = "nsf_pipeline user model"
+USER_START = json.dumps({"format": USER_FORMAT})[:-1].encode()
+"""How each file of a model of a user's class starts; `user_models.file` reads these."""
 GREATEST = 1e5
 """px, px/s, rad; no size in a normaliser is greater."""
 
@@ -185,7 +188,14 @@ def _opened(path: Path | str) -> Iterator[tuple[io.BufferedReader, dict[str, Any
     """A model's file at its arrays; its header, as it stands there and as checked."""
     try:
         with open_file(path) as file:
-            if file.read(len(START)) != START:
+            start = file.read(max(len(START), len(USER_START)))
+            if start.startswith(USER_START):
+                raise ModelFileError(
+                    f"{path}: a model of a user's class, and a file never says of which; "
+                    "`evaluate`, `compare`, `speed`, `plan` and `snakemake planning` take it from "
+                    "the settings, and nsf_pipeline.user_models.load_user_model from its caller"
+                )
+            if not start.startswith(START):
                 raise ModelFileError(
                     f"{path}: not a model of nsf_pipeline; expected results/model.eqx"
                 )
@@ -220,6 +230,8 @@ def _parsed(fields: Mapping[str, Any]) -> _Header:
         )
     if not all(least + LEAST <= most for least, most in zip(low, high, strict=True)):
         raise label.LabelError(f"its header is not a model's: block_bounds from {low} to {high}")
+    if header.config.model.user_class:
+        raise label.LabelError("its header is not a model's: its kind is none of this package's")
     for name, part in fields["config"].items():
         if fields.get("settings", {}).get(name, part) != part:
             raise label.LabelError(

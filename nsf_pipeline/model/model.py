@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from nsf_pipeline import checks
+from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.distributions import Distribution, jittable
 from nsf_pipeline.flow.guard import all_finite, finite, nan_unless, require_key
@@ -104,6 +105,11 @@ class PushTModel(eqx.Module):
     def encoder(self) -> Encoder:
         """What the model was built with: its settings, and the sizes that the data fixed."""
         return self.transition.encoder
+
+    @property
+    def dmp(self) -> DMPConfig:
+        """What all DMPs have in common."""
+        return self.encoder.dmp
 
     @property
     def state_names(self) -> tuple[str, ...]:

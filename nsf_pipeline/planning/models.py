@@ -1,8 +1,8 @@
 """World models: what planners ask where pushes end, all behind one interface.
 
 The flow and its variants in one pass, with some draws or with the one draw that has no noise; the
-same one control step at a time; the nominal push, which is physics without learning; and the
-simulator itself.
+same one control step at a time; models of users' classes; the nominal push, which is physics
+without learning; the simulator itself; and one that knows nothing.
 """
 
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
@@ -26,10 +26,14 @@ from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
 from nsf_pipeline.planning.pushes import policy_steps
+from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import FARTHEST, Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.timing import CONTROL_DT
+from nsf_pipeline.user_models import UserModel
 
+Learnt = PushTModel | UserModel
+"""A trained model: of this package, or of a class of the user's."""
 MOST_DRAWS = 65_536
 """Draws of one candidate's end, at most."""
 STEPS_TOGETHER = 10
@@ -37,6 +41,8 @@ CHUNK = 256
 """Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
 DRAWS_TOGETHER = 2**17
 """Draws predicted at once; with more than 512 of each candidate, a chunk has fewer candidates."""
+ANYWHERE = (geometry.WORKSPACE[1], geometry.WORKSPACE[1], 2 * np.pi)
+"""px, px, rad; poses of the block are drawn below these by the model that knows nothing."""
 MOST_ENDS = 2**25
 """Draws that a call returns, at most: 1.9 GB."""
 
@@ -136,6 +142,62 @@ class InSteps:
 
 
 @final
+class OfUser:
+    """A model of a user's class, in one pass or one control step at a time."""
+
+    def __init__(
+        self, model: UserModel, draws: int, name: str = "user", *, in_steps: bool = False
+    ) -> None:
+        """Create it.
+
+        Args:
+            model: the model.
+            draws: of each candidate's end.
+            name: of the model; with the number of draws it is the name in tables.
+            in_steps: go one control step at a time.
+
+        Raises:
+            UserError: draws is no whole number from 1 on.
+        """
+        self.draws = checks.whole("draws", draws, 1, MOST_DRAWS)
+        self.name = f"{name}_{'steps_' * in_steps}{draws}"
+        self.dmp, self._model = model.dmp, model
+        self._function = _user_in_steps if in_steps else _user_one_pass
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`."""
+        asked = _asked(states, policies, key, self.dmp, self.draws)
+        given = self._model, self.draws
+        return _finite(_in_chunks(self._function, given, asked, self.draws))
+
+
+def learned(model: Learnt, draws: int, name: str = "flow", *, in_steps: bool = False) -> WorldModel:
+    """The world model of a trained model.
+
+    Args:
+        model: of this package or of a user's class.
+        draws: of each candidate's end; 0 for the one without noise.
+        name: of the model, without the number of draws.
+        in_steps: go one control step at a time.
+
+    Raises:
+        UserError: the model is not conditional, a user's model has no draw without noise, or draws
+            is out of range.
+    """
+    if isinstance(model, UserModel):
+        if not draws:
+            raise UserError(
+                f"{name}: a model of a user's class has no draw without noise; ask for draws, as "
+                f"by {name}_4 or --draws 4"
+            )
+        return OfUser(model, draws, name, in_steps=in_steps)
+    if not draws:
+        return Noiseless(model, name)
+    return InSteps(model, draws, name) if in_steps else OnePass(model, draws, name)
+
+
+@final
 class Nominal:
     """The agent's nominal path and the nominal push: physics without noise and without learning.
 
@@ -150,6 +212,27 @@ class Nominal:
         """See `WorldModel.predict`; the key is not used."""
         asked = _asked(states, policies, key, self.dmp, 1)
         return _finite(_in_chunks(_nominal, self.dmp, asked, 1))
+
+
+@final
+class Random:
+    """The floor: the block ends anywhere, whatever the push, so that the best push is a random one.
+
+    One draw.
+    """
+
+    def __init__(self, config: DMPConfig) -> None:
+        self.name, self.dmp = "random", config
+
+    @with_defaults
+    def predict(self, states: np.ndarray, policies: DMPParams, *, key: Array) -> np.ndarray:
+        """See `WorldModel.predict`; the agent ends where the policy does."""
+        states, policies, keys = _asked(states, policies, key, self.dmp, 1)
+        ends = np.array(states)
+        for row, own in enumerate(keys):
+            ends[row, STATE.block] = np.random.default_rng(own).uniform(0.0, ANYWHERE)
+        ends[:, STATE.agent], ends[:, STATE.velocity] = policies.goal, 0.0
+        return ends[:, None]
 
 
 @final
@@ -351,6 +434,37 @@ def _in_steps(
         return jax.vmap(one, (None, None, None, 0))(state, end, condition, each)
 
     return jax.vmap(several)(states, ends, conditions, _keys(keys))
+
+
+def _user_one_pass(
+    given: tuple[UserModel, int],
+    states: np.ndarray,
+    ends: np.ndarray,
+    conditions: np.ndarray,
+    keys: np.ndarray,
+) -> Float[np.ndarray, "n draws 7"]:
+    model, draws = given
+    each = _keys(jnp.asarray(keys))
+    return model.sample(each, states, np.zeros_like(ends), ends, conditions, draws)
+
+
+def _user_in_steps(
+    given: tuple[UserModel, int],
+    states: np.ndarray,
+    ends: np.ndarray,
+    conditions: np.ndarray,
+    keys: np.ndarray,
+) -> Float[np.ndarray, "n draws 7"]:
+    model, draws = given
+    each = jax.vmap(lambda key: jax.random.split(key, draws))(_keys(jnp.asarray(keys))).reshape(-1)
+    states, ends, conditions = (np.repeat(v, draws, axis=0) for v in (states, ends, conditions))
+    for step in range(round(float(ends.max()) / CONTROL_DT)):
+        s = np.full_like(ends, CONTROL_DT * step)
+        own = jax.vmap(jax.random.fold_in, (0, None))(each, step)
+        later = model.sample(own, states, s, s + np.float32(CONTROL_DT), conditions, 1)[:, 0]
+        is_under_way = s < ends - CONTROL_DT / 2  # the others have ended
+        states = np.where(is_under_way[:, None], later, states)
+    return states.reshape(-1, draws, STATE.dim)
 
 
 def _keys(data: Array) -> Array:

@@ -19,12 +19,12 @@ import jax
 import numpy as np
 
 from nsf_pipeline.config import Config, SearchConfig
-from nsf_pipeline.data.policies import sample_noise_std, sample_policy
+from nsf_pipeline.data.policies import sample_policy
 from nsf_pipeline.data.randomness import Stream, generator
-from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.data.schema import GOAL_HELD, NEVER
 from nsf_pipeline.dmp import targets
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.evaluation.continued import continued
 from nsf_pipeline.evaluation.ensembles import load_test_split
 from nsf_pipeline.planning.goal import Goal, Tolerance
 from nsf_pipeline.planning.models import WorldModel
@@ -87,7 +87,7 @@ def ahead(dataset: Path, config: Config, count: int, steps: int) -> GoalTasks:
         trajectory = int(test["trajectory"][row])
         random = generator(config.seed, trajectory, Stream.TASK, steps)
         step = int(random.integers(test["length"][row]))
-        states = _continued(simulator, test, int(row), step + steps, random, config)
+        states = continued(simulator, test, int(row), step + steps, random, config).states
         state, goal = states[step], states[step + steps]
         if not at_goal(state, goal).block and is_possible(goal[STATE.block]):
             found.append((trajectory, step, state, goal))
@@ -97,28 +97,6 @@ def ahead(dataset: Path, config: Config, count: int, steps: int) -> GoalTasks:
         f"{dataset}: expected {count} tasks with goals {steps} steps ahead, but its test split "
         f"gives {len(found)}; lower protocols.goal_tasks or raise num_trajectories"
     )
-
-
-def _continued(
-    simulator: Simulator,
-    test: dict[str, np.ndarray],
-    row: int,
-    steps: int,
-    random: np.random.Generator,
-    config: Config,
-) -> np.ndarray:
-    """(steps + 1, 7) a trajectory's states; further policies follow its own."""
-    start(simulator, test, row)
-    length = int(test["length"][row])
-    states = [simulator.rollout(test["actions"][row, :length].astype(np.float64))]
-    while sum(map(len, states)) - len(states) < steps:
-        std = sample_noise_std(random, config.policies)
-        policy = sample_policy(random, states[-1][-1], config.policies, config.dmp, std)
-        wanted = targets(policy, config.dmp, num_steps(float(policy.duration)))
-        noise = random.normal(0.0, std, wanted.shape)
-        states.append(simulator.rollout(as_actions(wanted, noise).astype(np.float64)))
-    whole = np.concatenate([states[0], *(part[1:] for part in states[1:])])
-    return whole[: steps + 1]
 
 
 class AtGoal(NamedTuple):

@@ -1,12 +1,11 @@
 """World models by their names in the tables."""
 
 from nsf_pipeline.config import DMPConfig
-from nsf_pipeline.model import PushTModel
-from nsf_pipeline.planning.models import InSteps, Noiseless, Nominal, OnePass, Simulated, WorldModel
-from nsf_pipeline.protocols.rows import NOMINAL, SIMULATOR, parsed
+from nsf_pipeline.planning.models import Learnt, Nominal, Random, Simulated, WorldModel, learned
+from nsf_pipeline.protocols.rows import NOMINAL, RANDOM, SIMULATOR, parsed
 
 
-def world_model(name: str, model: PushTModel | None, dmp: DMPConfig) -> WorldModel:
+def world_model(name: str, model: Learnt | None, dmp: DMPConfig) -> WorldModel:
     """The world model of a name.
 
     Args:
@@ -20,9 +19,9 @@ def world_model(name: str, model: PushTModel | None, dmp: DMPConfig) -> WorldMod
     base, kind, count = parsed(name)
     if base == NOMINAL:
         return Nominal(dmp)
+    if base == RANDOM:
+        return Random(dmp)
     if base == SIMULATOR:
         return Simulated(dmp, count)
     assert model is not None, name
-    if kind == "mean":
-        return Noiseless(model, base)
-    return InSteps(model, count, base) if kind == "steps" else OnePass(model, count, base)
+    return learned(model, count, base, in_steps=kind == "steps")

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from nsf_pipeline.config import SearchConfig
+from nsf_pipeline.config import DMPConfig, PolicyConfig, SearchConfig
+from nsf_pipeline.data.policies import sample_policy
+from nsf_pipeline.data.randomness import Stream, generator
+from nsf_pipeline.dmp import targets
 from nsf_pipeline.planning.goal import Goal
 from nsf_pipeline.planning.models import WorldModel
 from nsf_pipeline.planning.planner import plan_batch
@@ -13,6 +16,7 @@ from nsf_pipeline.protocols.episodes import Decide, Decision, Rules, Situation
 from nsf_pipeline.protocols.rows import DISTURBED, HELD, HIDDEN, SHORT, Row
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.timing import num_steps
 
 WARM_UP = Situation(0, 0, np.array([100.0, 400.0, 0.0, 0.0, 300.0, 200.0, 1.0]), SUCCESS_THRESHOLD)
 """Planned for once before the clock starts, so that JAX compiles what the planner needs."""
@@ -70,6 +74,26 @@ def decider(model: WorldModel, row: Row, search: SearchConfig, seed: int) -> Dec
         ]
 
     return decide
+
+
+def at_random(dmp: DMPConfig, row: Row, search: SearchConfig, seed: int) -> Decide:
+    """A planner that asks no model: each push is one of those that `cem` starts from.
+
+    Args:
+        dmp: what all DMPs have in common.
+        row: of the tables; it says which noise the actions have.
+        search: the budget of `cem`, of which the range of durations counts.
+        seed: of all random numbers; a push depends on the episode and its number besides.
+    """
+    prior = PolicyConfig(duration=search.cem.duration)
+
+    def one(each: Situation) -> Decision:
+        random = generator(seed, each.episode, Stream.EPISODE, each.decision)
+        policy = sample_policy(random, each.state, prior, dmp, row.action_noise_std)
+        wanted = targets(policy, dmp, num_steps(float(policy.duration)))
+        return Decision(wanted, each.state[STATE.block], 0)
+
+    return lambda situations: [one(each) for each in situations]
 
 
 def _shortened(search: SearchConfig) -> SearchConfig:

@@ -83,6 +83,7 @@ def one_push_text(table: pd.DataFrame, trial: Trial) -> str:
         f"{trial.runs} times, each with its own noise. The score is the share of runs that end "
         "within the tolerance, of the block's centre of mass and of its angle; in brackets the "
         "95 % interval over tasks.",
+        "- `random` is the floor: a random candidate.",
         f"- Against {PAIRED_WITH}: the difference of the scores in the same tasks.",
         "- Promised: the share that the model itself expects, by new draws of the chosen push; in "
         "brackets by the draws that it chose by, which flatter. A model with one draw promises all "

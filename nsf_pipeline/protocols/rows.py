@@ -12,7 +12,9 @@ from nsf_pipeline.errors import UserError, shown
 FLOW, NOMINAL, SIMULATOR = "flow", "nominal", "simulator"
 SECOND_ROUND = "second_round"
 """The flow trained on the data of both rounds."""
-UNTRAINED = (NOMINAL, SIMULATOR)
+RANDOM = "random"
+"""The floor: random pushes, and as a world model one that knows nothing."""
+UNTRAINED = (NOMINAL, SIMULATOR, RANDOM)
 CEM, CONTACT, BOTH = "cem", "contact", "both"
 STANDARD, SHORT = "standard", "short"
 DISTURBED, HELD, HIDDEN, IN_STEPS = "disturbed", "held", "velocity_hidden", "step_by_step"
@@ -29,8 +31,8 @@ class Row(NamedTuple):
     """A row of the tables.
 
     Attributes:
-        planner: `cem`, `contact` or `both`.
-        model: the name of a world model (`planning.models`).
+        planner: `cem`, `contact`, `both` or `random`.
+        model: the name of a world model (`planning.models`); `random` for random pushes.
         action_noise_std: px.
         variation: what else is different: one of the names above.
         episodes: how many.
@@ -65,8 +67,10 @@ def checked_row(planner: str, model: str, action_noise_std: float, variation: st
     Raises:
         UserError: it has no such planner, world model or variation.
     """
+    if (planner == RANDOM) != (model == RANDOM):
+        raise UserError(f"--planner {RANDOM} goes with --world-model {RANDOM}, and with no other")
     for name, given, known in (
-        ("--planner", planner, PLANNERS),
+        ("--planner", planner, (*PLANNERS, RANDOM)),
         ("--variation", variation, VARIATIONS),
     ):
         if given not in known:
@@ -82,15 +86,15 @@ def checked_row(planner: str, model: str, action_noise_std: float, variation: st
 def parsed(model: str) -> tuple[str, str, int]:
     """What the name of a world model says: what it is of, of what kind, and how many draws.
 
-    The names are those of `planning.models`: nominal, simulator_N (noisy runs; 0: one without
-    noise), flow_N (draws in one pass), flow_mean (the draw without noise), flow_steps_N (draws, one
-    control step at a time); a variant's name may stand in place of flow.
+    The names are those of `planning.models`: nominal, random, simulator_N (noisy runs; 0: one
+    without noise), flow_N (draws in one pass), flow_mean (the draw without noise), flow_steps_N
+    (draws, one control step at a time); a variant's name may stand in place of flow.
 
     Raises:
         UserError: it is no such name.
     """
-    if model == NOMINAL:
-        return NOMINAL, "", 0
+    if model in (NOMINAL, RANDOM):
+        return model, "", 0
     found = re.fullmatch(MODEL_NAME, model)
     if not found:
         raise UserError(
@@ -101,8 +105,8 @@ def parsed(model: str) -> tuple[str, str, int]:
     base, kind = found["base"], found["kind"] or found["steps"] or ""
     if base == SIMULATOR and kind:
         raise UserError(f"world model {model}: expected simulator_N with N noisy runs")
-    if base == NOMINAL:
-        raise UserError(f"world model {model}: expected nominal, which has one draw")
+    if base in (NOMINAL, RANDOM):
+        raise UserError(f"world model {model}: expected {base}, which has one draw")
     if found["count"] == "0" and base != SIMULATOR:
         raise UserError(f"world model {model}: expected at least one draw, or {base}_mean")
     return base, kind, int(found["count"] or 0)
@@ -136,6 +140,7 @@ def standard(config: ProtocolConfig) -> list[Row]:
     for noise, more in ((0.0, ("flow_mean", "simulator_0")), (8.0, ("simulator_4",))):
         contact = [Row(CONTACT, model, noise) for model in ("flow_4", *more, NOMINAL, *learned)]
         found += [*contact, *(Row(CEM, model, noise) for model in ("flow_4", NOMINAL))]
+        found.append(Row(RANDOM, RANDOM, noise))
     return [
         row._replace(
             episodes=min(config.episodes, config.harder_episodes)
@@ -147,8 +152,10 @@ def standard(config: ProtocolConfig) -> list[Row]:
 
 
 def is_wanted(model: str, config: ProtocolConfig) -> bool:
-    """Whether a world model is one of those that get rows."""
+    """Whether a world model is one of those that get rows; the floor always is."""
     base = parsed(model)[0]
+    if base == RANDOM:
+        return True
     return (base if base in UNTRAINED else FLOW) in config.models
 
 
@@ -173,6 +180,8 @@ def harder(config: ProtocolConfig) -> list[Row]:
             Row(CONTACT, model, noise, HIDDEN, count) for model in ("flow_4", NOMINAL, *variants)
         ]
     found.append(Row(CONTACT, "flow_steps_4", 0.0, IN_STEPS, count))
+    floors = ((16.0, STANDARD), (0.0, DISTURBED), (0.0, HELD))
+    found += [Row(RANDOM, RANDOM, noise, variation, count) for noise, variation in floors]
     return wanted(found, config)
 
 
@@ -193,7 +202,7 @@ def worlds(config: ProtocolConfig) -> list[str]:
     """The world models that choose one push under noise."""
     found = [
         *(PAIRED_WITH, "flow_16", "flow_mean", *(f"{name}_256" for name in config.variants)),
-        *(NOMINAL, "simulator_0", "simulator_8", "simulator_64"),
+        *(NOMINAL, "simulator_0", "simulator_8", "simulator_64", RANDOM),
     ]
     return [model for model in found if is_wanted(model, config)]
 
@@ -217,7 +226,6 @@ def second_round(config: ProtocolConfig) -> list[Row]:
 SECOND_WORLDS = (PAIRED_WITH, f"{SECOND_ROUND}_256")
 """The models whose choices of one push show what a second round brings."""
 
-RANDOM = "random"
 GOALS_AHEAD = (25, 50, 100)
 """Steps between the state and the goal of a task."""
 
@@ -248,7 +256,7 @@ class GoalRow(NamedTuple):
     @property
     def trained(self) -> str:
         """The trained model behind it: `flow`, a variant's name, or empty if there is none."""
-        return "" if self.is_random else trained(self.model)
+        return trained(self.model)
 
 
 def goals(config: ProtocolConfig) -> list[GoalRow]:
@@ -272,10 +280,7 @@ def checked_goal_row(planner: str, model: str, steps: int) -> GoalRow:
     Raises:
         UserError: it has no such planner or world model.
     """
-    if (planner == RANDOM) != (model == RANDOM):
-        raise UserError(f"--planner {RANDOM} goes with --world-model {RANDOM}, and with no other")
-    if planner != RANDOM:
-        checked_row(planner, model, 0.0, STANDARD)
+    checked_row(planner, model, 0.0, STANDARD)
     return GoalRow(planner, model, steps)
 
 
@@ -302,5 +307,6 @@ def short(config: ProtocolConfig) -> list[Row]:
     """The rows of the short table in the default run."""
     count = config.short_episodes
     models = ("flow_4", NOMINAL, "simulator_0")
-    found = [Row(CEM, model, 0.0, SHORT, count) for model in models] if count else []
-    return wanted(found, config)
+    found = [Row(CEM, model, 0.0, SHORT, count) for model in models]
+    found.append(Row(RANDOM, RANDOM, 0.0, SHORT, count))
+    return wanted(found, config) if count else []

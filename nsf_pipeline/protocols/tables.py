@@ -193,7 +193,8 @@ def standard_text(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
         "demonstration; the figures of others are from policies that see pixels, so they answer "
         "another question.",
         "- `nominal` is physics without learning, and `simulator` plans with the simulator itself, "
-        "without noise (`simulator_0`) or with 8 noisy runs of each push (`simulator_8`).",
+        "without noise (`simulator_0`) or with 8 noisy runs of each push (`simulator_8`). `random` "
+        "is the floor: pushes drawn as the first candidates of `cem`, carried out unseen.",
         "- Steps: the median until coverage exceeds 0.95, where it does. Seconds are of one core, "
         "for planning and the environment, without compilation; an episode goes on after its "
         "first success, for the higher thresholds. A query is one push that the model was asked "
@@ -223,7 +224,8 @@ def short_text(table: pd.DataFrame) -> str:
         "- Success: the coverage is above 0.95 after any of 300 steps, in gym-pusht's own "
         "environment, without action noise; in brackets Wilson's 95 % interval. A smaller search "
         "than in `snakemake planning`, and an episode ends at its first success. `nominal` is "
-        "physics without learning, `simulator_0` plans with the simulator itself. Few episodes: "
+        "physics without learning, `simulator_0` plans with the simulator itself, and `random` is "
+        "the floor: random pushes. Few episodes: "
         "`snakemake planning` makes the tables that count.",
     ]
     return "\n".join([*lines, ""])

@@ -33,6 +33,8 @@ STAGES = {
         ("dataset", "dataset", DATASET),
         ("picture", "picture", DATASET),
         ("train", "train", MODEL),
+        # A variant of a user's class.
+        ("user_train", "user_train", MODEL),
         ("ensembles", "ensembles", ENSEMBLES),
         ("evaluate", "evaluate", EVALUATION),
         ("compare", "evaluate", COMPARISON),

@@ -10,8 +10,8 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.protocols.episodes import play
 from nsf_pipeline.protocols.models import world_model
-from nsf_pipeline.protocols.planners import WARM_UP, decider, rules_of
-from nsf_pipeline.protocols.rows import Row
+from nsf_pipeline.protocols.planners import WARM_UP, at_random, decider, rules_of
+from nsf_pipeline.protocols.rows import RANDOM, Row
 from nsf_pipeline.stages import say
 from nsf_pipeline.stages.planners import Shard
 
@@ -50,8 +50,11 @@ def run(
     model, made = shard.prepare(config, row.model, row.trained, model_path, None)
     if model:
         require_unseen(config, range(first_seed + first, first_seed + stop))
-    world = world_model(row.model, model, config.dmp)
-    decide = decider(world, row, config.planning.search, config.seed)
+    search = config.planning.search
+    if row.planner == RANDOM:
+        decide = at_random(config.dmp, row, search, config.seed)
+    else:
+        decide = decider(world_model(row.model, model, config.dmp), row, search, config.seed)
     decide([WARM_UP])
     arrays, took = play(decide, rules_of(row), config.seed, first_seed, first, stop)
     shard.write(made, row.described(), arrays, took)

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+import jax
+
 from nsf_pipeline.config import Config
-from nsf_pipeline.evaluation import consistency, tables
+from nsf_pipeline.evaluation import consistency, open_loop, tables
 from nsf_pipeline.evaluation.comparison import compare, notes
 from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW
@@ -52,13 +54,17 @@ def run(
     view = stage.view(config)
     require_folder(folder)
     compared = compare(view, models, found, typical_changes(dataset, found))
+    key = jax.random.key(config.seed)
+    errors = open_loop.measure(view, models, dataset, key=key)
     seconds = time.monotonic() - started
     horizons, intervals = tables.horizons(compared.cells), tables.intervals(compared.cells)
     calibration = tables.calibration(compared.cells)
     steps = consistency.as_table(compared.steps)
     remarks = notes(view, found, seconds, of_steps=bool(compared.steps))
     by_noise = tables.noise(compared.by_noise)
-    text = tables.as_markdown(horizons, by_noise, remarks, consistency.as_markdown(steps))
+    consistent = consistency.as_markdown(steps)
+    more = [*consistent, *[""] * bool(consistent), *open_loop.as_markdown(errors)]
+    text = tables.as_markdown(horizons, by_noise, remarks, more)
     reports = {
         "table": tables.as_csv(horizons),
         "intervals": tables.as_csv(intervals),
@@ -66,6 +72,7 @@ def run(
         "noise": tables.as_csv(by_noise),
         "ranks": tables.as_csv(calibration),
         "consistency": tables.as_csv(steps),
+        "open_loop": tables.as_csv(errors),
         "text": text,
     }
     pictures = {

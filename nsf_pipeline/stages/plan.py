@@ -9,15 +9,15 @@ import numpy as np
 
 from nsf_pipeline.config import Config, SearchConfig
 from nsf_pipeline.files import require_place
-from nsf_pipeline.model import load_model
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import Goal, plan_batch
 from nsf_pipeline.planning.file import PlanFile, save_plan
-from nsf_pipeline.planning.models import Noiseless, Nominal, OnePass, Simulated, WorldModel
+from nsf_pipeline.planning.models import Nominal, Simulated, WorldModel, learned
 from nsf_pipeline.planning.planner import known_state, require_clear
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.stages import say
+from nsf_pipeline.stages.models import read_model
 from nsf_pipeline.system import printing
 
 NOMINAL, SIMULATOR = "nominal", "simulator"
@@ -87,5 +87,5 @@ def _world_model(config: Config, model: str, draws: int) -> WorldModel:
         return Nominal(config.dmp)
     if model == SIMULATOR:
         return Simulated(config.dmp, draws)
-    trained = load_model(model)
-    return OnePass(trained, draws) if draws else Noiseless(trained)
+    trained, _ = read_model(model, config)
+    return learned(trained, draws)

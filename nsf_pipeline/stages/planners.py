@@ -12,14 +12,13 @@ from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError, again, read_file, replacing, require_place
-from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.model.file import model_header
 from nsf_pipeline.protocols.rows import FLOW, SECOND_ROUND, trained, variant_of
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
+from nsf_pipeline.stages.models import Model, read_model
 
 
-def load_trained(path: Path | None, world: str, config: Config) -> tuple[PushTModel, Record]:
+def load_trained(path: Path | None, world: str, config: Config) -> tuple[Model, Record]:
     """Load the trained model behind a world model, and its record.
 
     Args:
@@ -34,12 +33,13 @@ def load_trained(path: Path | None, world: str, config: Config) -> tuple[PushTMo
     """
     if path is None:
         raise UserError(f"--model: expected the trained model of {world}, got none")
-    model, made = load_model(path), Record.read(model_header(path))
+    model, header = read_model(path, config)
+    made = Record.read(header)
     both = "second_round" in made.settings  # it was trained on the data of both rounds
     own, wanted = made.variant or (SECOND_ROUND if both else FLOW), trained(world)
     if own != wanted:
         raise FileError(f"{path}: it is the model {own}; expected {wanted}, for {world}")
-    if model.encoder.dmp != config.dmp:
+    if model.dmp != config.dmp:
         raise FileError(
             f"{path}: its policies are defined by other dmp settings than those given; "
             "train it again, or plan with its own settings"
@@ -66,7 +66,7 @@ class Shard(NamedTuple):
 
     def prepare(
         self, config: Config, world: str, own: str, model_path: Path | None, dataset: Path | None
-    ) -> tuple[PushTModel | None, Record]:
+    ) -> tuple[Model | None, Record]:
         """Check all that can be checked before the long work.
 
         Args:

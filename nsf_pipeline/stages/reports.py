@@ -10,14 +10,15 @@ from nsf_pipeline.data import store
 from nsf_pipeline.drawing import NOT_DRAWN, write_figure_or_placeholder
 from nsf_pipeline.evaluation.tables import FLOW
 from nsf_pipeline.files import FileError, replacing
-from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.model.file import model_header, require_trained_on
+from nsf_pipeline.model.file import require_trained_on
 from nsf_pipeline.provenance import Record, digest_of, require_current
+from nsf_pipeline.stages.models import Model, read_model
+from nsf_pipeline.user_models import UserModel
 
 
 def load_models(
     paths: Mapping[str, Path], dataset: Path, config: Config
-) -> tuple[dict[str, PushTModel], list[Record]]:
+) -> tuple[dict[str, Model], list[Record]]:
     """Load models, and check that they were trained on a data set, with the settings' DMPs.
 
     The default model and the settings' variants must also be current.
@@ -33,12 +34,15 @@ def load_models(
     Raises:
         FileError: a file cannot be read, does not belong to the others or is stale.
     """
-    models = {name: load_model(path) for name, path in paths.items()}
-    headers = {name: model_header(path) for name, path in paths.items()}
+    read = {name: read_model(path, config) for name, path in paths.items()}
+    models = {name: model for name, (model, _) in read.items()}
+    headers = {name: header for name, (_, header) in read.items()}
+    if isinstance(models[FLOW], UserModel):
+        raise FileError(f"{paths[FLOW]}: a model of a user's class; give it as --variant NAME=PATH")
     with store.reading(dataset, "dataset") as file:
         source = store.record_of(file)
     for name, path in paths.items():
-        if models[name].encoder.dmp != config.dmp:
+        if models[name].dmp != config.dmp:
             raise FileError(
                 f"{path}: its policies are defined by other dmp settings than those given; "
                 "train it again, or evaluate it with its own settings"

@@ -8,7 +8,7 @@ from nsf_pipeline.data import store
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import require_place
 from nsf_pipeline.numerics import with_defaults
-from nsf_pipeline.planning import OnePass
+from nsf_pipeline.planning.models import learned
 from nsf_pipeline.planning.second_round import planned_policies
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STAGES, say
@@ -44,6 +44,6 @@ def run(config: Config, model_path: Path, first: int, stop: int, output: Path) -
         )
     model, source = load_trained(model_path, f"flow_{DRAWS}", config)
     view = STAGE.view(config)
-    policies = planned_policies(view, OnePass(model, DRAWS), first, stop)
+    policies = planned_policies(view, learned(model, DRAWS), first, stop)
     store.write(output, "policies", policies, Record.new(STAGE, config, source).fields())
     say(output, f"{stop - first} policies that a planner chose", started)

@@ -9,6 +9,7 @@ import jax
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
+from nsf_pipeline.data.sources import sources
 from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
@@ -20,7 +21,7 @@ from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.progress import Display
-from nsf_pipeline.training.pusht import NORMALISER_SIZE, sources, summary
+from nsf_pipeline.training.pusht import NORMALISER_SIZE, summary
 from nsf_pipeline.training.state import Row, TrainingState
 from nsf_pipeline.training.stopping import StopSignals
 from nsf_pipeline.training.table import best_of, growing_table, write_table

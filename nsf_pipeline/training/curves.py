@@ -54,3 +54,20 @@ def picture(rows: Rows) -> Figure:
     drawn = [*gradients.lines, *share.lines]
     gradients.legend(drawn, [str(each.get_label()) for each in drawn], frameon=False)
     return figure
+
+
+def plain_picture(rows: Rows) -> Figure:
+    """Every number of a history against the step, for a model that trains by its own code.
+
+    Args:
+        rows: with a step, seconds, and the same other names in each.
+    """
+    figure = Figure(figsize=(6.6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name in list(rows[0])[2:] if rows else []:
+        axes.plot([row["step"] for row in rows], [row[name] for row in rows], ".-", label=name)
+    if axes.lines:
+        axes.legend(frameon=False)
+    axes.set(xlabel="step")
+    axes.grid(alpha=0.3)
+    return figure

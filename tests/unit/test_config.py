@@ -401,7 +401,7 @@ def test_the_command_writes_into_a_checkout_alone(tmp_path):
 def leaves(settings, path=()):
     """Every setting's path."""
     for name, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, (*path, name))
         else:
             yield (*path, name)

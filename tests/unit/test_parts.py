@@ -20,6 +20,7 @@ from nsf_pipeline.data import store, streaming
 from nsf_pipeline.data.merge import split_of
 from nsf_pipeline.data.picture import summarise
 from nsf_pipeline.data.recording import one_trajectory
+from nsf_pipeline.data.sources import sources
 from nsf_pipeline.data.statistics import Statistics, read_statistics, write_statistics
 from nsf_pipeline.data.streaming import StreamedTransitions
 from nsf_pipeline.data.transitions import load_trajectories
@@ -28,7 +29,6 @@ from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.stages import STATISTICS
 from nsf_pipeline.stages import dataset as stage
-from nsf_pipeline.training.pusht import sources
 
 UNDIVIDED = UNDIVIDED.model_copy(update={"shard_size": 10})
 DATASET = UNDIVIDED.dataset.model_copy(update={"trajectories_per_file": 20})

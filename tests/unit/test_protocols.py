@@ -4,12 +4,22 @@ import math
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
 from nsf_pipeline import why
-from nsf_pipeline.config import Config, ConfigError, ProtocolConfig, parse_config
+from nsf_pipeline.config import (
+    CEMConfig,
+    Config,
+    ConfigError,
+    PolicyConfig,
+    ProtocolConfig,
+    SearchConfig,
+    parse_config,
+)
 from nsf_pipeline.data import store
+from nsf_pipeline.data.policies import sample_policy
 from nsf_pipeline.data.randomness import reset_seed
 from nsf_pipeline.data.schema import EPISODES, HELD, NEVER, PUSHES, THRESHOLDS
 from nsf_pipeline.dmp import condition_dim
@@ -22,8 +32,9 @@ from nsf_pipeline.protocols.episodes import SHIFT, TURN, Decision, Rules, distur
 from nsf_pipeline.protocols.goal_tables import Tried
 from nsf_pipeline.protocols.goal_tables import goals as goal_table
 from nsf_pipeline.protocols.goals import GoalTasks, at_goal, attempt
+from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.one_push import Trial, judge, within
-from nsf_pipeline.protocols.planners import rules_of
+from nsf_pipeline.protocols.planners import at_random, rules_of
 from nsf_pipeline.protocols.push_tables import Judged, one_push
 from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
 from nsf_pipeline.protocols.tables import Played, harder, paired, standard, standard_text, wilson
@@ -191,6 +202,39 @@ def test_the_stage_gives_the_same_bytes_again(nominal, tmp_path):
     assert (tmp_path / "again.h5").read_bytes() == nominal.read_bytes()
 
 
+def test_random_pushes_are_the_floor(tmp_path):
+    """They ask no model, are the same again, and each episode's are its own."""
+    row = Row("random", "random", 4.0)
+    few = SearchConfig(cem=CEMConfig(duration=(1.0, 1.2)))
+    decide = at_random(Config().dmp, row, few, 0)
+    rules = rules_of(row)._replace(steps=30)
+    both, one = (play(decide, rules, 0, SEED, *span)[0] for span in ((0, 2), (1, 2)))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values[0], both[name][1], err_msg=name)
+    assert not both["queries"].any()
+    assert (both["pushes"] == 3).all()
+    assert np.abs(both["targets"][0] - both["targets"][1]).max() > 20.0
+    output = tmp_path / "random.h5"
+    stage.run(Config(), row, SEED, 0, 1, None, output, None)
+    assert why.fields_of(output)["stage"] == "untrained_episodes"
+
+
+def test_a_model_that_knows_nothing_chooses_at_random():
+    state = STATE.join([250.0, 130.0], [0.0, 0.0], [250.0, 170.0, 0.1])
+    policies = sample_policy(
+        np.random.default_rng(0), state, PolicyConfig(), Config().dmp, 0.0, (40,)
+    )
+    model = world_model("random", None, Config().dmp)
+    states = np.tile(state, (40, 1))
+    keys = jax.random.split(jax.random.key(0), 3)
+    goal = Goal(np.array([250.0, 200.0, 0.1]))
+    costs = [goal.cost(model.predict(states, policies, key=key), np.zeros((40, 1))) for key in keys]
+    assert len({int(each.argmin()) for each in costs}) > 1
+    np.testing.assert_array_equal(
+        model.predict(states, policies, key=keys[0]), model.predict(states, policies, key=keys[0])
+    )
+
+
 FEW = {"episodes": 2, "shard_size": 2, "harder_episodes": 2}
 # By folder, number of the shard and other settings: why the file of two episodes is none there.
 ELSEWHERE = {
@@ -277,13 +321,15 @@ def test_rows_have_names_of_their_own():
     assert len({row.name for row in found}) == len(found)
     assert {row.trained for row in found} == {"", "flow", "gaussian"}
     only = ProtocolConfig(models=("nominal",))
-    assert {row.model for row in (*rows.standard(only), *rows.harder(only))} == {"nominal"}
-    assert rows.worlds(only) == ["nominal"]
+    floored = ({row.model for row in of(only)} for of in (rows.standard, rows.harder, rows.short))
+    assert all(models == {"nominal", "random"} for models in floored)
+    assert rows.worlds(only) == ["nominal", "random"]
     assert rows.short(ProtocolConfig(short_episodes=0)) == []
 
 
 NAMES = {
     "nominal": ("nominal", "", 0),
+    "random": ("random", "", 0),
     "simulator_0": ("simulator", "", 0),
     "flow_16": ("flow", "", 16),
     "flow_mean": ("flow", "mean", 0),
@@ -299,6 +345,14 @@ def test_names_of_world_models(name):
 
 REFUSED = {
     "a planner": (("walk", "nominal", 0.0, "standard"), "--planner walk: expected one of cem, con"),
+    "a plan by nothing": (
+        ("cem", "random", 0.0, "standard"),
+        "--planner random goes with --world-m",
+    ),
+    "draws of nothing": (
+        ("cem", "random_4", 0.0, "standard"),
+        "expected random, which has one draw",
+    ),
     "a variation": (("cem", "nominal", 0.0, "wet"), "--variation wet: expected one of standard, "),
     "draws of physics": (
         ("cem", "nominal_4", 0.0, "standard"),

@@ -42,7 +42,8 @@ UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
 PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
 # Tasks come from the test split; episodes from resets.
 WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
-OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", *PLANNED}
+OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", "user_train", *PLANNED}
+WITH_USERS = {"user_train", "evaluate", "compare", "speed", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
@@ -60,7 +61,15 @@ FROM_COMPARE = {"compare", *FROM_SPEED}
 FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
 OF_EPISODES = {"episode_videos", "episode_page"}
 FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page", *OF_EPISODES}
-FROM_TRAIN = {"train", "prediction", "video_page", *FROM_EVALUATE, *TRIALS, *FROM_TRIALS}
+FROM_TRAIN = {
+    "train",
+    "user_train",
+    "prediction",
+    "video_page",
+    *FROM_EVALUATE,
+    *TRIALS,
+    *FROM_TRIALS,
+}
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
 AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
 AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
@@ -179,37 +188,39 @@ FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies", *PLANNED},
-    "data/policy_file.py": {"policies", *PLANNED},
-    "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED,
+    "data/policies.py": {"policies", *SCORED, *PLANNED},
+    "data/policy_file.py": {"policies", *SCORED, *PLANNED},
+    "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED | SCORED,
     "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
-    "pusht/simulator.py": {"policies", *SIMULATED, *PLANNED},
-    "pusht/episode.py": {*PLANNED, "episode_videos"},
-    "pusht/factors.py": {"policies", "train", *SIMULATED, *PLANNED},
+    "pusht/simulator.py": {"policies", *SIMULATED, *SCORED, *PLANNED},
+    "pusht/episode.py": {*PLANNED, *SCORED, "episode_videos"},
+    "pusht/factors.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED},
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
     "model/encoder.py": {"train", *OF_MODELS},
     "model/model.py": {"train", *OF_MODELS},
     "model/neural_sde.py": {"train", *OF_MODELS},
-    "data/rollouts.py": SIMULATED - {"episode_videos"} | WITH_TASKS,
+    "data/rollouts.py": SIMULATED - {"episode_videos"} | WITH_TASKS | SCORED,
     "data/merge.py": FROM_MERGED,
     "data/store.py": EVERY - PAGES - {"upload"},
     "data/schema.py": EVERY - PAGES - {"upload"},
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
-    "data/scenes.py": {"policies", "train", *SIMULATED, *PLANNED} - {"episode_videos"},
-    "data/simulators.py": {"policies", *SIMULATED, *PLANNED} - {"episode_videos"},
+    "data/scenes.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED}
+    - {"episode_videos"},
+    "data/simulators.py": {"policies", *SIMULATED, *SCORED, *PLANNED} - {"episode_videos"},
     "data/states.py": FROM_MERGED,
-    "data/transitions.py": {"train", "speed", "prediction"},
+    "data/transitions.py": {"train", "user_train", "speed", "prediction"},
+    "data/sources.py": {"train", "user_train"},
     "flow/losses.py": {"train", *OF_MODELS},
     "flow/guard.py": {"train", *OF_MODELS},
     "model/arguments.py": {"train", *OF_MODELS},
     "checks.py": set(),
-    "data/streaming.py": {"train"},
+    "data/streaming.py": {"train", "user_train"},
     "training/__init__.py": {"train"},
     "training/blocks.py": {"train"},
     "training/devices.py": {"train"},
@@ -224,6 +235,14 @@ MODULES = {
     "training/step.py": {"train"},
     "training/table.py": {"train"},
     "stages/train.py": {"train"},
+    "stages/user_train.py": {"user_train"},
+    "stages/models.py": WITH_USERS - {"user_train"},
+    "user_models/__init__.py": WITH_USERS,
+    "user_models/file.py": WITH_USERS,
+    "user_models/model.py": WITH_USERS,
+    "user_models/protocol.py": WITH_USERS,
+    "user_code.py": set(),
+    "syntax.py": set(),
     "numerics.py": {"train", *OF_MODELS},
     "system/surroundings.py": set(),
     "training/callbacks.py": set(),
@@ -232,7 +251,9 @@ MODULES = {
     "training/progress.py": set(),
     "training/stopping.py": set(),
     "evaluation/__init__.py": {"ensembles", "prediction", *SCORED, "speed", *WITH_TASKS},
-    "evaluation/ensembles.py": {"ensembles", *WITH_TASKS},
+    "evaluation/ensembles.py": {"ensembles", *SCORED, *WITH_TASKS},
+    "evaluation/continued.py": {*SCORED, *WITH_TASKS - {"pushes", "untrained_pushes"}},
+    "evaluation/open_loop.py": SCORED,
     "planning/planner.py": PLANNED,
     "planning/models.py": PLANNED,
     "planning/second_round.py": {"second_policies"},
@@ -303,6 +324,8 @@ OF_SECOND_POLICIES = {
     *("model/model.py", "model/neural_sde.py", "flow/guard.py", "flow/losses.py"),
     *("planning/models.py", "planning/planner.py", "planning/second_round.py"),
     *("protocols/__init__.py", "protocols/rows.py", "stages/second_round.py"),
+    *("user_models/__init__.py", "user_models/file.py", "user_models/model.py"),
+    *("user_models/protocol.py", "stages/models.py"),
 }
 
 
@@ -433,7 +456,7 @@ PACKAGES = {
     "numpy": EVERY - PAGES,
     "gym-pusht": EVERY - {"dataset", "second_dataset", "picture", *PAGES},
     "gymnasium": EVERY - {"dataset", "second_dataset", "picture", *PAGES},
-    "pymunk": {"policies", *SIMULATED, *PLANNED, *SECOND_PLANNED},
+    "pymunk": {"policies", *SIMULATED, *SCORED, *PLANNED, *SECOND_PLANNED},
     "jax": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},
     "jaxlib": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},
     "equinox": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},

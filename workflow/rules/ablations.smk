@@ -2,7 +2,7 @@
 MODELS = {name: paths.of_variant(paths.MODEL, name) for name in VARIANTS}
 # By path: where another workflow uses single rules, there is no `rules.compare`.
 COMPARED = {name: f"{paths.ABLATIONS}/{file}" for name, file in paths.SCORES.items()}
-# Only models of another kind are timed: all flows take about as long as the default one.
+# Only models of another kind, the user's classes among them, are timed: all flows take about as long as the default one.
 SOLVED = {name: MODELS[name] for name in VARIANTS if SETTINGS.variant(name).model.kind != "flow"}
 
 

@@ -1,9 +1,10 @@
 # What the rules share: the checked settings, and the stamps that make a job stale.
 import getpass
 
-from nsf_pipeline import paths
+from nsf_pipeline import paths, user_code
 from nsf_pipeline.config import ConfigError, parse_config
 from nsf_pipeline.errors import UserError
+from nsf_pipeline.files import FileError
 from nsf_pipeline.protocols import rows as protocol_rows
 from nsf_pipeline.stages import STAGES, STATISTICS
 from nsf_pipeline.stamps import Stamps
@@ -19,6 +20,15 @@ try:
     SETTINGS = parse_config(config, "config")
 except ConfigError as error:
     complain(str(error))
+    sys.exit(1)
+
+# Classes of the user's are found before anything starts; their code runs in jobs alone.
+try:
+    for variant in map(SETTINGS.variant, SETTINGS.variant_names):
+        if variant.model.user_class:
+            user_code.require(variant.model.user_class)
+except UserError as error:
+    complain(f"config: variants: {error}")
     sys.exit(1)
 
 # Snakemake prints the user's name; some containers have none for theirs.
@@ -215,6 +225,12 @@ def stage_of(name, trained):
     """The stage of a trial, which depends on the trained model behind it; empty for none."""
     kinds = {"": "untrained_", protocol_rows.SECOND_ROUND: "second_"}
     return STAGES[f"{kinds.get(trained, '')}{name}"]
+
+
+def training_stamp(wildcards):
+    """The stamp of a variant's training, which is another stage for a user's class."""
+    own = SETTINGS.variant(wildcards.variant).model.user_class
+    return stamp(STAGES["user_train" if own else "train"], variant=wildcards.variant)
 
 
 def model_of(trained):

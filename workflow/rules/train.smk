@@ -39,7 +39,7 @@ rule train:
 # The same for a variant of the model, on the same data.
 use rule train as train_variant with:
     input:
-        stamp=lambda wildcards: stamp(STAGES["train"], variant=wildcards.variant),
+        stamp=training_stamp,
         dataset=paths.DATASET,
     output:
         model=paths.of_variant(paths.MODEL, "{variant}"),

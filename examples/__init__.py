@@ -1,0 +1,1 @@
+"""Models of other libraries' in this package's tables; see README.md."""

@@ -1,0 +1,60 @@
+"""The transitions that models are trained on: on the device if they fit, else streamed."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from nsf_pipeline.config import Config
+from nsf_pipeline.data.merge import TRAIN, VALIDATION
+from nsf_pipeline.data.streaming import StreamedTransitions
+from nsf_pipeline.data.transitions import Transitions, rows_of, trajectories_of
+
+MIB = 1 << 20
+Source = Transitions | StreamedTransitions
+
+
+def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
+    """Transitions of the train and the validation split: on the device if they fit, else streamed.
+
+    Args:
+        config: the settings of the stage `train`.
+        dataset: the data set's path.
+        file: the open data set, from `store.reading`.
+
+    Raises:
+        StoreError: a split is empty.
+    """
+    training, state_dim = config.training, config.model.state_dim
+    splits = [rows_of(dataset, file, split) for split in (TRAIN, VALIDATION)]
+    times, size = file["observations"].shape[1], file["condition"].shape[1]
+    needed = 4 * (times * state_dim + size) * sum(map(len, splits))
+    room = data_room(config.runtime.data_memory)
+    if needed <= room:
+        found: list[Source] = [
+            Transitions.build(
+                trajectories_of(file, rows, state_dim),
+                training.max_gap,
+                block_blur=training.block_blur,
+            )
+            for rows in splits
+        ]
+    else:
+        found = [
+            StreamedTransitions(
+                dataset,
+                file,
+                rows,
+                state_dim,
+                training.max_gap,
+                block_blur=training.block_blur,
+            )
+            for rows in splits
+        ]
+    return found[0], found[1]
+
+
+def data_room(mib: int) -> int:
+    """Bytes that data may take on the device: `mib` MiB, but at most half of its memory."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return min(mib * MIB, limit // 2) if limit else mib * MIB
