@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= all
 # Workers that tests run in.
 WORKERS ?= auto
-# One or more of cuda, docs, explore, generic, slurm, test.
+# One or more of cuda, docs, explore, exports, generic, slurm, test.
 EXTRA ?=
 
 # Tests of what depends on pymunk; they run on pymunk 7 too.
@@ -52,7 +52,7 @@ docs: .venv/.installed-docs  ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 	@echo 'Open site/index.html in a browser; `. .venv/bin/activate && mkdocs serve` shows it with search.'
 
-setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda docs explore generic slurm test" adds any of these
+setup: $(addprefix .venv/.installed-,$(or $(EXTRA),base))  ## install into .venv; EXTRA="cuda docs explore exports generic slurm test" adds any of these
 	@echo 'Ready: `. .venv/bin/activate` puts snakemake and python on the path.'
 
 clean:  ## remove .venv, and nothing else
@@ -87,7 +87,7 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 
 # Versions stay as they are where pyproject.toml allows; UPGRADE=1 takes the newest.
 # First all extras together, then each lock from what that chose; last the pins in envs/.
-LOCKS := base cuda docs explore generic slurm test
+LOCKS := base cuda docs explore exports generic slurm test
 COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --overrides requirements/overrides.in
 lock: .venv/.installed-test  ## update requirements/*.txt and the pins in envs/; UPGRADE=1 takes newer versions
@@ -101,5 +101,5 @@ lock: .venv/.installed-test  ## update requirements/*.txt and the pins in envs/;
 	  $(COMPILE) $$([ $$lock = base ] || echo --extra $$lock) pyproject.toml requirements/base.in \
 	    -o requirements/$$lock.txt > /dev/null; \
 	done; \
-	sed -nE 's/^([a-z0-9-]+)==([^ ;]+).*/s|- \1==.*|- \1==\2|/p' requirements/base.txt > "$$all"; \
+	sed -nE 's/^([a-z0-9-]+)==([^ ;]+).*/s|- \1==.*|- \1==\2|/p' requirements/exports.txt > "$$all"; \
 	sed -i -f "$$all" envs/*.yaml

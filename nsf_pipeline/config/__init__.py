@@ -9,6 +9,7 @@ from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
+from nsf_pipeline.config.exports import ExportConfig, ExportFormat, FrameSize, Split
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import (
@@ -58,6 +59,9 @@ __all__ = [
     "Division",
     "EnsembleConfig",
     "EvaluationConfig",
+    "ExportConfig",
+    "ExportFormat",
+    "FrameSize",
     "ModelConfig",
     "NetworkConfig",
     "Planner",
@@ -71,6 +75,7 @@ __all__ = [
     "SearchConfig",
     "SecondRoundConfig",
     "SpeedConfig",
+    "Split",
     "TrainingChanges",
     "TrainingConfig",
     "Variant",
