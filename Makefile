@@ -23,7 +23,7 @@ unexport XDG_CACHE_HOME XDG_CONFIG_HOME
 endif
 
 .NOTPARALLEL:
-.PHONY: model check test test-slurm test-thorough static docs setup lock clean help
+.PHONY: model check test test-exports test-slurm test-thorough static docs setup lock clean help
 
 model: .venv/.installed-base  ## make the data, train the model and evaluate it (the default)
 	snakemake --cores $(CORES)
@@ -40,6 +40,19 @@ test-thorough: .venv/.installed-test  ## more cases of what `make test` tests, w
 
 test-slurm: .venv/.installed-test .venv/.installed-slurm .venv/.installed-generic  ## the workflow on a real Slurm, which `python3 tests/slurm/cluster.py --install` installs
 	python -m pytest -v tests/slurm
+
+EXPORTED := .venv/exported
+EXPORTED_DATA := --config '{"num_trajectories": 40, "shard_size": 40, "training": {"batch_size": 64}}'
+test-exports: .venv/.installed-test .venv/lerobot/.installed .venv/stable_worldmodel/.installed  ## train other libraries' models on exports, in environments with PyTorch (10 GB)
+	rm -rf $(EXPORTED)
+	python -m nsf_pipeline generate-data $(EXPORTED_DATA) --output $(EXPORTED)
+	for format in lerobot stable_worldmodel stable_worldmodel_lance; do \
+	  python -m nsf_pipeline export --format $$format --dataset $(EXPORTED)/dataset.h5 --frames 96 \
+	    --output $(EXPORTED)/$$format || exit; \
+	done
+	.venv/lerobot/bin/python tests/exports/with_lerobot.py $(EXPORTED)/lerobot
+	.venv/stable_worldmodel/bin/python tests/exports/with_stable_worldmodel.py \
+	  $(EXPORTED)/stable_worldmodel/pusht.h5 $(EXPORTED)/stable_worldmodel_lance/pusht.lance
 
 static: .venv/.installed-test  ## format, lint, types, and imports between layers
 	ruff format --check
@@ -75,6 +88,12 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 .venv/pymunk7: requirements/pymunk7.txt .venv/.installed-test
 	@rm -rf $@
 	@$(PIP_INSTALL) --require-hashes --compile --target $@ -r $<
+	@touch $@
+
+# An environment of its own for a library that needs PyTorch.
+.venv/%/.installed: requirements/%.in .venv/.installed-test
+	uv venv --quiet --clear --python .venv/bin/python .venv/$*
+	VIRTUAL_ENV=.venv/$* uv pip install --quiet --compile-bytecode -r $<
 	@touch $@
 
 .venv/bin/python:
