@@ -55,6 +55,7 @@ CONFIGURED = {
     "second-policies": ["--first", "240", "--stop", "242", "--output", "out.h5"],
     "second-dataset": ["--output", "out.h5", "--metadata", "out.json"],
     "second-round": ["--output", "out"],
+    "import": ["pusht.zarr", "--output", "out"],
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }

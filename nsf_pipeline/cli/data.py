@@ -38,6 +38,8 @@ SECOND_DATASET, SECOND_METADATA = (
     Path(paths.of_second_round(path)) for path in (paths.DATASET, paths.METADATA)
 )
 SECOND_ROLLOUTS = Path(paths.of_second_round(paths.ROLLOUTS)).parent
+MAX_PX = 1000.0
+"""px; no distance on the command line is longer."""
 ROLLOUT_SHARDS = Path(paths.ROLLOUTS).parent
 
 
@@ -257,3 +259,26 @@ def _export(
     from nsf_pipeline.stages import export
 
     export.run(settings, dataset, format_, chosen, output, jobs)
+
+
+@verb("import", "pusht.zarr --output demonstrations")
+def _import(
+    source: Annotated[
+        Path, typer.Argument(help="Replay buffer of diffusion-policy, or Minari data set.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    config: Settings = CONFIG,
+    most_residual: Annotated[
+        float,
+        typer.Option(min=0.0, max=MAX_PX, metavar="PX", help="A DMP farther off is no policy."),
+    ] = 8.0,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0.0, max=MAX_PX, metavar="PX", help="A replay may stray so far."),
+    ] = 2.0,
+) -> None:
+    """Turn demonstrations of PushT into policies, rollouts and a data set."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import imports
+
+    imports.run(settings, source, output, most_residual, tolerance)

@@ -19,6 +19,10 @@ NoiseStd = Annotated[float, Field(ge=0.0, le=256.0)]
 DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
 
+MAX_GIVEN = 1000
+"""Policies that are given as files, at most."""
+
+
 class PolicyConfig(Section):
     """What differs from trajectory to trajectory. Ranges are sampled uniformly."""
 
@@ -45,7 +49,7 @@ class PolicyConfig(Section):
     noiseless_fraction: Fraction = 0.1
     """Share of trajectories without noise, whatever action_noise_std says."""
 
-    given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=1000)
+    given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=MAX_GIVEN)
     """Files of policies (JSON, as `nsf explore` saves them), from the run's folder; they are those
     of the first trajectories, and the others are sampled. In stamps and records, their content
     stands in their place."""

@@ -37,7 +37,10 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     states, from_reset = initial_states(config, trajectories, seeds)
     given = _given(config)
     for i in trajectories[: max(0, len(given) - first)]:
-        states[i - first], from_reset[i - first] = _enterable(start_of(given[i])), False
+        try:
+            states[i - first], from_reset[i - first] = enterable(start_of(given[i])), False
+        except UserError as error:
+            raise UserError(f"policies.given: {error}") from None
     policies = [
         params_of(given[i].policy)._replace(start=state[STATE.agent])
         if i < len(given)
@@ -66,10 +69,16 @@ def _given(config: Config) -> list[PolicyFile]:
     return [each for each in config.policies.given if isinstance(each, PolicyFile)]
 
 
-def _enterable(state: np.ndarray) -> np.ndarray:
+def enterable(state: np.ndarray) -> np.ndarray:
     """(7,) the nearest state, within some 1e-8 px, that the simulator can enter exactly.
 
     Chipmunk cannot represent every position of the block.
+
+    Args:
+        state: (7,) px, px/s, rad.
+
+    Raises:
+        UserError: there is none.
     """
     simulator, state = Simulator(), state.round(DECIMALS)
     offsets = sorted(itertools.product(range(-NUDGES, NUDGES + 1), repeat=2), key=_length)
@@ -80,7 +89,7 @@ def _enterable(state: np.ndarray) -> np.ndarray:
         simulator.enter(nudged)
         if (simulator.state() == nudged).all():
             return nudged
-    raise UserError(f"policies.given: the simulator cannot enter the state {state.tolist()}")
+    raise UserError(f"the simulator cannot enter the state {state.tolist()}")
 
 
 def _length(offset: tuple[int, ...]) -> int:

@@ -40,7 +40,9 @@ def main(folder: str) -> None:
         delta_timestamps=resolve_delta_timestamps(config, metadata),
         video_backend="pyav",
     )
-    print(f"{data.num_episodes} episodes, {data.num_frames} frames, splits {metadata.info['splits']}")
+    print(
+        f"{data.num_episodes} episodes, {data.num_frames} frames, splits {metadata.info['splits']}"
+    )
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)
     batch = next(iter(loader))
     for name in ("observation.image", "observation.state", "action"):

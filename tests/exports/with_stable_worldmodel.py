@@ -4,10 +4,12 @@ It runs in an environment of its own, with stable-worldmodel and PyTorch. Its ar
 file and a Lance table of the same data.
 """
 
+import os
 import sys
 import time
 import warnings
 from importlib.metadata import version
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +33,7 @@ class Encoder(torch.nn.Module):
         super().__init__()
         sizes = [3, 16, 32, 64]
         layers: list[torch.nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             layers += [torch.nn.Conv2d(before, after, 4, stride=4, padding=1), torch.nn.GELU()]
         pooled = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(64, WIDTH)]
         self.net = torch.nn.Sequential(*layers, *pooled)
@@ -67,7 +69,8 @@ def prepared(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def train(data: Any, steps: int) -> list[float]:
     """Train a new model; returns its losses."""
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)
-    net, regulariser, losses = model(), SIGReg(num_proj=64), []
+    net, regulariser = model(), SIGReg(num_proj=64)
+    losses: list[float] = []
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
     while len(losses) < steps:
         for batch in loader:
@@ -117,4 +120,4 @@ def main(file: str, table: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*map(os.path.abspath, sys.argv[1:]))

@@ -35,7 +35,7 @@ from nsf_pipeline.stamps import Stamps
 PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
 PAGES |= {"episode_page"}
 VIDEOS = {"video", "ranked_video", "prediction", "episode_videos"}
-EXPORTS = {"export"}
+EXPORTS, IMPORTS = {"export"}, {"import"}
 TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
 # With and without a trained model behind them.
 TRIALS = {"episodes", "pushes", "goals"}
@@ -45,7 +45,7 @@ PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
 WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
 OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
-WITHOUT_JAX |= EXPORTS
+WITHOUT_JAX |= EXPORTS | IMPORTS
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
 # The second round's stages are those of the first with other files, but for its policies.
@@ -53,7 +53,7 @@ SECOND = {name for name in STAGES if name.startswith("second_")}
 SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes", "pushes")}
 SECOND_OF["second_tables"] = "planning_tables"
 SECOND_PLANNED = SECOND - {"second_dataset", "second_train"}
-SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS, *EXPORTS}
+SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS, *EXPORTS, *IMPORTS}
 SCORED = {"evaluate", "compare"}
 # What follows from the settings of any stage before it; the settings' page, of all.
 OF_SETTINGS = EVERY - {"settings_page"}
@@ -183,8 +183,8 @@ FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies", *PLANNED},
-    "data/policy_file.py": {"policies", *PLANNED},
+    "data/policies.py": {"policies", *IMPORTS, *PLANNED},
+    "data/policy_file.py": {"policies", *IMPORTS, *PLANNED},
     "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED,
     "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
@@ -204,7 +204,7 @@ MODULES = {
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
-    "data/states.py": FROM_MERGED,
+    "data/states.py": FROM_MERGED | EXPORTS,
     "data/transitions.py": {"train", "speed", "prediction"},
     "flow/losses.py": {"train", *OF_MODELS},
     "flow/guard.py": {"train", *OF_MODELS},
@@ -265,11 +265,14 @@ MODULES = {
     "stages/upload.py": {"upload"},
     "pusht/video.py": VIDEOS | EXPORTS,
     "pusht/recorder.py": EXPORTS,
-    "pusht/keypoints.py": EXPORTS,
+    "pusht/keypoints.py": EXPORTS | IMPORTS,
     "data/exports/__init__.py": EXPORTS,
     "data/exports/source.py": EXPORTS,
     "data/exports/minari.py": EXPORTS,
     "stages/export.py": EXPORTS,
+    "data/imports/__init__.py": IMPORTS,
+    "data/imports/fit.py": IMPORTS,
+    "stages/imports.py": IMPORTS,
     "data/recording.py": VIDEOS - {"episode_videos"},
     "evaluation/prediction.py": {"prediction"},
     "stages/pages.py": PAGES,

@@ -27,8 +27,10 @@ from nsf_pipeline.system.printing import say
 from nsf_pipeline.system.processes import processes
 
 Arrays = dict[str, np.ndarray]
-Calls = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
-"""Calls a function with each of several arguments; returns what it returns, in order."""
+Start = tuple[Arrays, np.ndarray]
+"""How a trajectory starts, as `rollouts.start` takes it, and its actions (T, 2) px."""
+Replays = Callable[[list[list[Start]]], list[list[Recording]]]
+"""Simulates lists of trajectories, maybe side by side; returns them in order."""
 STARTS = ("seed", "initial_state", "from_reset")
 TRAJECTORY = (*STARTS, "trajectory", "action_noise_std", "condition", "length", "success")
 ON_STATES = ("observations", "agent_velocity", "block_angle")
@@ -109,7 +111,7 @@ class Source:
     """
 
     def __init__(
-        self, path: Path, file: Any, chosen: ExportConfig, run: Calls | None, jobs: int
+        self, path: Path, file: Any, chosen: ExportConfig, run: Replays | None, jobs: int
     ) -> None:
         """Choose trajectories; `chosen_from` does so too and starts the processes.
 
@@ -117,7 +119,7 @@ class Source:
             path: the data set.
             file: the same, open, from `store.reading`.
             chosen: which trajectories, and the size of their frames.
-            run: calls a function several times, to simulate them again; None not to.
+            run: simulates them again; None not to.
             jobs: in how many processes it does so.
 
         Raises:
@@ -238,20 +240,15 @@ class Source:
                     **actions,
                 )
 
-    def _replayed(self, batch: Sequence[Episode], run: Calls) -> Iterator[Episode]:
+    def _replayed(self, batch: Sequence[Episode], run: Replays) -> Iterator[Episode]:
         """Trajectories with their replays, which must be what is stored."""
-        calls = [
-            (
-                self.frames,
-                [
-                    ({name: np.array([getattr(each, name)]) for name in STARTS}, each.actions)
-                    for each in batch[first : first + self._per_call]
-                ],
-            )
-            for first in range(0, len(batch), self._per_call)
+        starts = [
+            ({name: np.array([getattr(each, name)]) for name in STARTS}, each.actions)
+            for each in batch
         ]
-        replays = itertools.chain.from_iterable(run(_replay, calls))
-        for episode, replay in zip(batch, replays, strict=True):
+        size = self._per_call
+        replays = run([starts[first : first + size] for first in range(0, len(starts), size)])
+        for episode, replay in zip(batch, itertools.chain.from_iterable(replays), strict=True):
             self._require_same(episode, replay)
             yield episode._replace(replay=replay)
 
@@ -296,17 +293,19 @@ def chosen_from(
     Raises:
         UserError: no trajectory is left, or the processes cannot be started.
     """
-    if not (replays or chosen.frames):
+    size = chosen.frames
+    if not (replays or size):
         yield Source(path, file, chosen, None, jobs)
     elif jobs == 1:
-        yield Source(path, file, chosen, _one_by_one, jobs)
+        recorder = Recorder(size)
+        yield Source(path, file, chosen, lambda lists: [_replay(recorder, x) for x in lists], jobs)
     else:
         with processes(jobs) as several:
-            yield Source(path, file, chosen, several.map, jobs)
 
+            def run(lists: list[list[Start]]) -> list[list[Recording]]:
+                return several.map(_replay_in_process, [(size, each) for each in lists])
 
-def _one_by_one(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    return list(itertools.starmap(function, calls))
+            yield Source(path, file, chosen, run, jobs)
 
 
 @cache
@@ -314,9 +313,14 @@ def _recorder(size: int) -> Recorder:
     return Recorder(size)
 
 
-def _replay(size: int, starts: Sequence[tuple[Arrays, np.ndarray]]) -> list[Recording]:
-    """Trajectories simulated again from their starts by their actions (T, 2) px."""
-    recorder, found = _recorder(size), list[Recording]()
+def _replay_in_process(size: int, starts: Sequence[Start]) -> list[Recording]:
+    """The same in a process of its own, which keeps its simulator from call to call."""
+    return _replay(_recorder(size), starts)
+
+
+def _replay(recorder: Recorder, starts: Sequence[Start]) -> list[Recording]:
+    """Trajectories simulated again from their starts by their actions."""
+    found: list[Recording] = []
     for begins, actions in starts:
         start(recorder, begins, 0)
         found.append(recorder.record(actions.astype(np.float64)))
