@@ -236,5 +236,5 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        reason = " ".join((error.strerror or str(error)).split())
         raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error

@@ -75,7 +75,7 @@ def create(
             the file is the index of a data set.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
-    with _Sink(path, "w+") as sink:
+    with Sink(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", locking=False, **options) as file:
                 _allocate(file, kind, sizes, attributes)
@@ -96,7 +96,7 @@ def create(
                 raise sink.failure from None
 
 
-class _Sink(FileIO):
+class Sink(FileIO):
     """A file that stores its first failure instead of raising it, since that may crash HDF5.
 
     For the same reason signals wait until HDF5 has returned.
@@ -106,6 +106,7 @@ class _Sink(FileIO):
 
     @undisturbed
     def write(self, data: Any) -> int:
+        """Write bytes, unless a write has failed before; returns how many they are."""
         left = memoryview(data).cast("B")
         size = len(left)
         try:
@@ -117,6 +118,7 @@ class _Sink(FileIO):
 
     @undisturbed
     def truncate(self, size: int | None = None) -> int:
+        """Set the file's size."""
         try:
             return super().truncate(size)
         except OSError as error:

@@ -1,13 +1,16 @@
 """A data set written for other people's tools."""
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config, ExportConfig
 from nsf_pipeline.data import store
-from nsf_pipeline.data.exports import chosen_from, format_of
+from nsf_pipeline.data.exports import Format, Source, chosen_from, format_of
 from nsf_pipeline.files import FileError, new_folder, require_new
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES, say
@@ -15,7 +18,7 @@ from nsf_pipeline.system.printing import say as print_line
 
 STAGE = STAGES["export"]
 DISK_IS_FULL = ("No space left", "errno = 28", "os error 28")
-"""How libraries say so that do not raise an `OSError`."""
+"""How libraries say so, in many words."""
 
 
 def run(
@@ -52,14 +55,7 @@ def run(
             chosen_from(dataset, file, chosen, replays=format_.replays, jobs=jobs) as source,
             new_folder(output) as beside,
         ):
-            try:
-                notes = format_.write(source, beside)
-            except RuntimeError as error:
-                if any(part in str(error) for part in DISK_IS_FULL):
-                    raise FileError(
-                        f"{output}: cannot write it: the disk is full; nothing was changed"
-                    ) from None
-                raise
+            notes = _written(format_, source, beside, output)
             size = sum(path.stat().st_size for path in beside.rglob("*") if path.is_file())
             held = {
                 "format": name,
@@ -83,3 +79,15 @@ def run(
     seconds = time.monotonic() - started
     each = f"{size / len(source) / 1e3:.1f} kB each, {len(source) / seconds:.0f} trajectories/s"
     say(output, f"{len(source)} trajectories for {format_.reader}, {each}", started)
+
+
+def _written(format_: Format, source: Source, beside: Path, output: Path) -> dict[str, Any]:
+    """Write an export to a temporary folder; failures are told of the final one, in one line."""
+    try:
+        return format_.write(source, beside)
+    except FileError as error:
+        raise FileError(str(error).replace(str(beside), str(output))) from None
+    except (OSError, RuntimeError) as error:
+        if any(part in str(error) for part in DISK_IS_FULL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        raise

@@ -9,6 +9,7 @@ from nsf_pipeline.data.exports import (
     stable_worldmodel_lance,
 )
 from nsf_pipeline.data.exports.format import Format as Format
+from nsf_pipeline.data.exports.source import Source as Source
 from nsf_pipeline.data.exports.source import chosen_from as chosen_from
 from nsf_pipeline.errors import UserError, shown
 

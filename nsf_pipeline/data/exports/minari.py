@@ -5,8 +5,11 @@ recovered environment repeats it to the bit. Observations are the environment's 
 precision, from the replay.
 """
 
+import errno
 import itertools
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ DATASET_ID = "pusht-dmp-v0"
 """What `minari.load_dataset` takes; the export's folder is then MINARI_DATASETS_PATH."""
 AT_ONCE = 64
 """Episodes handed to Minari at once."""
+OVERHEAD = 1 << 16
+"""Bytes of an episode that are not in its arrays, at most."""
 ABOUT = "PushT, pushed by dynamic movement primitives with noise on every action"
 
 
@@ -54,10 +59,25 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
         }
     )
     for batch in _batches(source.episodes()):
-        storage.update_episodes([EpisodeBuffer(**_buffer(each)) for each in batch])
+        buffers = [_buffer(each) for each in batch]
+        _require_room(path, buffers)
+        storage.update_episodes([EpisodeBuffer(**buffer) for buffer in buffers])
         numbers = [each.number for each in batch]
         storage.update_episode_metadata([_metadata(each) for each in batch], numbers)
     return {"dataset_id": DATASET_ID}
+
+
+def _require_room(folder: Path, buffers: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the disk has room for episodes: HDF5, which Minari uses, crashes where it is full.
+
+    Raises:
+        OSError: it has not.
+    """
+    parts = [part for buffer in buffers for part in buffer.values()]
+    arrays = [each for part in parts for each in (part.values() if type(part) is dict else [part])]
+    size = sum(np.asarray(each).nbytes for each in arrays) + OVERHEAD * len(buffers)
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _batches(episodes: Iterator[Episode]) -> Iterator[list[Episode]]:

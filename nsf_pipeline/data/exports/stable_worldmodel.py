@@ -15,6 +15,7 @@ import numpy as np
 from nsf_pipeline.data.exports.columns import Columns
 from nsf_pipeline.data.exports.format import Format
 from nsf_pipeline.data.exports.source import Episode, Source
+from nsf_pipeline.data.store import Sink
 from nsf_pipeline.pusht.state import STATE
 
 SCALE = 100.0
@@ -64,34 +65,43 @@ class Beyond:
 
 def write(source: Source, folder: Path) -> dict[str, Any]:
     """Write `pusht.h5`."""
-    lengths, total = source.lengths + 1, source.steps + len(source)
-    beyond = Beyond()
     # Its reader opens the file for SWMR, which HDF5's first layout was not made for.
-    with h5py.File(folder / "pusht.h5", "w", libver=("v110", "v110")) as file:
-        file["ep_len"] = lengths.astype(np.int32)
-        file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
-        shapes: dict[str, tuple[tuple[int, ...], str]] = {
-            name: ((total, width), "float32") for name, width in WIDTHS.items()
-        }
-        shapes |= {name: ((total,), dtype) for name, dtype in (SINGLE | NUMBERS).items()}
-        arrays = {
-            name: file.create_dataset(name, shape, dtype, chunks=(min(CHUNK, total), *shape[1:]))
-            for name, (shape, dtype) in shapes.items()
-        }
+    with Sink(folder / "pusht.h5", "w+") as sink:
+        try:
+            with h5py.File(sink, "w", libver=("v110", "v110")) as file:
+                return _fill(source, file)
+        finally:
+            if sink.failure:
+                raise sink.failure from None
+
+
+def _fill(source: Source, file: Any) -> dict[str, Any]:
+    lengths, total = source.lengths + 1, source.steps + len(source)
+    file["ep_len"] = lengths.astype(np.int32)
+    file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
+    arrays = {}
+    for name, dtype in (dict.fromkeys(WIDTHS, "float32") | SINGLE | NUMBERS).items():
+        width = (WIDTHS[name],) if name in WIDTHS else ()
+        chunks = (min(CHUNK, total), *width)
+        arrays[name] = file.create_dataset(name, (total, *width), dtype, chunks=chunks)
+    if source.frames:
+        size = (source.frames, source.frames, 3)
+        arrays["pixels"] = file.create_dataset(
+            "pixels",
+            (total, *size),
+            "uint8",
+            chunks=(1, *size),
+            compression="gzip",
+            compression_opts=1,
+        )
+    columns, beyond = Columns(arrays), Beyond()
+    for episode in source.episodes():
+        rows = columns_of(episode)
+        beyond.add(rows["action"])
         if source.frames:
-            size = (source.frames, source.frames, 3)
-            arrays["pixels"] = file.create_dataset(
-                "pixels", (total, *size), "uint8", chunks=(1, *size), compression="gzip",
-                compression_opts=1,
-            )  # fmt: skip
-        columns = Columns(arrays)
-        for episode in source.episodes():
-            rows = columns_of(episode)
-            beyond.add(rows["action"])
-            if source.frames:
-                rows["pixels"] = np.asarray(episode.recording.frames)
-            columns.add(rows)
-        columns.close()
+            rows["pixels"] = np.asarray(episode.recording.frames)
+        columns.add(rows)
+    columns.close()
     return beyond.notes()
 
 
