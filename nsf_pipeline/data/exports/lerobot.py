@@ -27,7 +27,7 @@ FPS = round(1 / CONTROL_DT)
 STEPS_PER_FILE = 20_000
 """Steps in a file of data or video, about."""
 FILES_PER_CHUNK = 1000
-ROWS_AT_ONCE = 1 << 14
+STEPS_AT_ONCE, EPISODES_AT_ONCE = 1 << 13, 1 << 7
 """Rows of a table that are written together."""
 PATH = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA, EPISODES = f"data/{PATH}.parquet", f"meta/episodes/{PATH}.parquet"
@@ -59,7 +59,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     described = [*columns, *([IMAGE] if source.frames else [])]
     starts = np.cumsum(source.lengths) - source.lengths
     totals = {name: _Total() for name in described}
-    episodes = _Table(folder / _path(EPISODES, 0), _episode_schema(described))
+    episodes = _Table(folder / _path(EPISODES, 0), _episode_schema(described), EPISODES_AT_ONCE)
 
     def group_of(episode: Episode) -> int:
         return int(starts[episode.number]) // STEPS_PER_FILE
@@ -84,7 +84,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
                 yield from shown[:-1]
 
     for file, group in itertools.groupby(source.episodes(), group_of):
-        data = _Table(folder / _path(DATA, file), data_schema)
+        data = _Table(folder / _path(DATA, file), data_schema, STEPS_AT_ONCE)
         frames = frames_of(group, file, data)
         if source.frames:
             video = folder / _path(VIDEO, file, video_key=IMAGE)
@@ -105,19 +105,19 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 class _Table:
     """A Parquet file to which rows are added; many are written together."""
 
-    def __init__(self, path: Path, schema: Any) -> None:
+    def __init__(self, path: Path, schema: Any, at_once: int) -> None:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self.schema = schema
         self._writer = pq.ParquetWriter(path, schema)
         self._waiting: list[Any] = []
-        self._rows = 0
+        self._rows, self._at_once = 0, at_once
 
     def add(self, table: Any, rows: int) -> None:
         self._waiting.append(table)
         self._rows += rows
-        if self._rows >= ROWS_AT_ONCE:
+        if self._rows >= self._at_once:
             self._write()
 
     def close(self) -> None:
