@@ -56,6 +56,7 @@ include: "workflow/rules/videos.smk"
 include: "workflow/rules/ablations.smk"
 include: "workflow/rules/planning.smk"
 include: "workflow/rules/second_round.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -65,6 +66,7 @@ localrules:
     ablations,
     planning,
     second_round,
+    export,
     table_page,
     ablation_page,
     planning_page,

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -194,4 +195,46 @@ def replacing(path: Path, *, anything: bool = False) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
+        raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error
+
+
+def require_new(path: Path) -> None:
+    """Check that there is nothing in the place of a folder to make.
+
+    Raises:
+        FileError: there is something, or its place cannot be written.
+    """
+    try:
+        taken = os.path.lexists(path)
+    except ValueError as error:  # a NUL in the path
+        raise FileError(f"{path}: cannot make it: {error}") from None
+    if taken:
+        raise FileError(f"{path}: there is something of that name; name a new folder or remove it")
+    require_folder(path.parent)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: cannot make it: {path.parent} cannot be written")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which gets the name `path` on success and else is removed.
+
+    As for `replacing`, what processes that were killed have left in the folder is removed.
+
+    Raises:
+        FileError: there is something of that name, or it cannot be written.
+    """
+    require_new(path)
+    beside = temporary.beside(path)
+    try:
+        temporary.remove_leftovers(path.parent)
+        beside.mkdir()
+        try:
+            yield beside
+            require_new(path)
+            os.rename(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        reason = " ".join((error.strerror or str(error)).split())
         raise FileError(f"{path}: cannot write it: {reason}; nothing was changed") from error

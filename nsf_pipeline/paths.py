@@ -29,12 +29,15 @@ EPISODE_VIDEO = "results/planning/videos/{shown}.mp4"
 COMPARISON = "results/comparison"  # of `nsf evaluate --variant`, not of the workflow
 VIDEO = "results/videos/{trajectory}.mp4"
 PREDICTION = "results/videos/predicted/test_{place}.mp4"
+EXPORT = "results/exports/{format}"
 PAGE = "results/report/{page}.html"
 UPLOAD = "results/wandb.json"
 STAMPS = "results/stamps"
 LOG = "results/logs/{job}.log"
 BENCHMARK = "results/benchmarks/{job}.tsv"
 
+RECEIPT = "nsf_pipeline.json"
+"""File in the folder of an export that says what made it, and what it holds."""
 SCORES = {
     "table": "horizons.csv",
     "text": "horizons.md",
@@ -127,6 +130,7 @@ RECORDED = (
     VIDEO,
     PREDICTION,
     UPLOAD,
+    f"{EXPORT}/{RECEIPT}",
     PAGE,
 )
 """Files with a record of what made them, sources first; provenance files cover their reports."""

@@ -55,6 +55,7 @@ CONFIGURED = {
     "second-policies": ["--first", "240", "--stop", "242", "--output", "out.h5"],
     "second-dataset": ["--output", "out.h5", "--metadata", "out.json"],
     "second-round": ["--output", "out"],
+    "import": ["pusht.zarr", "--output", "out"],
     "table-page": ["table.md", "--output", "out.html"],
     "settings-page": ["--output", "out.html"],
 }
@@ -482,7 +483,7 @@ def verbs(capsys):
 
 def test_help_names_every_verb(capsys):
     others = {"video", "predicted-video", "video-page", "picture", "replay", "why", "schema"}
-    others |= {"compare", "explore", "speed", "upload"}
+    others |= {"compare", "explore", "export", "speed", "upload"}
     assert set(verbs(capsys)) == {*CONFIGURED, *others}
 
 

@@ -14,7 +14,7 @@ from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
-ASKED_FOR = {"ablations", "planning"}
+ASKED_FOR = {"ablations", "planning", "export"}
 """Rules that make nothing themselves."""
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md"),

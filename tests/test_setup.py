@@ -17,12 +17,12 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = PROJECT["project"]["dependencies"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-IN_TEST = ("docs", "explore")  # what the extra `test` has of others
+IN_TEST = ("docs", "explore", "exports")  # what the extra `test` has of others
 EXTRAS["test"] = [each for each in EXTRAS["test"] if not each.startswith("nsf_pipeline[")]
 for extra in IN_TEST:
     EXTRAS["test"] += EXTRAS[extra]
 LOCKS = ["base", *EXTRAS]
-ENVS = ["pipeline", "simulation"]
+ENVS = ["exports", "pipeline", "simulation"]
 MEND = "run `make lock` and commit what it changes"
 
 
@@ -93,7 +93,7 @@ def test_lock_needs_no_desktop(lock):
 
 @pytest.mark.parametrize("env", ENVS)
 def test_environment_files_pin_what_the_lock_pins(env):
-    locked = pins("base")
+    locked = pins("exports" if env == "exports" else "base")
     for package, version in env_pins(env).items():
         assert locked.get(package) == version, (
             f"envs/{env}.yaml has {package} {version}, the lock {locked.get(package)}: {MEND}"
@@ -104,6 +104,8 @@ def test_environment_files_hold_the_direct_dependencies():
     direct = {name_of(requirement) for requirement in DIRECT}
     assert env_pins("pipeline").keys() == direct, "list pyproject.toml's dependencies there"
     assert env_pins("simulation").keys() < direct
+    exports = {name_of(requirement) for requirement in EXTRAS["exports"]}
+    assert env_pins("exports").keys() - direct == exports - direct
     assert "jax" not in env_pins("simulation")
 
 

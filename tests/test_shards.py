@@ -1,5 +1,6 @@
 """Real runs of eight shards up to the data set, with shards lost, damaged or added."""
 
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,21 @@ def test_new_times_rerun_nothing_however_large_the_files(folder):
         path.touch()
         time.sleep(0.01)
     assert jobs(run_eight(folder)) == {}
+
+
+def test_exports_are_made_on_request_and_anew_for_another_subset(folder):
+    chosen = {"formats": ["npz"], "frames": 0}
+    assert jobs(run_eight(folder, targets=["export"], exports=chosen)) == {
+        "export": 1,
+        "export_format": 1,
+    }
+    export = folder / "results/exports/npz"
+    assert {path.name for path in export.iterdir() if path.suffix} >= {"pusht.npz"}
+    # Another subset takes the place of what is there.
+    done = run_eight(folder, targets=["export"], exports=chosen | {"splits": ["test"]})
+    assert jobs(done) == {"export": 1, "export_format": 1}
+    receipt = json.loads((export / "nsf_pipeline.json").read_text())
+    assert receipt["export"]["splits"].keys() == {"test"}
 
 
 def test_more_trajectories_run_the_new_shards_alone(folder):

@@ -1,7 +1,8 @@
 """Verbs that make data: policies, rollouts, data sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -22,13 +23,23 @@ from nsf_pipeline.cli.options import (
     load_if_given,
     require_shard,
 )
-from nsf_pipeline.config import MAX_PARTS, MAX_TRAJECTORIES, load_config
+from nsf_pipeline.config import (
+    MAX_PARTS,
+    MAX_TRAJECTORIES,
+    ExportConfig,
+    FrameSize,
+    Split,
+    load_config,
+)
+from nsf_pipeline.errors import UserError, shown
 
 Rollouts = Annotated[Path, typer.Option(help="Folder of the rollout shards.")]
 SECOND_DATASET, SECOND_METADATA = (
     Path(paths.of_second_round(path)) for path in (paths.DATASET, paths.METADATA)
 )
 SECOND_ROLLOUTS = Path(paths.of_second_round(paths.ROLLOUTS)).parent
+MAX_PX = 1000.0
+"""px; no distance on the command line is longer."""
 ROLLOUT_SHARDS = Path(paths.ROLLOUTS).parent
 
 
@@ -200,3 +211,74 @@ def _picture(
     from nsf_pipeline.stages import picture
 
     picture.run(settings, dataset, output)
+
+
+@verb("export", "--format minari --dataset results/dataset.h5 --output minari --frames 96")
+def _export(
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="Such as minari; docs/exports.md.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    config: MustMatch = None,
+    dataset: Dataset = Path(paths.DATASET),
+    split: Annotated[
+        list[str], typer.Option(metavar="SPLIT", help="A split; repeatable; all if none is named.")
+    ] = [],  # noqa: B006
+    successes_only: Annotated[
+        bool, typer.Option("--successes-only", help="Leave out what does not succeed.")
+    ] = False,
+    contact_only: Annotated[
+        bool, typer.Option("--contact-only", help="Leave out what does not move the block.")
+    ] = False,
+    frames: Annotated[
+        int, typer.Option(metavar="PX", help="Size of the frames: 0 (none), 96 or 224.")
+    ] = 0,
+    jobs: Jobs = CORES,
+) -> None:
+    """Write a data set for other people's tools."""
+    settings = load_if_given(config)
+    given: list[tuple[str, Sequence[Any], Sequence[Any]]] = [
+        ("--split", get_args(Split), split),
+        ("--frames", get_args(FrameSize), [frames]),
+    ]
+    for option, allowed, values in given:
+        for value in values:
+            if value not in allowed or list(values).count(value) > 1:
+                expected = f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
+                raise UserError(
+                    f"{option} {shown(str(value))}: expected {expected}, each at most once"
+                )
+    chosen = ExportConfig.model_validate(
+        {
+            "splits": tuple(split) or get_args(Split),
+            "successes_only": successes_only,
+            "contact_only": contact_only,
+            "frames": frames,
+        }
+    )
+    from nsf_pipeline.stages import export
+
+    export.run(settings, dataset, format_, chosen, output, jobs)
+
+
+@verb("import", "pusht.zarr --output demonstrations")
+def _import(
+    source: Annotated[
+        Path, typer.Argument(help="Replay buffer of diffusion-policy, or Minari data set.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    config: Settings = CONFIG,
+    most_residual: Annotated[
+        float,
+        typer.Option(min=0.0, max=MAX_PX, metavar="PX", help="A DMP farther off is no policy."),
+    ] = 8.0,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0.0, max=MAX_PX, metavar="PX", help="A replay may stray so far."),
+    ] = 2.0,
+) -> None:
+    """Turn demonstrations of PushT into policies, rollouts and a data set."""
+    settings = load_config(config)
+    from nsf_pipeline.stages import imports
+
+    imports.run(settings, source, output, most_residual, tolerance)

@@ -9,6 +9,7 @@ from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
+from nsf_pipeline.config.exports import ExportConfig, ExportFormat, FrameSize, Split
 from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
 from nsf_pipeline.config.model import KINDS, BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import (
@@ -60,6 +61,9 @@ __all__ = [
     "Division",
     "EnsembleConfig",
     "EvaluationConfig",
+    "ExportConfig",
+    "ExportFormat",
+    "FrameSize",
     "ModelConfig",
     "NetworkConfig",
     "Planner",
@@ -74,6 +78,7 @@ __all__ = [
     "SearchConfig",
     "SecondRoundConfig",
     "SpeedConfig",
+    "Split",
     "TrainingChanges",
     "TrainingConfig",
     "Variant",

@@ -20,6 +20,10 @@ NoiseStd = Annotated[float, Field(ge=0.0, le=256.0)]
 DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
 
+MAX_GIVEN = 1000
+"""Policies that are given as files, at most."""
+
+
 class PolicyConfig(Section):
     """What differs from trajectory to trajectory. Ranges are sampled uniformly."""
 
@@ -49,7 +53,7 @@ class PolicyConfig(Section):
     scene: SceneConfig = SceneConfig()
     """The scene of each trajectory; models know gym-pusht's block, agent and walls alone."""
 
-    given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=1000)
+    given: tuple[PolicyFile | Path, ...] = Field(default=(), max_length=MAX_GIVEN)
     """Files of policies (JSON, as `nsf explore` saves them), from the run's folder; they are those
     of the first trajectories, and the others are sampled. In stamps and records, their content
     stands in their place."""

@@ -10,6 +10,7 @@ from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
+from nsf_pipeline.config.exports import ExportConfig
 from nsf_pipeline.config.model import ModelConfig
 from nsf_pipeline.config.planning import PlanningConfig
 from nsf_pipeline.config.policies import PolicyConfig
@@ -68,6 +69,7 @@ class Config(Section):
     second_round: SecondRoundConfig = SecondRoundConfig()
     protocols: ProtocolConfig = ProtocolConfig()
     videos: VideoConfig = VideoConfig()
+    exports: ExportConfig = ExportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     wandb: WandbConfig = WandbConfig()
 

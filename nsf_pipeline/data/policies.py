@@ -41,7 +41,10 @@ def sample_policies(config: Config, first: int, stop: int) -> dict[str, np.ndarr
     given = _given(config)
     factors = [factors_of(config, i) for i in trajectories]
     for i in trajectories[: max(0, len(given) - first)]:
-        states[i - first] = _enterable(start_of(given[i]), factors[i - first])
+        try:
+            states[i - first] = enterable(start_of(given[i]), factors[i - first])
+        except UserError as error:
+            raise UserError(f"policies.given: {error}") from None
         from_reset[i - first] = False
     policies = [
         params_of(given[i].policy)._replace(start=state[STATE.agent])
@@ -76,10 +79,17 @@ def _given(config: Config) -> list[PolicyFile]:
     return [each for each in config.policies.given if isinstance(each, PolicyFile)]
 
 
-def _enterable(state: np.ndarray, factors: Factors = USUAL) -> np.ndarray:
+def enterable(state: np.ndarray, factors: Factors = USUAL) -> np.ndarray:
     """(7,) the nearest state, within some 1e-8 px, that the simulator can enter exactly.
 
     Chipmunk cannot represent every position of the block.
+
+    Args:
+        state: (7,) px, px/s, rad.
+        factors: of the simulator's scene.
+
+    Raises:
+        UserError: there is none.
     """
     simulator, state = Simulator(factors), state.round(DECIMALS)
     offsets = sorted(itertools.product(range(-NUDGES, NUDGES + 1), repeat=2), key=_length)
@@ -90,7 +100,7 @@ def _enterable(state: np.ndarray, factors: Factors = USUAL) -> np.ndarray:
         simulator.enter(nudged)
         if (simulator.state() == nudged).all():
             return nudged
-    raise UserError(f"policies.given: the simulator cannot enter the state {state.tolist()}")
+    raise UserError(f"the simulator cannot enter the state {state.tolist()}")
 
 
 def _length(offset: tuple[int, ...]) -> int:

@@ -41,6 +41,27 @@ def simulate(config: Config, policies: dict[str, np.ndarray]) -> dict[str, np.nd
         random = generator(config.seed, int(policies["trajectory"][row]), Stream.ACTION_NOISE)
         std = float(policies["action_noise_std"][row])
         actions[row, :length] = executed(targets[row, :length], std, 1, random)[0]
+    return replayed(policies, targets, actions, planned)
+
+
+def replayed(
+    policies: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    actions: np.ndarray,
+    planned: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """The arrays of a rollout shard, simulated from those of a policy shard by given actions.
+
+    Args:
+        policies: arrays of a policy shard.
+        targets: (n, T, 2) px, the policies' desired positions.
+        actions: (n, T, 2) float32 px.
+        planned: (n) steps that are taken without a success, at most T.
+
+    Raises:
+        UserError: a reset no longer gives the initial state that a policy names.
+    """
+    longest = actions.shape[1]
     states = states_of(policies, actions, planned)
     differs = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
     if differs.any():

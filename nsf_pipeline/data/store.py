@@ -82,7 +82,7 @@ def create(
             the file is the index of a data set.
     """
     options: dict[str, Any] = {"libver": ("v110", "v110"), "userblock_size": USER_BLOCK}
-    with _Sink(path, "w+") as sink:
+    with Sink(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", locking=False, **options) as file:
                 _allocate(file, kind, sizes, attributes)
@@ -103,7 +103,7 @@ def create(
                 raise sink.failure from None
 
 
-class _Sink(FileIO):
+class Sink(FileIO):
     """A file that stores its first failure instead of raising it, since that may crash HDF5.
 
     For the same reason signals wait until HDF5 has returned.
@@ -113,6 +113,7 @@ class _Sink(FileIO):
 
     @undisturbed
     def write(self, data: Any) -> int:
+        """Write bytes, unless a write has failed before; returns how many they are."""
         left = memoryview(data).cast("B")
         size = len(left)
         try:
@@ -124,6 +125,7 @@ class _Sink(FileIO):
 
     @undisturbed
     def truncate(self, size: int | None = None) -> int:
+        """Set the file's size."""
         try:
             return super().truncate(size)
         except OSError as error:

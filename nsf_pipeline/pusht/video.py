@@ -31,6 +31,7 @@ _FRACTION_BITS = 4  # OpenCV draws to a sixteenth of a pixel
 # One thread, and no encoder version or date in the file: the same frames give the same bytes.
 _REPRODUCIBLE = ["-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact"]
 _REPRODUCIBLE += ["-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+_RANDOM_ACCESS = ["-g", "2", "-bf", "0"]
 
 # Without this, ffmpeg is started by a fork that runs Python, which can hang if JAX has threads.
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
@@ -137,7 +138,12 @@ def _subpixel(points: np.ndarray) -> np.ndarray:
 
 
 def write_mp4(
-    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: int = 10, comment: str = ""
+    path: str | os.PathLike[str],
+    frames: Iterable[np.ndarray],
+    fps: int = 10,
+    comment: str = "",
+    *,
+    random_access: bool = False,
 ) -> None:
     """Write frames as a video; the file is written when ffmpeg is done.
 
@@ -146,6 +152,7 @@ def write_mp4(
         frames: at least one (H, W, 3) uint8, all of one size, H and W even.
         fps: frames per second.
         comment: stored in the file's metadata.
+        random_access: every second frame is encoded by itself, so that single frames are read fast.
 
     Raises:
         ValueError: no frame, or one of another shape or type; or `fps` is no whole number from 1 to
@@ -170,7 +177,10 @@ def write_mp4(
             quality=7,
             macro_block_size=2,
             ffmpeg_log_level="error",
-            output_params=["-metadata", f"comment={comment}", *_REPRODUCIBLE],
+            output_params=[
+                *("-metadata", f"comment={comment}", *_REPRODUCIBLE),
+                *(_RANDOM_ACCESS if random_access else ()),
+            ],
         )
         sent = 0
         with contextlib.closing(writer):

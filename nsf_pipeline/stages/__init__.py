@@ -64,6 +64,9 @@ STAGES = {
         ("video", "video", POLICIES),
         ("ranked_video", "video", DATASET),
         ("prediction", "prediction", MODEL),
+        # Not `exports`: these settings choose what is written, which the stamp holds besides.
+        ("export", "export", DATASET),
+        ("import", "imports", POLICIES),
         ("table_page", "pages", EVALUATION),
         ("ablation_page", "pages", SPEED),
         ("planning_page", "pages", PROTOCOLS),

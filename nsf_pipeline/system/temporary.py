@@ -1,15 +1,16 @@
-"""Temporary files: a name says which process writes the file; those of dead processes are removed.
+"""Temporary files and folders: a name says which process writes it.
 
 A name is `.{name}.{machine}.{process}.{number}.tmp`. The machine is the host's name and digits that
 differ between machines, their boots, and containers on one machine. The process is its number and
 its start time, so that a new process with an old number is not taken for the old one. The last
-number tells apart the files of one process.
+number tells apart the files of one process. What dead processes have left is removed.
 """
 
 import hashlib
 import itertools
 import os
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def beside(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in a folder whose writers are known to be dead.
+    """Remove the temporary files and folders in a folder whose writers are known to be dead.
 
     These ran on this machine since it started, and in this container. Others' files stay, as do
     those whose names say nothing: their writers may be alive.
@@ -48,6 +49,8 @@ def remove_leftovers(folder: Path) -> None:
             if found and own and _is_dead(int(found["process"]), found["start"]):
                 with suppress(OSError):
                     os.unlink(folder / name)
+                    continue
+                shutil.rmtree(folder / name, ignore_errors=True)  # it is a folder
 
 
 def _host() -> str:

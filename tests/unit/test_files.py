@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from nsf_pipeline.files import FileError, open_file, read_file, replacing
+from nsf_pipeline.files import FileError, new_folder, open_file, read_file, replacing
 
 
 def fifo(path):
@@ -73,3 +73,25 @@ def test_a_file_is_read_up_to_a_limit(tmp_path):
     assert read_file(path, 4) == b"1234"
     with pytest.raises(OSError, match="4 bytes, expected at most 3"):
         read_file(path, 3)
+
+
+@pytest.mark.parametrize("taken", [os.mkdir, fifo, loop, lambda path: path.touch()])
+def test_a_folder_takes_the_place_of_nothing(taken, tmp_path):
+    path = tmp_path / "it"
+    taken(path)
+    with pytest.raises(FileError, match="there is something of that name"), new_folder(path):
+        pass
+    assert os.listdir(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()], ids=type)
+def test_a_folder_that_is_not_finished_is_removed(error, tmp_path):
+
+    def fill():
+        with new_folder(tmp_path / "it") as beside:
+            (beside / "half").touch()
+            raise error
+
+    with pytest.raises((FileError, KeyboardInterrupt)):
+        fill()
+    assert os.listdir(tmp_path) == []

@@ -35,6 +35,7 @@ from nsf_pipeline.stamps import Stamps
 PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
 PAGES |= {"episode_page"}
 VIDEOS = {"video", "ranked_video", "prediction", "episode_videos"}
+EXPORTS, IMPORTS = {"export"}, {"import"}
 TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
 # With and without a trained model behind them.
 TRIALS = {"episodes", "pushes", "goals"}
@@ -45,6 +46,7 @@ WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
 OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", "user_train", *PLANNED}
 WITH_USERS = {"user_train", "evaluate", "compare", "speed", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
+WITHOUT_JAX |= EXPORTS | IMPORTS
 WITHOUT_JAX -= {"prediction"}
 EVERY = set(STAGES)
 # The second round's stages are those of the first with other files, but for its policies.
@@ -52,7 +54,7 @@ SECOND = {name for name in STAGES if name.startswith("second_")}
 SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes", "pushes")}
 SECOND_OF["second_tables"] = "planning_tables"
 SECOND_PLANNED = SECOND - {"second_dataset", "second_train"}
-SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS}
+SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS, *EXPORTS, *IMPORTS}
 SCORED = {"evaluate", "compare"}
 # What follows from the settings of any stage before it; the settings' page, of all.
 OF_SETTINGS = EVERY - {"settings_page"}
@@ -71,7 +73,7 @@ FROM_TRAIN = {
     *FROM_TRIALS,
 }
 FROM_ENSEMBLES = {"ensembles", *FROM_EVALUATE}
-AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *FROM_TRAIN, *FROM_ENSEMBLES}
+AFTER_ROLLOUTS = {"dataset", "picture", "ranked_video", *EXPORTS, *FROM_TRAIN, *FROM_ENSEMBLES}
 AFTER_ROLLOUTS |= UNTRAINED_TRIALS - {"untrained_episodes"}
 OF_DATA = OF_SETTINGS - {"untrained_episodes"}
 # A setting of every section, another value, and the stages that it makes stale.
@@ -97,9 +99,11 @@ SETTINGS = {
     "second_round.trajectories": (10_000, set()),
     "speed.rounds": (9, FROM_SPEED),
     "videos.trajectories": ((5,), set()),
+    "exports.frames": (224, set()),
 }
 
 NOT_OF_SECOND = {"ensembles", "evaluation", "variants", "speed", "videos", "wandb", "runtime"}
+NOT_OF_SECOND |= {"exports"}
 SECOND_SETTINGS = {
     **{name: SECOND for name in SETTINGS if name.partition(".")[0] not in NOT_OF_SECOND},
     "variants": {"second_tables"},
@@ -135,9 +139,9 @@ def test_every_section_is_some_stages():
     assert {name.partition(".")[0] for name in SETTINGS} == set(Config.model_fields)
     assert sorted(STAGES["settings_page"].reads) == sorted(Config.model_fields)
     others = [stage for name, stage in STAGES.items() if name != "settings_page"]
-    # How training runs and which videos there are shape no result.
+    # How training runs, and which videos and exports there are, shape no result.
     read = {name for stage in others for name in stage.reads}
-    assert read | {"runtime", "videos"} == set(Config.model_fields)
+    assert read | {"runtime", "videos", "exports"} == set(Config.model_fields)
 
 
 def test_digests_are_sixteen_digits_and_differ():
@@ -183,19 +187,19 @@ def edit(path, change=lambda text: text + "\nEDITED = True\n"):
     forget()
 
 
-FROM_MERGED = EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES}
+FROM_MERGED = EVERY - {"policies", "rollouts", "video", "ranked_video", "upload", *PAGES, *EXPORTS}
 FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies", *SCORED, *PLANNED},
-    "data/policy_file.py": {"policies", *SCORED, *PLANNED},
+    "data/policies.py": {"policies", *IMPORTS, *SCORED, *PLANNED},
+    "data/policy_file.py": {"policies", *IMPORTS, *SCORED, *PLANNED},
     "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED | SCORED,
     "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
     "pusht/simulator.py": {"policies", *SIMULATED, *SCORED, *PLANNED},
-    "pusht/episode.py": {*PLANNED, *SCORED, "episode_videos"},
+    "pusht/episode.py": {*PLANNED, *SCORED, "episode_videos", *EXPORTS},
     "pusht/factors.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED},
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
@@ -213,7 +217,7 @@ MODULES = {
     "data/scenes.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED}
     - {"episode_videos"},
     "data/simulators.py": {"policies", *SIMULATED, *SCORED, *PLANNED} - {"episode_videos"},
-    "data/states.py": FROM_MERGED,
+    "data/states.py": FROM_MERGED | EXPORTS,
     "data/transitions.py": {"train", "user_train", "speed", "prediction"},
     "data/sources.py": {"train", "user_train"},
     "flow/losses.py": {"train", *OF_MODELS},
@@ -283,7 +287,16 @@ MODULES = {
     "system/printing.py": set(),
     "stages/evaluate.py": SCORED,
     "stages/upload.py": {"upload"},
-    "pusht/video.py": VIDEOS,
+    "pusht/video.py": VIDEOS | EXPORTS,
+    "pusht/recorder.py": EXPORTS,
+    "pusht/keypoints.py": EXPORTS | IMPORTS,
+    "data/exports/__init__.py": EXPORTS,
+    "data/exports/source.py": EXPORTS,
+    "data/exports/minari.py": EXPORTS,
+    "stages/export.py": EXPORTS,
+    "data/imports/__init__.py": IMPORTS,
+    "data/imports/fit.py": IMPORTS,
+    "stages/imports.py": IMPORTS,
     "data/recording.py": VIDEOS - {"episode_videos"},
     "evaluation/prediction.py": {"prediction"},
     "stages/pages.py": PAGES,
@@ -464,7 +477,7 @@ PACKAGES = {
     # By default, only a variant is a neural SDE.
     "diffrax": {"compare", "speed", "second_tables", *TABLES_OF_PLANNING},
     "scoringrules": {*SCORED, "speed", "second_tables", *TABLES_OF_PLANNING},
-    "pandas": {*SCORED, "speed", "second_tables", *TABLES_OF_PLANNING},
+    "pandas": {*SCORED, *EXPORTS, "speed", "second_tables", *TABLES_OF_PLANNING},
     # These draw, encode, store, check or report.
     "matplotlib": set(),
     "opencv-python-headless": set(),
@@ -514,7 +527,8 @@ def test_every_package_that_stages_import_is_known():
 
 
 UNCOUNTED = {
-    *("matplotlib", "cv2", "imageio_ffmpeg", "h5py", "pydantic", "jaxtyping", "markdown", "yaml")
+    *("matplotlib", "cv2", "imageio_ffmpeg", "h5py", "pydantic", "jaxtyping", "markdown", "yaml"),
+    *("pygame", "minari", "pyarrow", "lance", "zarr", "numcodecs"),
 }
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from gym_pusht.envs import PushTEnv
 
-from nsf_pipeline.config import parse_config
+from nsf_pipeline.config import ExportConfig, parse_config
 from nsf_pipeline.config.scene import SceneConfig
 from nsf_pipeline.data import store
+from nsf_pipeline.data.exports.source import chosen_from
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import one_trajectory, replayed
 from nsf_pipeline.data.replay import replay
@@ -164,6 +165,8 @@ def test_a_data_set_keeps_the_scenes_and_replays(made, per_file, tmp_path):
     for call in (lambda: load_trajectories(data, 0, 7), lambda: load_test_split(data)):
         with pytest.raises(UserError, match="expected gym-pusht's block_scale in all"):
             call()
+    with store.reading(data, "dataset") as file, pytest.raises(UserError, match="formats' readers"):
+        chosen_from(data, file, ExportConfig()).__enter__()
 
 
 def test_stages_with_models_refuse_other_scenes_at_once(tmp_path):

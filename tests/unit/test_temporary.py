@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT
 
-from nsf_pipeline.files import replacing
+from nsf_pipeline.files import new_folder, replacing
 from nsf_pipeline.system import temporary
 
 
@@ -83,6 +83,18 @@ def test_only_what_a_dead_process_of_this_machine_left_is_removed(case, dead, li
     assert left.exists() is not is_removed
     assert (tmp_path / "it.h5").read_bytes() == b"whole"
     assert len(list(tmp_path.iterdir())) == (1 if is_removed else 2)
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_folder_of_a_dead_process_is_removed_with_all_in_it(is_dead, dead, living, tmp_path):
+    process, start = (dead, 5) if is_dead else (living, started(living))
+    left = tmp_path / named(temporary._machine(), process, start, "export")
+    (left / "data").mkdir(parents=True)
+    (left / "data" / "half").touch()
+    with new_folder(tmp_path / "export") as beside:
+        (beside / "whole").touch()
+    assert left.exists() is not is_dead
+    assert os.listdir(tmp_path / "export") == ["whole"]
 
 
 # By case: what differs for another process that looks at the same folder.
@@ -205,7 +217,7 @@ def test_a_forked_process_has_names_of_its_own(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from nsf_pipeline.files import replacing
+from nsf_pipeline.files import new_folder, replacing
 path, content = Path(sys.argv[1]), sys.argv[2].encode() * 100_000
 with replacing(path) as beside:
     with beside.open("wb") as file:

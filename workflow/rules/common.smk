@@ -2,7 +2,7 @@
 import getpass
 
 from nsf_pipeline import paths, user_code
-from nsf_pipeline.config import ConfigError, parse_config
+from nsf_pipeline.config import ConfigError, ExportConfig, parse_config
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError
 from nsf_pipeline.protocols import rows as protocol_rows
@@ -90,6 +90,11 @@ SHOWN_ROWS = {name: row for name, row in STANDARD_ROWS.items() if row.trained ==
 WORLDS = protocol_rows.worlds(SETTINGS.protocols)
 GOAL_ROWS = {row.name: row for row in protocol_rows.goals(SETTINGS.protocols)}
 PUSHES = SETTINGS.protocols.push_shards
+# What all exports hold, as options of the command.
+EXPORTED = [f"--split {name}" for name in SETTINGS.exports.splits]
+EXPORTED += ["--successes-only"] * SETTINGS.exports.successes_only
+EXPORTED += ["--contact-only"] * SETTINGS.exports.contact_only
+EXPORTED += [f"--frames {SETTINGS.exports.frames}"]
 # Names in the report for an evaluation's files.
 LABELS = {
     "table": "Scores (CSV, to download)",
@@ -110,6 +115,7 @@ wildcard_constraints:
     row="|".join(ROWS),
     world="|".join([*WORLDS, *SECOND_WORLDS]),
     goal_row="|".join(GOAL_ROWS),
+    format="|".join(ExportConfig().formats),
 
 
 def all_shards(path):
@@ -207,6 +213,11 @@ def video_stamp(wildcards):
     """The stamp of a video. The rank of a trajectory depends on more settings than its content."""
     is_one = wildcards.trajectory.isdecimal()
     return stamp(STAGES["video" if is_one else "ranked_video"])
+
+
+def export_stamp(wildcards):
+    """The stamp of an export, which depends on what all exports hold, but not on which there are."""
+    return stamp(STAGES["export"], chosen=" ".join(EXPORTED))
 
 
 def video_page_stamp(wildcards):
