@@ -211,6 +211,7 @@ def harder_text(table: pd.DataFrame) -> str:
         part = table[table["variation"] == variation]
         title = f"## {variation.replace('_', ' ').capitalize()}: {MEANINGS[variation]}"
         lines += ["", title, "", *_by_threshold(part)]
+    lines += ["", "- Seconds and queries are of whole episodes, also where only some steps count."]
     return "\n".join([*lines, ""])
 
 

@@ -24,7 +24,7 @@ from nsf_pipeline.protocols.goal_tables import goals as goal_table
 from nsf_pipeline.protocols.goals import GoalTasks, at_goal, attempt
 from nsf_pipeline.protocols.one_push import Trial, judge, within
 from nsf_pipeline.protocols.planners import rules_of
-from nsf_pipeline.protocols.push_tables import Judged, one_push
+from nsf_pipeline.protocols.push_tables import Judged, one_push, one_push_text
 from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
 from nsf_pipeline.protocols.tables import Played, harder, paired, standard, standard_text, wilson
 from nsf_pipeline.protocols.tasks import Tasks
@@ -437,3 +437,5 @@ def test_one_push_is_chosen_from_the_same_candidates_and_run_with_the_same_noise
     )
     assert table["seconds_per_task"].tolist() == [1.0] * 3 + [2.0] * 3
     assert (table["against_flow"][:3] == 0.0).all()
+    # A single task gives no interval.
+    assert "nan" not in one_push_text(table, trial)
