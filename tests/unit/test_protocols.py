@@ -408,6 +408,22 @@ def test_the_nominal_push_reaches_goals_ahead():
     assert arrays["task"].tolist() == [3, 4]
     assert arrays["actions"].shape == (2, 2 * steps, 2)
     assert seconds > 0
+    # Its actions replay as docs/protocols.md says.
+    env = gymnasium.make("gym_pusht/PushT-v0")
+    env.reset(seed=0)
+    inner: Any = env.unwrapped
+    agent, block = inner.agent, inner.block
+    agent.position, agent.velocity = (state[0, at].tolist() for at in (STATE.agent, STATE.velocity))
+    block.angle, block.position = state[0, STATE.angle], state[0, STATE.block_position].tolist()
+    for body in (agent, block):
+        inner.space.reindex_shapes_for_body(body)
+    reached = []
+    for action in arrays["actions"][0, : arrays["length"][0]]:
+        env.step(action)
+        now = STATE.join(agent.position, agent.velocity, [*block.position, block.angle])
+        reached.append(at_goal(now, goal[0]).block)
+    first = arrays["block_step"][0]
+    assert first == next(i for i in range(5, 99) if all(reached[i - 5 : i]))
     table = goal_table([Tried(GoalRow("contact", "nominal", steps), arrays, seconds)])
     assert table["rule"].tolist() == ["agent_and_block", "block_held"]
     assert table["success"].iloc[1] == 1.0
