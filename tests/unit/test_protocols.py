@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nsf_pipeline import why
+from nsf_pipeline.cli import main
 from nsf_pipeline.config import Config, ConfigError, ProtocolConfig, parse_config
 from nsf_pipeline.data import store
 from nsf_pipeline.data.randomness import reset_seed
@@ -33,7 +34,7 @@ from nsf_pipeline.pusht.geometry import GOAL_POSE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import episodes as stage
-from nsf_pipeline.stages import planning
+from nsf_pipeline.stages import planning, pushes
 
 SEED = 100_000
 
@@ -220,6 +221,22 @@ def test_why_compares_episodes_with_their_folder(case, nominal, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(nominal.read_bytes())
     assert expected in next(why.describe(config, [path]))
+
+
+@pytest.mark.parametrize(
+    ("verb", "stage_of", "expected"),
+    [
+        ("episodes", stage, [7, 0, 2]),
+        ("pushes", pushes, [Trial(8.0, 60, 9), 0, 2]),
+    ],
+)
+def test_a_verb_takes_from_the_settings_what_is_not_given(verb, stage_of, expected, monkeypatch):
+    given: list[Any] = []
+    monkeypatch.setattr(stage_of, "run", lambda *arguments: given.extend(arguments))
+    settings = '{"protocols": {"first_seed": 7, "push_candidates": 60, "push_runs": 9}}'
+    usual = [verb, "--config", settings, "--world-model", "nominal", "--stop", "2"]
+    assert main([*usual, "--output", "x.h5"]) == 0
+    assert given[2:5] == expected
 
 
 def test_tables_refuse_episodes_of_other_seeds(nominal, tmp_path):
