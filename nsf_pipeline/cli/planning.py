@@ -17,7 +17,7 @@ from nsf_pipeline.cli.options import (
     before_jax,
     of_variant,
 )
-from nsf_pipeline.config import Planner, load_config
+from nsf_pipeline.config import Config, Planner, ProtocolConfig, load_config
 from nsf_pipeline.errors import UserError, shown
 from nsf_pipeline.system import surroundings
 
@@ -25,7 +25,6 @@ MAX_EPISODES = 100_000
 MAX_DRAWS = 65_536
 MAX_SEED = 2**63 - 1
 MAX_FIRST_SEED = 2**62 - 1
-FIRST_SEED = 100_000
 EPISODE_ROWS, SECONDS_ROWS = (Path(path).parent.parent for path in (paths.EPISODES, paths.SECONDS))
 PUSH_ROWS = Path(paths.PUSHES).parent.parent
 PlayedEpisodes = Annotated[Path, typer.Option(help="Folder of the episodes, a folder a row.")]
@@ -59,11 +58,14 @@ def _episodes(
         str, typer.Option(metavar="NAME", help="What else is different from the standard.")
     ] = "standard",
     first_seed: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=MAX_FIRST_SEED, metavar="SEED", help="Seed of the reset of episode 0."
+            min=0,
+            max=MAX_FIRST_SEED,
+            metavar="SEED",
+            help="Seed of the reset of episode 0; protocols.first_seed if unset.",
         ),
-    ] = FIRST_SEED,
+    ] = None,
     seconds: Seconds = None,
     config: Settings = CONFIG,
     model: TrainedModel = None,
@@ -78,6 +80,8 @@ def _episodes(
     before_jax(threads)
     from nsf_pipeline.stages import episodes
 
+    if first_seed is None:
+        first_seed = _protocols(settings).first_seed
     episodes.run(settings, row, first_seed, first, stop, model, output, seconds)
 
 
@@ -87,13 +91,33 @@ def _pushes(
     stop: Annotated[int, typer.Option(min=1, max=MAX_EPISODES, help="One past the last task.")],
     output: Output,
     first: Annotated[int, typer.Option(min=0, max=MAX_EPISODES, help="The first task.")] = 0,
-    noise: ActionNoise = 8.0,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=256.0,
+            metavar="PX",
+            help="Noise on the actions; protocols.push_noise if unset.",
+        ),
+    ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, max=100_000, metavar="N", help="Pushes to choose from, about.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Pushes to choose from, about; protocols.push_candidates if unset.",
+        ),
+    ] = None,
     runs: Annotated[
-        int, typer.Option(min=1, max=65_536, metavar="N", help="Noisy runs of the chosen push.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_536,
+            metavar="N",
+            help="Noisy runs of the chosen push; protocols.push_runs if unset.",
+        ),
+    ] = None,
     seconds: Seconds = None,
     config: Settings = CONFIG,
     model: TrainedModel = None,
@@ -110,7 +134,12 @@ def _pushes(
     from nsf_pipeline.protocols.one_push import Trial
     from nsf_pipeline.stages import pushes
 
-    trial = Trial(noise, candidates, runs)
+    usual = _protocols(settings)
+    trial = Trial(
+        usual.push_noise if noise is None else noise,
+        usual.push_candidates if candidates is None else candidates,
+        usual.push_runs if runs is None else runs,
+    )
     pushes.run(settings, world_model, trial, first, stop, model, dataset, output, seconds)
 
 
@@ -320,6 +349,11 @@ def _numbers(option: str, text: str) -> list[float]:
         raise UserError(
             f"{option} {shown(text)}: expected numbers separated by commas, as in 100,200,0.5"
         ) from None
+
+
+def _protocols(settings: Config) -> ProtocolConfig:
+    """The settings of protocols; the usual ones if a job's stamp holds none."""
+    return settings.protocols if "protocols" in settings.held else ProtocolConfig()
 
 
 def _require_some(first: int, stop: int) -> None:

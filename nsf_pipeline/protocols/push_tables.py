@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,6 +70,13 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def with_interval(row: Mapping[Any, Any], name: str, spec: str) -> str:
+    """A number of a table's row and its interval, for people; without one, where there is none."""
+    mean, lower, upper = (row[name + end] for end in ("", "_lower", "_upper"))
+    interval = "" if math.isnan(lower) else f" ({lower:{spec}} to {upper:{spec}})"
+    return f"{mean:{spec}}{interval}"
+
+
 def one_push_text(table: pd.DataFrame, trial: Trial) -> str:
     """The table for people."""
     lines = [
@@ -107,12 +114,10 @@ def _by_tolerance(table: pd.DataFrame) -> Iterator[str]:
     for name, part in table.groupby("model", sort=False):
         cells = []
         for row in part.to_dict("records"):
+            is_compared = name != PAIRED_WITH and not math.isnan(row["against_flow"])
             cells += [
-                f"{row['score']:.3f} ({row['score_lower']:.3f} to {row['score_upper']:.3f})",
-                ""
-                if name == PAIRED_WITH or math.isnan(row["against_flow"])
-                else f"{row['against_flow']:+.3f} ({row['against_flow_lower']:+.3f} to "
-                f"{row['against_flow_upper']:+.3f})",
+                with_interval(row, "score", ".3f"),
+                with_interval(row, "against_flow", "+.3f") if is_compared else "",
                 f"{row['promised']:.3f} ({row['promised_at_choice']:.3f})",
             ]
         yield f"| {name} | {' | '.join(cells)} | {row['seconds_per_task']:.2g} |"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from nsf_pipeline.data.schema import THRESHOLDS, TOLERANCES
-from nsf_pipeline.protocols.push_tables import Judged, mean_interval
+from nsf_pipeline.protocols.push_tables import Judged, mean_interval, with_interval
 from nsf_pipeline.protocols.rows import STANDARD
 from nsf_pipeline.protocols.tables import Played, kinds_of, paired, succeeded
 
@@ -80,6 +80,5 @@ def _rows(table: pd.DataFrame) -> Iterator[str]:
         yield (
             f"| {row['protocol']} | {row['action_noise_std']:g} px | {row['aim']} | "
             f"{row['number']} | {row['flow']:.3f} | {row['second_round']:.3f} | "
-            f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to "
-            f"{row['difference_upper']:+.3f}) |"
+            f"{with_interval(row, 'difference', '+.3f')} |"
         )

@@ -170,7 +170,8 @@ MEANINGS = {
     NOISE: "with more action noise than in the standard protocol",
     IN_FEWER_STEPS: f"the standard protocol's episodes, but only {FEWER_STEPS} steps count",
     LASTING: f"the coverage is exceeded after {HELD} steps in a row; the agent stops when it is",
-    DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees; what comes after counts",
+    DISTURBED: "the block is moved twice, by up to 40 px and 20 degrees; only the coverage after "
+    "that counts",
     HIDDEN: "the planner is not told the agent's velocity",
     IN_STEPS: "as the standard, with the flow one control step at a time as the model",
     SHORT: "an episode ends at its first success",
@@ -211,6 +212,7 @@ def harder_text(table: pd.DataFrame) -> str:
         part = table[table["variation"] == variation]
         title = f"## {variation.replace('_', ' ').capitalize()}: {MEANINGS[variation]}"
         lines += ["", title, "", *_by_threshold(part)]
+    lines += ["", "- Seconds and queries are of whole episodes, also where only some steps count."]
     return "\n".join([*lines, ""])
 
 

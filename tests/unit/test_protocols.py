@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nsf_pipeline import why
+from nsf_pipeline.cli import main
 from nsf_pipeline.config import (
     CEMConfig,
     Config,
@@ -35,7 +36,7 @@ from nsf_pipeline.protocols.goals import GoalTasks, at_goal, attempt
 from nsf_pipeline.protocols.models import world_model
 from nsf_pipeline.protocols.one_push import Trial, judge, within
 from nsf_pipeline.protocols.planners import at_random, rules_of
-from nsf_pipeline.protocols.push_tables import Judged, one_push
+from nsf_pipeline.protocols.push_tables import Judged, one_push, one_push_text
 from nsf_pipeline.protocols.rows import GoalRow, Row, checked_row, parsed
 from nsf_pipeline.protocols.tables import Played, harder, paired, standard, standard_text, wilson
 from nsf_pipeline.protocols.tasks import Tasks
@@ -44,7 +45,7 @@ from nsf_pipeline.pusht.geometry import GOAL_POSE
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import episodes as stage
-from nsf_pipeline.stages import planning
+from nsf_pipeline.stages import planning, pushes
 
 SEED = 100_000
 
@@ -266,6 +267,22 @@ def test_why_compares_episodes_with_their_folder(case, nominal, tmp_path):
     assert expected in next(why.describe(config, [path]))
 
 
+@pytest.mark.parametrize(
+    ("verb", "stage_of", "expected"),
+    [
+        ("episodes", stage, [7, 0, 2]),
+        ("pushes", pushes, [Trial(8.0, 60, 9), 0, 2]),
+    ],
+)
+def test_a_verb_takes_from_the_settings_what_is_not_given(verb, stage_of, expected, monkeypatch):
+    given: list[Any] = []
+    monkeypatch.setattr(stage_of, "run", lambda *arguments: given.extend(arguments))
+    settings = '{"protocols": {"first_seed": 7, "push_candidates": 60, "push_runs": 9}}'
+    usual = [verb, "--config", settings, "--world-model", "nominal", "--stop", "2"]
+    assert main([*usual, "--output", "x.h5"]) == 0
+    assert given[2:5] == expected
+
+
 def test_tables_refuse_episodes_of_other_seeds(nominal, tmp_path):
     protocols = {"episodes": 2, "shard_size": 2, "first_seed": SEED + 1, "models": ["nominal"]}
     for row in rows.standard(parse_config({"protocols": protocols}).protocols):
@@ -462,6 +479,22 @@ def test_the_nominal_push_reaches_goals_ahead():
     assert arrays["task"].tolist() == [3, 4]
     assert arrays["actions"].shape == (2, 2 * steps, 2)
     assert seconds > 0
+    # Its actions replay as docs/protocols.md says.
+    env = gymnasium.make("gym_pusht/PushT-v0")
+    env.reset(seed=0)
+    inner: Any = env.unwrapped
+    agent, block = inner.agent, inner.block
+    agent.position, agent.velocity = (state[0, at].tolist() for at in (STATE.agent, STATE.velocity))
+    block.angle, block.position = state[0, STATE.angle], state[0, STATE.block_position].tolist()
+    for body in (agent, block):
+        inner.space.reindex_shapes_for_body(body)
+    reached = []
+    for action in arrays["actions"][0, : arrays["length"][0]]:
+        env.step(action)
+        now = STATE.join(agent.position, agent.velocity, [*block.position, block.angle])
+        reached.append(at_goal(now, goal[0]).block)
+    first = arrays["block_step"][0]
+    assert first == next(i for i in range(5, 99) if all(reached[i - 5 : i]))
     table = goal_table([Tried(GoalRow("contact", "nominal", steps), arrays, seconds)])
     assert table["rule"].tolist() == ["agent_and_block", "block_held"]
     assert table["success"].iloc[1] == 1.0
@@ -491,3 +524,5 @@ def test_one_push_is_chosen_from_the_same_candidates_and_run_with_the_same_noise
     )
     assert table["seconds_per_task"].tolist() == [1.0] * 3 + [2.0] * 3
     assert (table["against_flow"][:3] == 0.0).all()
+    # A single task gives no interval.
+    assert "nan" not in one_push_text(table, trial)

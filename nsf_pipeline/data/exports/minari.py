@@ -18,11 +18,10 @@ import numpy as np
 
 from nsf_pipeline.data.exports.format import Format
 from nsf_pipeline.data.exports.source import Episode, Source
+from nsf_pipeline.envs import PUSHT
 from nsf_pipeline.pusht.geometry import coverage, reward
 from nsf_pipeline.pusht.state import STATE
 
-ENVIRONMENT = "nsf_pipeline/PushT-v0"
-"""It takes a state as an option of its reset, which gym-pusht's does not."""
 DATASET_ID = "pusht-dmp-v0"
 """What `minari.load_dataset` takes; the export's folder is then MINARI_DATASETS_PATH."""
 AT_ONCE = 64
@@ -40,7 +39,8 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 
     path = folder / DATASET_ID / "data"
     path.mkdir(parents=True)
-    env = gymnasium.make(ENVIRONMENT, disable_env_checker=True)
+    # It takes a state as an option of its reset, which gym-pusht's does not.
+    env = gymnasium.make(PUSHT, disable_env_checker=True)
     observations: gymnasium.Space[Any] = env.observation_space
     if source.frames:
         pixels = gymnasium.spaces.Box(0, 255, (source.frames, source.frames, 3), np.uint8)
