@@ -3,10 +3,10 @@
     python -m benchmarks.planning --model results/model.eqx [--episodes 40] [--planner contact]
         [--action-noise-std 8] [--coverage 0.95] [--world flow_4 --world nominal]
 
-Episodes start at gym-pusht's resets of seeds from 1000000 on, none of which the tables of planning use, and are run by the fast simulator,
-whose states are those of gym-pusht. Planning is done for all of them side by side. Times are CPU
-time of all threads, without compilation: the first plan is made before the clock starts. `cem` with
-the simulator takes about 10 s an episode.
+Episodes start at gym-pusht's resets of seeds from 1000000 on, which the tables of planning do not
+use, and are run by the fast simulator, whose states are those of gym-pusht. Planning is done for
+all of them side by side. Times are CPU time of all threads, without compilation: the first plan is
+made before the clock starts. `cem` with the simulator takes about 10 s an episode.
 """
 
 import argparse
