@@ -201,13 +201,23 @@ def _errors(draws: Draws, truth: Float[np.ndarray, "n 7"]) -> Iterator[tuple[Any
     """Rows of the table without their first two columns."""
     layout = layout_of(draws.shape[-1])
     for group, unit in GROUPS.items():
-        error = draws[..., layout.groups[group]] - truth[:, None, STATE.groups[group]]
-        if unit == "degrees":  # angles are continuous; a whole turn is no error
-            error = np.degrees((error + np.pi) % (2.0 * np.pi) - np.pi)
-        both = (error.mean(axis=1, keepdims=True), error)
-        lengths = (np.linalg.norm(each, axis=-1).mean(axis=1) for each in both)
+        own, true = draws[..., layout.groups[group]], truth[:, None, STATE.groups[group]]
+        is_angle = unit == "degrees"
+        mean = _mean_angle(own) if is_angle else own.mean(axis=1, keepdims=True)
+        errors = (_turned_less(each - true) if is_angle else each - true for each in (mean, own))
+        lengths = (np.linalg.norm(each, axis=-1).mean(axis=1) for each in errors)
         intervals = (value for each in lengths for value in _interval(each))
         yield (group, *intervals, len(truth))
+
+
+def _mean_angle(draws: Draws) -> Float[np.ndarray, "n 1 1"]:
+    """rad: the direction of the mean of the angles' unit vectors."""
+    return np.arctan2(*(of(draws).mean(axis=1, keepdims=True) for of in (np.sin, np.cos)))
+
+
+def _turned_less(error: np.ndarray) -> np.ndarray:
+    """Degrees: angles in rad without whole turns, which are no error."""
+    return np.degrees((error + np.pi) % (2.0 * np.pi) - np.pi)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
