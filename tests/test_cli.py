@@ -327,7 +327,7 @@ FILES = {
     ),
     "training with another stage's stamp": (
         ["train", "--config", "policies.stamp.json", "--dataset", "dataset.h5"],
-        "the settings given have no training: they are the stamp of another stage; ",
+        "the settings given have no model: they are the stamp of another stage; ",
     ),
     "evaluate a model of other settings": (
         [*EVALUATE, "--model", "other_model.eqx"],
