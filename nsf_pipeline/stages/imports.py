@@ -63,9 +63,13 @@ def run(
         episodes += 1
         if not episodes % EVERY:
             print_line(f"{episodes} episodes, {time.monotonic() - started:.0f} s")
+    if not found:
+        raise UserError(
+            f"{source}: expected demonstrations of at least {SHORTEST} steps, found none"
+        )
     kept = [each for each in found if each.error <= tolerance]
     if not kept:
-        nearest = min((each.error for each in found), default=np.inf)
+        nearest = min(each.error for each in found)
         raise UserError(
             f"{source}: none of {len(found)} stretches of at least {SHORTEST} steps replays to "
             f"within {tolerance:g} px (the nearest: {nearest:.3g} px); raise --tolerance, or name "

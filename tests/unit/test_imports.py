@@ -228,5 +228,9 @@ def test_other_folders_and_hopeless_tolerances_are_refused(folder, tmp_path, cap
     shifted[0][0][:, 2] += np.linspace(0.0, 60.0, 11)
     write_buffer(tmp_path / "demos.zarr", shifted)
     refused(tmp_path, capsys, "steps replays to within 2 px (the nearest:", tmp_path / "demos.zarr")
+    write_buffer(
+        tmp_path / "short.zarr", [(states[:4], actions[:3]) for states, actions in shifted]
+    )
+    refused(tmp_path, capsys, "demonstrations of at least 5 steps", tmp_path / "short.zarr")
     assert [each.number for each in demonstrations(source)] == [*range(12)]
     assert isinstance(next(demonstrations(source)), Demonstration)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -300,6 +301,7 @@ LOCKINGS = {
 }
 USE = """
 import sys
+from types import SimpleNamespace
 from pathlib import Path
 from hdf5_files import ATTRIBUTES, some_arrays
 from nsf_pipeline.data import store
@@ -330,3 +332,15 @@ def test_the_environment_may_ask_for_locks_and_changes_no_byte(value, locks, tmp
     assert bool(done.returncode) == ("first.h5: cannot be locked" in done.stderr) == locks
     assert (f"run `unset {store.LOCKING}`" in done.stderr) == locks
     assert second.read_bytes() == first.read_bytes()
+
+
+def test_small_values_are_compared_as_a_data_set_holds_them():
+    """Their last bits are lost, so that no replay gives them back."""
+    values = np.array([1.2345678e-7, 1.5], np.float32)
+    bounds = {"min": {"block_angle": -2.9}, "max": {"block_angle": 9.3}}
+    file = SimpleNamespace(attrs={"metadata": json.dumps(bounds)})
+    back = store.as_read(file, "block_angle", values)
+    assert back.dtype == np.float32
+    assert back[1] == values[1]
+    assert 0 < abs(back[0] - values[0]) < 1e-11
+    np.testing.assert_array_equal(store.as_read(file, "block_angle", back), back)

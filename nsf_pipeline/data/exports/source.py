@@ -258,7 +258,8 @@ class Source:
         states = replay.states
         simulated = (observations(states), states[:, STATE.velocity], states[:, STATE.angle])
         for name, values in zip(ON_STATES, simulated, strict=True):
-            if not np.array_equal(getattr(episode, name), values.astype(np.float32)):
+            expected = store.as_read(self._file, name, values)
+            if not np.array_equal(getattr(episode, name), expected):
                 raise UserError(
                     f"{self.path}: trajectory {episode.trajectory} does not replay to the bit, so "
                     "it cannot be rendered or completed; `nsf replay` says what differs and why"
