@@ -62,6 +62,7 @@ def run(
                 "frames": chosen.frames,
                 "successes_only": chosen.successes_only,
                 "contact_only": chosen.contact_only,
+                "chosen_splits": chosen.splits,
                 "trajectories": len(source),
                 "steps": source.steps,
                 "splits": source.splits,
