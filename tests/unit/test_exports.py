@@ -320,6 +320,16 @@ def read_lance(folder, tmp_path):
     return held, lambda row: np.array(Image.open(io.BytesIO(held["pixels"][row])))
 
 
+# Once Lance is imported, it complains of every fork.
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.endswith("lance")])
+def test_a_relative_folder_is_made_as_any_other(name, folder, tmp_path, monkeypatch):
+    """As the workflow names it."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--dataset", str(folder / "dataset.h5"), "--split", "test", "--jobs", "1"]
+    assert main(["export", "--format", name, "--output", name, *arguments]) == 0
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_an_export_holds_what_was_chosen(folder, physical, tmp_path):
     chosen = ("--split", "test", "--split", "validation", "--contact-only")
     output = export(folder, tmp_path, "npz", *chosen)
