@@ -72,13 +72,13 @@ class GaussianEnsemble:
                 report(step, loss=loss.item(), validation_loss=held_loss.item())
 
     def sample(self, keys, state, t_init, t_final, condition, num_samples):
-        count = len(state)
+        own, count = self.settings, len(state)
         steps = np.maximum(1, np.round((t_final - t_init) / CONTROL_DT).astype(int))
         longest = int(steps.max())
         times = t_init[:, None] + CONTROL_DT * np.arange(1, longest + 1)
         actions = np.repeat(desired(condition, times, self.dmp), num_samples, axis=0)
         noise = normal(keys, (num_samples, longest, 7)).reshape(-1, longest, 7)
-        member = np.tile(np.arange(num_samples) % self.settings["members"], count)
+        member = ((self._first(keys)[:, None] + np.arange(num_samples)) % own["members"]).ravel()
         states = np.repeat(state, num_samples, axis=0)
         conditions, last = (np.repeat(v, num_samples, axis=0) for v in (condition, steps))
         gap = np.full(len(states), CONTROL_DT)
@@ -112,6 +112,12 @@ class GaussianEnsemble:
         self.networks = _Networks(self.settings, arrays["weight0"].shape[1], len(self.offset))
         weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
         self.networks.load_state_dict(weights)
+
+    def _first(self, keys):
+        """(n) the member of each row's first draw: a random one, for many ask for one draw."""
+        count = self.settings["members"]
+        own = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 0), (), 0, count))
+        return np.asarray(own(keys))
 
     def _pairs(self, batch):
         start, end, s, t, condition = map(np.asarray, batch)

@@ -40,7 +40,8 @@ class Stamps:
 
         Raises:
             FileError: it cannot be written.
-            UserError: the stage needs a model, and models do not know the settings' scenes.
+            UserError: the stage needs a model or exports data, and models or the formats' readers
+                do not know the settings' scenes.
         """
         _require_known_scene(stage, self.config)
         key = (stage.name, part or variant, *more.items())
@@ -71,6 +72,11 @@ class Stamps:
 
 
 def _require_known_scene(stage: Stage, config: Config) -> None:
+    if stage.name == "export" and not config.policies.scene.is_usual:
+        raise UserError(
+            "policies.scene: the formats' readers know gym-pusht's scene alone, so data in other "
+            "scenes are not exported; ask for results/dataset.h5, or leave policies.scene as it is"
+        )
     needs_model = {"model", "ensembles"} & set(stage.reads) and stage.name != "settings_page"
     if needs_model and not config.policies.scene.suits_models:
         raise UserError(

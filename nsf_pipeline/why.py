@@ -4,6 +4,7 @@ Files hold a record of what made them, so this reads only the files, neither the
 Snakemake's records. `snakemake -n` lists missing files.
 """
 
+import json
 import operator
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from nsf_pipeline import label, paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.drawing import NOT_DRAWN, not_drawn
+from nsf_pipeline.errors import shown
 from nsf_pipeline.files import FileError, again, open_file, read_file
 from nsf_pipeline.protocols.rows import rows_by_folder
 from nsf_pipeline.provenance import Record, digest_of, digests_in
@@ -210,7 +212,7 @@ def _check_files(folder: Path, digests: Mapping[str, str], *, whole: bool) -> No
             raise label.LabelError(f"{path} cannot be read: {error.strerror}") from None
 
 
-PLANNING = Path(paths.PLANNING).name
+PLANNING, EXPORTS = Path(paths.PLANNING).name, Path(paths.EXPORT).parent.name
 PARTS = ("statistics", "dataset")
 """Stages with a file for each file of the data set, where it has several."""
 SHARDED = ("policies", "rollouts", "ensembles", *PARTS)
@@ -237,6 +239,27 @@ def _unlike_its_row(config: Config, path: Path, fields: Mapping[str, Any]) -> It
         yield f"holds other {kind} than {span[0]} to {span[1] - 1}"
 
 
+def _unlike_its_settings(config: Config, path: Path, fields: Mapping[str, Any]) -> Iterator[str]:
+    """How an export differs from what the settings, and its folder, say that it holds."""
+    if path.parent.name not in config.exports.formats:
+        yield f"exports.formats leaves {path.parent.name} out"
+        return
+    held = fields.get("export")
+    held = held if isinstance(held, Mapping) else {}
+    if held.get("format") != path.parent.name:
+        yield f"it holds another format than {path.parent.name}"
+    asked = config.exports.model_dump(mode="json", exclude={"formats"})
+    for name, value in asked.items():
+        before = held.get("chosen_splits" if name == "splits" else name)
+        if before != value:
+            was, now = (shown(json.dumps(each)) for each in (before, value))
+            yield f"exports.{name} was {was}, is {now}"
+    files = (each for each in path.parent.rglob("*") if each.name != paths.RECEIPT)
+    size, written = sum(each.stat().st_size for each in files if each.is_file()), held.get("bytes")
+    if not isinstance(written, int) or size < written:
+        yield f"it has {size} bytes of the {written} that were written; {again(path.parent)}"
+
+
 def _unlike_its_path(
     config: Config, path: Path, made: Record, fields: Mapping[str, Any]
 ) -> Iterator[str]:
@@ -244,6 +267,9 @@ def _unlike_its_path(
     stage, folder = made.stage.removeprefix("second_"), path.parent.name
     if path.parent.parent.parent.name == PLANNING and path.suffix == ".h5":
         yield from _unlike_its_row(config, path, fields)
+        return
+    if path.name == paths.RECEIPT and path.parent.parent.name == EXPORTS:
+        yield from _unlike_its_settings(config, path, fields)
         return
     if made.variant and made.variant not in path.parts:
         yield f"it is of the variant {made.variant}"

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nsf_pipeline import files
+from nsf_pipeline.config.policies import MOST_GIVEN
 from nsf_pipeline.config.policy_file import load_policy
 from nsf_pipeline.config.reading import MAX_PATH, check_plain, read_file, read_json
 from nsf_pipeline.config.root import Config
@@ -118,6 +119,11 @@ def _contents(given: Any, source: str) -> Any:
             except files.FileError as error:
                 raise ConfigError(f"{source}: policies.given[{number}]: {error}") from None
         found.append(entry)
+    if (size := len(json.dumps(found))) > MOST_GIVEN:
+        raise ConfigError(
+            f"{source}: policies.given: {len(found)} policies of {size / 1e3:.0f} kB together, "
+            f"more than the {MOST_GIVEN / 1e3:.0f} kB that records have room for; name fewer"
+        )
     return found
 
 

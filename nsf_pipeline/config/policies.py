@@ -22,6 +22,8 @@ DampingRatio = Annotated[float, Field(ge=1e-6, le=20.0)]
 
 MAX_GIVEN = 1000
 """Policies that are given as files, at most."""
+MOST_GIVEN = 900_000
+"""Bytes of these together, at most: they stand in the records of all files, a model's line too."""
 
 
 class PolicyConfig(Section):

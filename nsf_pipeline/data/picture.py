@@ -7,9 +7,11 @@ import numpy as np
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import block_moved
+from nsf_pipeline.data.scenes import FACTORS, in_row
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.plotting import Axes, Figure, Line2D, LineCollection, Patch, Polygon
-from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD, WORKSPACE, t_outline
+from nsf_pipeline.pusht.factors import Factors
+from nsf_pipeline.pusht.geometry import SUCCESS_THRESHOLD, WORKSPACE, t_outline
 from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT
 
@@ -35,12 +37,14 @@ class Sample:
         block: (length + 1, 3) px, px, rad.
         moved: (length) bool: the step moved the block.
         from_reset: whether the trajectory started at a reset.
+        factors: of its scene.
     """
 
     agent: list[np.ndarray] = field(default_factory=list)
     block: list[np.ndarray] = field(default_factory=list)
     moved: list[np.ndarray] = field(default_factory=list)
     from_reset: list[bool] = field(default_factory=list)
+    factors: list[Factors] = field(default_factory=list)
 
 
 @dataclass
@@ -74,7 +78,8 @@ def summarise(file: Any) -> Summary:
         {kind: np.zeros(steps, int) for kind in KINDS},
         Sample(),
     )
-    names = ("observations", "block_angle", "action_mask", "coverage", "length", "from_reset")
+    names = ["observations", "block_angle", "action_mask", "coverage", "length", "from_reset"]
+    names += [FACTORS] if FACTORS in file else []
     for rows in store.blocks(count):
         arrays = {name: store.physical(file, name, rows) for name in names}
         moved = block_moved(arrays)
@@ -106,6 +111,7 @@ def _sample(sample: Sample, row: int, arrays: dict[str, np.ndarray], moved: np.n
     sample.block.append(states[:, layout.block])
     sample.moved.append(moved[row, : arrays["length"][row]])
     sample.from_reset.append(bool(arrays["from_reset"][row]))
+    sample.factors.append(in_row(arrays, row))
 
 
 def picture(summary: Summary) -> Figure:
@@ -124,7 +130,7 @@ def picture(summary: Summary) -> Figure:
 
 
 def _agent_paths(axis: Axes, sample: Sample) -> None:
-    _workspace(axis, f"{len(sample.agent)} paths of the agent (px)")
+    _workspace(axis, f"{len(sample.agent)} paths of the agent (px)", sample)
     for path, moved in zip(sample.agent, sample.moved, strict=True):
         axis.plot(*path.T, color=CONTACT if moved.any() else APART, linewidth=0.8)
         pushes = np.stack([path[:-1], path[1:]], axis=1)[moved]
@@ -138,14 +144,15 @@ def _agent_paths(axis: Axes, sample: Sample) -> None:
 
 
 def _block_paths(axis: Axes, sample: Sample) -> None:
-    _workspace(axis, f"{len(sample.block)} paths of the block (px)")
+    _workspace(axis, f"{len(sample.block)} paths of the block (px)", sample)
     for path, moved in zip(sample.block, sample.moved, strict=True):
         if moved.any():
             axis.plot(*path[:, :2].T, color=PUSH, linewidth=0.8)
             axis.plot(*path[-1, :2], ".", color=PUSH, markersize=4)
     posed = _evenly(len(sample.block), POSES)
     for row in posed:
-        outline, colour = t_outline(sample.block[row][0]), STARTS[sample.from_reset[row]]
+        outline = t_outline(sample.block[row][0], sample.factors[row].block_scale)
+        colour = STARTS[sample.from_reset[row]]
         axis.add_patch(Polygon(outline, fill=False, color=colour, lw=1.2, zorder=3))
     handles = [
         Line2D([], [], color=PUSH, linewidth=0.8, marker=".", label="path to its end"),
@@ -155,8 +162,14 @@ def _block_paths(axis: Axes, sample: Sample) -> None:
     axis.legend(handles=handles, ncols=3, **BELOW)
 
 
-def _workspace(axis: Axes, title: str) -> None:
-    axis.add_patch(Polygon(t_outline(GOAL_POSE), color=GOAL, lw=0, zorder=0))
+def _workspace(axis: Axes, title: str, sample: Sample) -> None:
+    """The workspace, with the goals of those trajectories whose starts are drawn."""
+    drawn = [sample.factors[row] for row in _evenly(len(sample.factors), POSES)]
+    goals = dict.fromkeys((each.goal_pose, each.block_scale) for each in drawn)
+    for pose, scale in goals:
+        outline = t_outline(np.array(pose), scale)
+        alpha = 1.0 if len(goals) == 1 else 0.3
+        axis.add_patch(Polygon(outline, color=GOAL, lw=0, zorder=0, alpha=alpha))
     ticks = np.linspace(*WORKSPACE, 3)
     axis.set(xlim=WORKSPACE, ylim=WORKSPACE[::-1], xticks=ticks, yticks=ticks, title=title)
     axis.set_aspect("equal")

@@ -44,6 +44,11 @@ def one_trajectory(source: Path, file: Any, which: int | str) -> dict[str, np.nd
         StoreError: the file does not hold the trajectory.
     """
     row = _ranked(file, RANKED[which]) if isinstance(which, str) else _row(source, file, which)
+    return in_file(file, row)
+
+
+def in_file(file: Any, row: int) -> dict[str, np.ndarray]:
+    """The same for the trajectory in a row of an open file."""
     names = (*NEEDED, FACTORS) if FACTORS in file else NEEDED
     return {name: store.physical(file, name, slice(row, row + 1)) for name in names}
 

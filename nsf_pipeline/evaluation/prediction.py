@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nsf_pipeline.data import store
 from nsf_pipeline.data.merge import TEST
-from nsf_pipeline.data.recording import NEEDED, replayed
+from nsf_pipeline.data.recording import in_file, replayed
+from nsf_pipeline.data.scenes import in_row
 from nsf_pipeline.data.transitions import rows_of
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model import PushTModel
@@ -48,8 +49,7 @@ def held_out_trajectory(dataset: Path, file: Any, place: int) -> dict[str, np.nd
             f"{dataset}: expected a test trajectory {place}, but its test split holds "
             f"{len(rows)}, counted from 0; lower videos.predicted or raise num_trajectories"
         )
-    row = slice(rows[place], rows[place] + 1)
-    return {name: store.physical(file, name, row) for name in NEEDED}
+    return in_file(file, int(rows[place]))
 
 
 def side_by_side(
@@ -112,7 +112,7 @@ def predicted(
     """
     params = DMPParams.from_vector(trajectory["condition"][0])
     desired = np.concatenate([params.start[None], trajectory["targets"][0, : len(path) - 1]])
-    simulator, layout = Simulator(), layout_of(path.shape[-1])
+    simulator, layout = Simulator(in_row(trajectory, 0)), layout_of(path.shape[-1])
     simulator.enter(NOWHERE)
     backdrop = simulator.render()
     for step, (state, others) in enumerate(zip(path, draws, strict=True)):

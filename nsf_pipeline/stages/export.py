@@ -62,6 +62,7 @@ def run(
                 "frames": chosen.frames,
                 "successes_only": chosen.successes_only,
                 "contact_only": chosen.contact_only,
+                "chosen_splits": chosen.splits,
                 "trajectories": len(source),
                 "steps": source.steps,
                 "splits": source.splits,
@@ -83,10 +84,11 @@ def run(
 
 def _written(format_: Format, source: Source, beside: Path, output: Path) -> dict[str, Any]:
     """Write an export to a temporary folder; failures are told of the final one, in one line."""
+    whole = beside.absolute()  # Minari joins a relative one to itself
     try:
-        return format_.write(source, beside)
+        return format_.write(source, whole)
     except FileError as error:
-        raise FileError(str(error).replace(str(beside), str(output))) from None
+        raise FileError(str(error).replace(str(whole), str(output))) from None
     except (OSError, RuntimeError) as error:
         if any(part in str(error) for part in DISK_IS_FULL):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None

@@ -10,7 +10,7 @@ import yaml
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config, DatasetConfig
-from nsf_pipeline.config.policies import MAX_GIVEN
+from nsf_pipeline.config.policies import MAX_GIVEN, MOST_GIVEN
 from nsf_pipeline.data import store
 from nsf_pipeline.data.imports import SHORTEST, Cutter, Stretch, demonstrations
 from nsf_pipeline.data.merge import in_one_file
@@ -52,10 +52,15 @@ def run(
 
     Raises:
         FileError: the source cannot be read, or the folder exists or cannot be written.
-        UserError: nothing replays.
+        UserError: nothing replays, or the settings do not suit demonstrations.
     """
     started = time.monotonic()
     require_new(output)
+    if not config.policies.scene.is_usual:
+        raise UserError(
+            "policies.scene: demonstrations are replayed in gym-pusht's scene, and the settings "
+            "have another; leave it as it is"
+        )
     cutter, found = Cutter(config, most_residual), list[Stretch]()
     episodes = 0
     for demonstration in demonstrations(source):
@@ -76,8 +81,8 @@ def run(
             "demonstrations of gym-pusht's physics"
         )
     smooth = [each for each in kept if each.residual <= most_residual]
+    settings = _settings(config, len(kept))
     with new_folder(output) as beside:
-        settings = _settings(config, len(kept))
         made = Record.new(STAGE, settings)
         if smooth:
             _write_policies(beside, output, smooth, config, made)
@@ -100,13 +105,35 @@ def run(
 
 
 def _settings(config: Config, count: int) -> Config:
-    """The settings of a data set of so many trajectories in one shard."""
-    dataset = config.dataset.model_dump() | {"trajectories_per_file": 0}
-    changes = {"num_trajectories": count, "shard_size": count}
-    policies = config.policies.model_copy(update={"given": ()})
-    return config.model_copy(
-        update={**changes, "policies": policies, "dataset": DatasetConfig.model_validate(dataset)}
+    """The settings of a data set of so many trajectories in one shard, which may be few.
+
+    Raises:
+        UserError: the settings do not suit so many trajectories.
+    """
+    dataset = DatasetConfig.model_validate(
+        config.dataset.model_dump() | {"trajectories_per_file": 0}
     )
+    transitions = int(count * (1.0 - dataset.held_out) * num_steps(config.policies.duration[0]))
+    batch_size = max(1, min(config.training.batch_size, transitions))
+    trajectories = tuple(each for each in config.videos.trajectories if each < count)
+    predicted = tuple(
+        each for each in config.videos.predicted if each < count * dataset.test_fraction
+    )
+    settings = config.model_copy(
+        update={
+            "num_trajectories": count,
+            "shard_size": count,
+            "policies": config.policies.model_copy(update={"given": ()}),
+            "dataset": dataset,
+            "training": config.training.model_copy(update={"batch_size": batch_size}),
+            "videos": config.videos.model_copy(
+                update={"trajectories": trajectories, "predicted": predicted}
+            ),
+        }
+    )
+    if contradiction := next(settings.contradictions(), ""):
+        raise UserError(f"the settings do not suit {count} imported trajectories: {contradiction}")
+    return settings
 
 
 def _arrays(stretches: Sequence[Stretch]) -> dict[str, np.ndarray]:
@@ -127,14 +154,19 @@ def _arrays(stretches: Sequence[Stretch]) -> dict[str, np.ndarray]:
 def _write_policies(
     folder: Path, final: Path, stretches: Sequence[Stretch], config: Config, made: Record
 ) -> None:
-    """Write policies as a shard, and the first of them as `policies.given` takes them."""
+    """Write policies as a shard, and as many of the first as `policies.given` takes as files."""
     store.write(folder / "policies.h5", "policies", _arrays(stretches), made.fields())
-    names = []
+    names, size = list[str](), 0
     for number, each in enumerate(stretches[:MAX_GIVEN]):
         name = Path("policies", f"{paths.shard_name(number)}.json")
-        save_policy(folder / name, policy_file(each.state, each.policy, config.dmp))
+        file = policy_file(each.state, each.policy, config.dmp)
+        size += len(file.text())
+        if size > MOST_GIVEN:
+            break
+        save_policy(folder / name, file)
         names.append(str(final / name))
-    given = {"policies": {"given": names}, "dmp": config.dmp.model_dump(mode="json")}
+    own = {"duration": list(config.policies.duration), "given": names}
+    given = {"policies": own, "dmp": config.dmp.model_dump(mode="json")}
     (folder / "given.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
 
 

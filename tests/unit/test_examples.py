@@ -32,7 +32,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_trains_and_comes_back(name, tmp_path):
+def test_an_example_trains_and_comes_back(name, tmp_path, monkeypatch):
     library, settings, gap = EXAMPLES[name]
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"needs {library}")
@@ -56,3 +56,10 @@ def test_an_example_trains_and_comes_back(name, tmp_path):
     assert density is None or np.isfinite(density).all()
     with pytest.raises(UserError, match="unknown widht; expected some of"):
         UserModel(f"examples.{name}", {"widht": 3}, CONFIG.dmp)
+    if library == "torch":  # one draw each of many rows: every member has its share
+        monkeypatch.setattr(
+            "examples.gaussian_ensemble.normal", lambda keys, shape: np.zeros((len(keys), *shape))
+        )
+        a, b, c, d = (np.repeat(each[:1], 40, axis=0) for each in (start, s, t, condition))
+        means = model.sample(jax.random.split(KEY, 40), a, b, c, d, 1)[:, 0]
+        assert len(np.unique(means.round(2), axis=0)) == settings["members"]

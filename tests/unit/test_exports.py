@@ -15,6 +15,7 @@ from conftest import run, run_verb, simulated
 from gym_pusht.envs import PushTEnv
 from PIL import Image
 
+from nsf_pipeline import why
 from nsf_pipeline.cli import main
 from nsf_pipeline.config import Config, DatasetConfig, ExportConfig, PolicyConfig
 from nsf_pipeline.data import store
@@ -320,6 +321,16 @@ def read_lance(folder, tmp_path):
     return held, lambda row: np.array(Image.open(io.BytesIO(held["pixels"][row])))
 
 
+# Once Lance is imported, it complains of every fork.
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.endswith("lance")])
+def test_a_relative_folder_is_made_as_any_other(name, folder, tmp_path, monkeypatch):
+    """As the workflow names it."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--dataset", str(folder / "dataset.h5"), "--split", "test", "--jobs", "1"]
+    assert main(["export", "--format", name, "--output", name, *arguments]) == 0
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_an_export_holds_what_was_chosen(folder, physical, tmp_path):
     chosen = ("--split", "test", "--split", "validation", "--contact-only")
     output = export(folder, tmp_path, "npz", *chosen)
@@ -334,6 +345,32 @@ def test_an_export_holds_what_was_chosen(folder, physical, tmp_path):
         assert held["trajectory"].tolist() == [*expected[0], *expected[1]]
     receipt = json.loads((output / "nsf_pipeline.json").read_text())
     assert receipt["export"]["trajectories"] == len(expected[0]) + len(expected[1])
+
+
+# By case: other settings of the exports, and what `nsf why` says.
+OTHERWISE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "the same": ({}, []),
+    "size": ({"frames": 224}, ["exports.frames was 0, is 224"]),
+    "splits": (
+        {"splits": ("test",)},
+        ['exports.splits was ["train", "validation", "test"], is ["test"]'],
+    ),
+    "left out": ({"formats": ("minari",)}, ["exports.formats leaves npz out"]),
+}
+
+
+def test_an_export_says_when_the_settings_ask_for_another(folder, tmp_path):
+    """As the workflow, which makes it anew then."""
+    receipt = export(folder, tmp_path / "exports", "npz") / "nsf_pipeline.json"
+    for changes, said in OTHERWISE.values():
+        asked = ExportConfig.model_validate({"frames": 0} | changes)
+        config = CONFIG.model_copy(update={"exports": asked})
+        assert why.judge(config, receipt, why.fields_of(receipt)) == said
+    # The receipt is no proof that the export is still there.
+    receipt.with_name("pusht.npz").unlink()
+    config = CONFIG.model_copy(update={"exports": ExportConfig(frames=0)})
+    (lost,) = why.judge(config, receipt, why.fields_of(receipt))
+    assert "bytes of the" in lost
 
 
 # By case: options that are refused, and the line.

@@ -157,6 +157,28 @@ def test_what_does_not_replay_is_told_and_left_out(tmp_path, capsys):
     assert "1 stretches left out, which do not replay to within 2 px" in capsys.readouterr().out
 
 
+def test_the_settings_of_a_few_stretches_can_be_used(tmp_path):
+    """The defaults, whose batches and videos are for more data, and policies that last longer."""
+    write_buffer(tmp_path / "demos.zarr", [recorded(seed) for seed in (3, 5)])
+    out, config = tmp_path / "out", "policies: {duration: [0.8, 4.2]}\n"
+    (tmp_path / "my.yaml").write_text(config)
+    source = ["import", str(tmp_path / "demos.zarr"), "--output", str(out)]
+    assert main([*source, "--config", str(tmp_path / "my.yaml"), "--most-residual", "1000"]) == 0
+    settings = load_config(str(out / "settings.yaml"))
+    assert settings.num_trajectories == 2
+    assert settings.training.batch_size < TrainingConfig().batch_size
+    with store.reading(out / "dataset.h5", "dataset") as file:
+        assert store.record_of(file).changes(settings) == []
+    assert load_config(str(out / "given.yaml")).policies.duration == (0.8, 4.2)
+
+
+def test_settings_of_another_scene_are_refused(tmp_path, capsys):
+    write_buffer(tmp_path / "demos.zarr", [recorded(3)])
+    scene = json.dumps({"policies": {"scene": {"block_scale": [0.8, 1.2]}}})
+    line = "policies.scene: demonstrations are replayed in gym-pusht's scene"
+    refused(tmp_path, capsys, line, tmp_path / "demos.zarr", "--config", scene)
+
+
 def recorded(seed):
     """States (11, 5) and actions (10, 2) of the simulator's."""
     simulator, random = Simulator(), np.random.default_rng(seed)

@@ -154,6 +154,14 @@ def test_contradictions_with_given_policies(case, tmp_path):
         given(tmp_path, *policies)
 
 
+def test_more_than_records_hold_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("nsf_pipeline.config.loading.MOST_GIVEN", 500)
+    with pytest.raises(ConfigError, match="2 policies of 1 kB together, more than"):
+        given(tmp_path, PUSH, PUSH)
+    monkeypatch.undo()
+    given(tmp_path, PUSH, PUSH)
+
+
 def test_a_trajectory_of_a_data_set(tmp_path):
     from conftest import simulated
 

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from conftest import simulated
 from gym_pusht.envs import PushTEnv
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Polygon
 
 from nsf_pipeline.config import ExportConfig, parse_config
 from nsf_pipeline.config.scene import SceneConfig
 from nsf_pipeline.data import store
 from nsf_pipeline.data.exports.source import chosen_from
+from nsf_pipeline.data.picture import GOAL, picture, summarise
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.recording import one_trajectory, replayed
 from nsf_pipeline.data.replay import replay
@@ -16,9 +20,12 @@ from nsf_pipeline.data.scenes import FACTORS, factors_of, in_row
 from nsf_pipeline.data.transitions import load_trajectories
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.ensembles import load_test_split
+from nsf_pipeline.evaluation.prediction import held_out_trajectory, predicted
 from nsf_pipeline.files import FileError
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.factors import USUAL, Factors
+from nsf_pipeline.pusht.geometry import t_outline
+from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.stages import STAGES, dataset, policies, rollouts
 from nsf_pipeline.stamps import Stamps
@@ -169,13 +176,53 @@ def test_a_data_set_keeps_the_scenes_and_replays(made, per_file, tmp_path):
         chosen_from(data, file, ExportConfig()).__enter__()
 
 
+def test_the_picture_has_each_block_and_goal_in_its_own_size_and_place(made):
+    _, folder = made
+    with store.reading(folder / "dataset.h5", "dataset") as file:
+        summary = summarise(file)
+    _, axis, *_ = picture(summary).axes
+    drawn = [patch for patch in axis.patches if isinstance(patch, Polygon)]
+    goals = [patch for patch in drawn if patch.get_facecolor()[:3] == to_rgb(GOAL)]
+    starts = [patch for patch in drawn if not patch.get_fill()]
+    rows = np.linspace(0, COUNT - 1, len(starts)).astype(int)
+    for row, goal, start in zip(rows, goals, starts, strict=True):
+        own = summary.sample.factors[row]
+        assert own == factors_of(made[0], int(row))
+        pairs = (goal, own.goal), (start, summary.sample.block[row][0])
+        for patch, pose in pairs:
+            np.testing.assert_array_equal(patch.get_xy()[:-1], t_outline(pose, own.block_scale))
+
+
+def test_a_prediction_is_shown_at_the_goal_of_its_trajectory(tmp_path):
+    """Models know other goals, so such data have videos of predictions."""
+    config = settings({"goal_x": [140.0, 160.0], "goal_degrees": [-90.0, -60.0]})
+    folder = simulated(
+        tmp_path, sample_policies(config, 0, COUNT), config.model_copy(update={"shard_size": COUNT})
+    )
+    with store.reading(folder / "dataset.h5", "dataset") as file:
+        trajectory = held_out_trajectory(folder / "dataset.h5", file, 0)
+    factors = factors_of(config, int(trajectory["trajectory"][0]))
+    assert in_row(trajectory, 0) == factors
+    state = trajectory["initial_state"]
+    shown = next(predicted(trajectory, state, state[:, None]))
+    simulator = Simulator(factors)
+    simulator.enter(state[0])
+    # But for the caption above, and the desired path.
+    differs = (shown != simulator.render()).any(axis=-1)[40:]
+    assert differs.mean() < 0.05
+
+
 def test_stages_with_models_refuse_other_scenes_at_once(tmp_path):
     stamps = Stamps(settings(SCENE), tmp_path)
     assert stamps.of(STAGES["dataset"])
     for name in ("train", "ensembles", "evaluate"):
         with pytest.raises(UserError, match="ask for results/dataset"):
             stamps.of(STAGES[name])
-    assert Stamps(settings({"goal_x": [220.0, 300.0]}), tmp_path).of(STAGES["train"])
+    other_goals = Stamps(settings({"goal_x": [220.0, 300.0]}), tmp_path)
+    assert other_goals.of(STAGES["train"])
+    # Before the data are made: the export would refuse them.
+    with pytest.raises(UserError, match="are not exported"):
+        other_goals.of(STAGES["export"], chosen="--frames 0")
 
 
 def test_a_file_that_lacks_factors_is_refused(made, tmp_path):
