@@ -37,7 +37,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
-    path = folder.absolute() / DATASET_ID / "data"  # Minari measures no relative one
+    path = folder / DATASET_ID / "data"
     path.mkdir(parents=True)
     # It takes a state as an option of its reset, which gym-pusht's does not.
     env = gymnasium.make(PUSHT, disable_env_checker=True)
