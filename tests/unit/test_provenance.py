@@ -200,7 +200,15 @@ MODULES = {
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
     "pusht/simulator.py": {"policies", *SIMULATED, *SCORED, *PLANNED},
     "pusht/episode.py": {*PLANNED, *SCORED, "episode_videos"},
-    "pusht/factors.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED},
+    "pusht/factors.py": {
+        "policies",
+        "picture",
+        "train",
+        "user_train",
+        *SIMULATED,
+        *SCORED,
+        *PLANNED,
+    },
     "pusht/state.py": EVERY - PAGES,
     "pusht/environment.py": {"policies", *SIMULATED, "train", *OF_MODELS},
     "model/agent_noise.py": {"train", *OF_MODELS},
@@ -214,7 +222,7 @@ MODULES = {
     "data/scaling.py": EVERY - PAGES - {"upload"},
     "data/checking.py": set(),
     "timing.py": EVERY - PAGES,
-    "data/scenes.py": {"policies", "train", "user_train", *SIMULATED, *SCORED, *PLANNED}
+    "data/scenes.py": {"policies", "picture", "train", "user_train", *SIMULATED, *SCORED, *PLANNED}
     - {"episode_videos"},
     "data/simulators.py": {"policies", *SIMULATED, *SCORED, *PLANNED} - {"episode_videos"},
     "data/states.py": FROM_MERGED | EXPORTS,
