@@ -3,6 +3,7 @@
 The workflow reads this module, so it imports nothing that takes time.
 """
 
+import itertools
 import re
 from typing import Any, NamedTuple
 
@@ -180,7 +181,7 @@ def harder(config: ProtocolConfig) -> list[Row]:
             Row(CONTACT, model, noise, HIDDEN, count) for model in ("flow_4", NOMINAL, *variants)
         ]
     found.append(Row(CONTACT, "flow_steps_4", 0.0, IN_STEPS, count))
-    floors = ((16.0, STANDARD), (0.0, DISTURBED), (0.0, HELD))
+    floors = [(16.0, STANDARD), *itertools.product((0.0, 8.0), (DISTURBED, HELD))]
     found += [Row(RANDOM, RANDOM, noise, variation, count) for noise, variation in floors]
     return wanted(found, config)
 
