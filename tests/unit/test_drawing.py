@@ -28,7 +28,7 @@ from nsf_pipeline.data.picture import Sample, Summary, picture
 
 def draw():
     walk = np.linspace([100.0, 100.0, 0.0], [300.0, 400.0, 1.0], 11)
-    sample = Sample([walk[:, :2]], [walk], [np.arange(10) > 5], [True])
+    sample = Sample([walk[:, :2]], [walk], [np.arange(10) > 5], [True], [USUAL])
     taken, moved = {True: np.full(10, 5), False: np.zeros(10, int)}, np.arange(10) // 4
     return picture(Summary(np.array([0.0, 0.5]), taken, {True: moved, False: moved}, sample))
 """
@@ -36,6 +36,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from nsf_pipeline.drawing import write_figure
+from nsf_pipeline.pusht.factors import USUAL
 write_figure(draw, Path(sys.argv[1]))
 """
 
