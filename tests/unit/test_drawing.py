@@ -25,6 +25,7 @@ from nsf_pipeline.stages.reports import write_reports
 DRAWING = """
 import numpy as np
 from nsf_pipeline.data.picture import Sample, Summary, picture
+from nsf_pipeline.pusht.factors import USUAL
 
 def draw():
     walk = np.linspace([100.0, 100.0, 0.0], [300.0, 400.0, 1.0], 11)
@@ -36,7 +37,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from nsf_pipeline.drawing import write_figure
-from nsf_pipeline.pusht.factors import USUAL
 write_figure(draw, Path(sys.argv[1]))
 """
 
