@@ -84,6 +84,7 @@ def flat(episodes, name, rows=slice(None)):
 
 def export(folder, tmp_path, name, *options):
     arguments = ["export", "--format", name, "--dataset", str(folder / "dataset.h5")]
+    tmp_path.mkdir(exist_ok=True)
     with contextlib.chdir(tmp_path):  # the workflow gives relative paths
         assert main([*arguments, "--output", name, "--jobs", "1", *options]) == 0
     return tmp_path / name
