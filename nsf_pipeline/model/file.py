@@ -130,21 +130,12 @@ def load_model(path: Path | str) -> PushTModel:
         skeleton = eqx.filter_eval_shape(
             build_model, config, dmp, normaliser, key=jax.random.key(0)
         )
-        try:
+        with damage_is_told(path):
             arrays.require_size(skeleton, fields["size"])
             leaves = io.BytesIO(file.read(fields["size"]))
             label.check(fields, leaves)
             leaves.seek(0)
             model = arrays.read(leaves, skeleton)
-        except label.LabelError:
-            raise ModelFileError(
-                f"{path}: damaged: its content is not what was saved (truncated or edited); "
-                f"{again(path)}"
-            ) from None
-        except arrays.ArraysError as error:
-            raise ModelFileError(
-                f"{path}: its header does not describe its arrays: {error}; {again(path)}"
-            ) from None
     if not arrays.are_finite(model):
         raise ModelFileError(f"{path}: its weights are not finite; train again")
     return model
@@ -181,6 +172,22 @@ def require_trained_on(
             f"{fingerprint}, then {trained_on}): its test split may hold "
             "trajectories that the model has seen; train again or give the other data set"
         )
+
+
+@contextmanager
+def damage_is_told(path: Path | str) -> Iterator[None]:
+    """Turn what is wrong with the arrays of a model's file into a ModelFileError."""
+    try:
+        yield
+    except label.LabelError:
+        raise ModelFileError(
+            f"{path}: damaged: its content is not what was saved (truncated or edited); "
+            f"{again(path)}"
+        ) from None
+    except arrays.ArraysError as error:
+        raise ModelFileError(
+            f"{path}: its header does not describe its arrays: {error}; {again(path)}"
+        ) from None
 
 
 @contextmanager

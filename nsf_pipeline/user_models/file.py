@@ -19,7 +19,7 @@ from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.config.section import Section
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import again, open_file, replacing
-from nsf_pipeline.model.file import USER_FORMAT, USER_START, ModelFileError
+from nsf_pipeline.model.file import USER_FORMAT, USER_START, ModelFileError, damage_is_told
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.user_models.model import KINDS_OF_NUMBERS, MOST_ARRAYS, UserModel
 
@@ -115,21 +115,12 @@ def load_user_model(path: Path | str, kind: str) -> UserModel:
                 f"{path}: it is of another class than {kind}, which the settings name; train again"
             )
         like = {name: (each.dtype, each.shape) for name, each in header.arrays.items()}
-        try:
+        with damage_is_told(path):
             arrays.require_numpy_size(like, fields["size"])
             content = io.BytesIO(file.read(fields["size"]))
             label.check(fields, content)
             content.seek(0)
             found = arrays.read_numpy(content, like)
-        except label.LabelError:
-            raise ModelFileError(
-                f"{path}: damaged: its content is not what was saved (truncated or edited); "
-                f"{again(path)}"
-            ) from None
-        except arrays.ArraysError as error:
-            raise ModelFileError(
-                f"{path}: its header does not describe its arrays: {error}; {again(path)}"
-            ) from None
     model = UserModel(kind, trained.get("settings", {}), header.dmp)
     try:
         model.load(found)
