@@ -14,6 +14,7 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Activation = Literal["silu", "tanh", "gelu", "softplus"]
 ScaleFunction = Literal["tanh_exp", "exp", "softplus"]
 Coupling = Literal["affine", "spline"]
+Physics = Literal["push", "path", "none"]
 
 
 KINDS = ("flow", "neural_sde")
@@ -92,6 +93,10 @@ class ModelConfig(Section):
     """false, for comparison: the networks see nothing of the policy."""
     autonomous: bool = False
     """true, for comparison: the law depends on t - s alone, not on s."""
+    physics: Physics = "push"
+    """What the networks are given of the physics. push: the agent's path without noise and the push
+    that follows from it, seen from the block; path, for comparison: without the push; none, for
+    comparison: state, time and policy as plain numbers."""
     path_points: int = Field(default=24, ge=1, le=256)
     """Points of the agent's nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
@@ -118,6 +123,12 @@ class ModelConfig(Section):
                 f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
                 "training.two_to_one_weight = 0"
             )
+        for name, value in (("conditional", False), ("autonomous", True)):
+            if self.physics == "path" and getattr(self, name) == value:
+                yield (
+                    f"model.physics = path changes nothing with model.{name} = "
+                    f"{str(value).lower()}, which leaves out the push too; set it to push or none"
+                )
         if self.user_class and self.state_dim != ModelConfig().state_dim:
             yield f"model.state_dim = {self.state_dim}: a class of your own is given all 7 numbers"
         for name in ("flow", "bridge"):

@@ -112,6 +112,14 @@ DEFAULTS = {
         "Without the policy, which shows what knowing it is worth.",
         {"model": {"conditional": False}},
     ),
+    "path": Default(
+        "Without the nominal push: the agent's path alone.",
+        {"model": {"physics": "path", "conditional": True, "autonomous": False}},
+    ),
+    "plain": Default(
+        "Without any physics in the features: state, times and policy as plain numbers.",
+        {"model": {"physics": "none"}},
+    ),
     "no_consistency": Default(
         "Trained by the likelihood alone, without the consistency losses.",
         {"training": LIKELIHOOD_ONLY},

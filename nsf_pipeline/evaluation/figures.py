@@ -19,6 +19,8 @@ STYLES = {
     "kinematic": ("#4f9d69", "D"),
     "gaussian": ("#8e5ea2", "^"),
     "unconditional": ("#c2a83e", "v"),
+    "path": ("#5b8c2a", "<"),
+    "plain": ("#b03a2e", ">"),
     "no_consistency": ("#3aa6a6", "P"),
     "autonomous": ("#a0522d", "*"),
     "state5": ("#6b7280", "X"),

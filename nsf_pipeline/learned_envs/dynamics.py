@@ -76,6 +76,12 @@ class Dynamics:
                 "a model with model.autonomous = true knows no single control steps; use "
                 "mode='policy', or another model"
             )
+        if mode == "step" and encoder.config.physics == "none":
+            raise UserError(
+                "a model with model.physics = none knows only policies that start where the agent "
+                "is, and a single control step is asked as another; use mode='policy', or another "
+                "model"
+            )
         self._dmp, self._layout = encoder.dmp, encoder.layout
         self.space = self._action_space()
 

@@ -22,6 +22,9 @@ ACTIVATIONS = {
 }
 MIN_STD = 0.02
 """Least noise of a residual's number, in units of its scale and per root of TIME_UNIT."""
+WHOLE_MIN_STD = 0.005
+"""The same without the nominal push: residuals are whole motions then, and their scale is larger;
+the block's about three times."""
 AGENT_MIN_STD = 0.3
 """The same of the agent where its noise is known, in units of that noise."""
 
@@ -50,14 +53,16 @@ def build_model(
 
         sizes = config.flow
         shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
-        return PushTModel(SDETransition.build(encoder, *shape, MIN_STD, key=key), None)
+        least = _min_std(config)
+        return PushTModel(SDETransition.build(encoder, *shape, least, key=key), None)
     flow_key, bridge_key = jax.random.split(key)
     transition = FlowTransition(flow=_flow(encoder, key=flow_key), encoder=encoder)
     return PushTModel(transition, PushTBridge(_bridge(encoder, key=bridge_key), encoder))
 
 
 def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochasticFlow:
-    layout, least = encoder.layout, AGENT_MIN_STD if encoder.knows_noise else MIN_STD
+    layout, least = encoder.layout, _min_std(encoder.config)
+    agents = AGENT_MIN_STD if encoder.knows_noise else least
     agent, moved = layout.block.start, []
     # Couplings move the block's position given the rest, its angle given the rest, and the agent
     # given the block. Where the agent's noise is known the agent's law is Gaussian, for nothing
@@ -69,7 +74,7 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
         layout.dim,
         encoder.feature_dim,
         autonomous=True,  # s enters by the features alone, where the model may know it
-        min_std=(least,) * agent + (MIN_STD,) * (layout.dim - agent),
+        min_std=(agents,) * agent + (least,) * (layout.dim - agent),
         **_network(encoder.config.flow),
         moved=moved[: 2 if encoder.knows_noise else 3],
         key=key,
@@ -81,10 +86,14 @@ def _bridge(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalAuxiliaryFlow:
         encoder.layout.dim,
         encoder.feature_dim,
         autonomous=True,
-        min_std=MIN_STD,
+        min_std=_min_std(encoder.config),
         **_network(encoder.config.bridge),
         key=key,
     )
+
+
+def _min_std(config: ModelConfig) -> float:
+    return MIN_STD if config.physics == "push" else WHOLE_MIN_STD
 
 
 def _network(config: NetworkConfig) -> dict[str, Any]:

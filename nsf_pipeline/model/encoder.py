@@ -2,8 +2,9 @@
 
 The block responds only to what touches it, wherever on the table it lies: in its own frame the same
 push is the same numbers. So the networks get the agent, its nominal path and the nominal push in
-the block's frame, besides the block's pose on the table and a time. An encoding is a function of
-one state, two times and one condition, and holds nothing that is trained.
+the block's frame, besides the block's pose on the table and a time. With `model.physics: path` they
+get no push, and with `none` the plain numbers of state, time and policy in place of all this. An
+encoding is a function of one state, two times and one condition, and holds nothing that is trained.
 """
 
 from typing import NamedTuple, final
@@ -27,7 +28,13 @@ from nsf_pipeline.model.nominal import (
     nominal_motion,
 )
 from nsf_pipeline.model.normaliser import Normaliser, noise_unit
+from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.state import StateLayout, layout_of
+
+MIDDLE = {"px": (WORKSPACE[0] + WORKSPACE[1]) / 2.0, "px/s": 0.0, "rad": 0.0}
+"""By unit: what is subtracted from a plain number before it is scaled."""
+SIZE = {"px": (WORKSPACE[1] - WORKSPACE[0]) / 2.0, "px/s": 200.0, "rad": 1.0}
+"""By unit: what a plain number is divided by."""
 
 
 class Encoding(NamedTuple):
@@ -84,6 +91,9 @@ class Encoder(eqx.Module):
         """
         self.require_meaning(state, t_init, t_final, condition)
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
+        if self.config.physics == "none":
+            features = self._plain_features(state, t_init, condition)
+            return Encoding(state, t_init, t_final, condition, motion.displacements, features)
         if self.config.conditional:
             params = DMPParams.from_vector(condition)
             noise = params.action_noise_std
@@ -137,6 +147,43 @@ class Encoder(eqx.Module):
         if velocity is not None:
             parts.append(rotate(velocity, -block[2]) / 200.0)
         return jnp.concatenate(parts)
+
+    def _plain_features(
+        self, state: State, t_init: Scalar, condition: Condition
+    ) -> Float[Array, " features"]:
+        """State, time and policy as they are: each number is only scaled, by fixed sizes.
+
+        The elapsed time t - s is no feature: the flow gets it as it is. The angle is given by its
+        cosine and sine, so that a full turn changes nothing.
+        """
+        layout, angle = self.layout, state[self.layout.angle]
+        middle, size = (
+            np.array([by[unit] for unit in layout.units], np.float32) for by in (MIDDLE, SIZE)
+        )
+        parts = [
+            jnp.delete((state - middle) / size, layout.angle),
+            jnp.stack([jnp.cos(angle), jnp.sin(angle)]),
+        ]
+        if not self.config.autonomous:
+            parts.append(t_init[None])
+        if self.config.conditional:
+            params = DMPParams.from_vector(condition)
+            start, goal = ((at - MIDDLE["px"]) / SIZE["px"] for at in (params.start, params.goal))
+            params = params._replace(
+                start=start,
+                goal=goal,
+                stiffness=params.stiffness / 50.0,
+                damping=params.damping / 15.0,
+                action_noise_std=params.action_noise_std / 10.0,
+            )
+            parts.append(params.as_vector(jnp))
+        return jnp.concatenate(parts)
+
+    def frame(self, state: State) -> Scalar:
+        """rad; the angle of the residual's frame: the block's, or the room's without physics."""
+        if self.config.physics == "none":
+            return jnp.zeros(())
+        return state[self.layout.angle]
 
     @property
     def layout(self) -> StateLayout:

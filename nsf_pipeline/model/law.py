@@ -5,7 +5,8 @@ The residual of a transition is
     e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
 
 where R rotates the planar parts of a state into the block's frame, and the nominal displacement is
-what would happen without noise. Where the agent's noise is known, `agent_factor` mixes the agent's
+what would happen without noise. A model with `physics: none` has neither: no rotation, and a
+nominal displacement of 0. Where the agent's noise is known, `agent_factor` mixes the agent's
 two parts of e, each x and y, into position and velocity.
 
 In no time both the displacement and the residual are 0, so the law is exactly a point mass at x_s.
@@ -27,12 +28,12 @@ from nsf_pipeline.pusht.state import STATE, layout_of
 
 @final
 class BlockFrameLaw(eqx.Module):
-    """The law of a state, as that of its residual in the frame of the block at s.
+    """The law of a state, as that of its residual in the frame of the block at s, or another.
 
     Attributes:
         residual: the law of e.
         origin: x_s plus the nominal displacement.
-        angle: rad, of the block at s.
+        angle: rad, of the residual's frame: of the block at s, or 0 for the room's.
         scale: sizes of the residual's numbers.
         agent_factor: (2, 2), mixes the agent's two scaled residuals into its position and velocity,
             in x and in y alike; its determinant is positive. None: nothing is mixed.

@@ -1,6 +1,6 @@
 """A neural SDE in place of the flow: drift and diffusion networks, and a numerical solver.
 
-In the block's frame and in the units of the residuals (`nsf_pipeline.model.law`),
+In the residuals' frame (the block's) and units (`nsf_pipeline.model.law`),
 
     dx = (nominal(t, t + h) / h + mu(c)) dt + L(c) dW    (Ito),
 
@@ -161,7 +161,7 @@ class SDELaw(eqx.Module):
         delta = gap / TIME_UNIT
         residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = encoding.state + gap / CONTROL_DT * nominal
-        angle = encoding.state[encoder.layout.angle]
+        angle = encoder.frame(encoding.state)
         return BlockFrameLaw(residual, origin, angle, encoder.scale(encoding.condition))
 
 
@@ -195,11 +195,11 @@ class _Field(diffrax.AbstractTerm):
     motion: "diffrax.UnsafeBrownianPath | Still"
 
     def vf(self, t, y, args):  # type: ignore[no-untyped-def]
-        """Drift (dim) per s, and diffusion (dim, dim) per root s with the block's angle."""
+        """Drift (dim) per s, and diffusion (dim, dim) per root s with its frame's angle."""
         encoder = self.transition.encoder
         encoding = self.transition.encode(y, t, t, self.condition)
         nominal, drift, factor = self.transition.coefficients(encoding)
-        scale, angle = encoder.scale(self.condition), y[encoder.layout.angle]
+        scale, angle = encoder.scale(self.condition), encoder.frame(y)
         drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
         return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 

@@ -22,7 +22,8 @@ Condition = Float[Array, " condition"]
 def knows_noise(config: ModelConfig) -> bool:
     """Whether a model knows the agent's noise in closed form: that takes its path and velocity."""
     has_velocity = layout_of(config.state_dim).velocity is not None
-    return config.conditional and not config.autonomous and has_velocity
+    has_path = config.physics != "none" and config.conditional and not config.autonomous
+    return has_path and has_velocity
 
 
 class NominalMotion(NamedTuple):
@@ -59,7 +60,8 @@ def nominal_motion(
     """The nominal motion from a state.
 
     A model that is not conditional knows no policy: nothing moves. One that is autonomous knows the
-    policy but not the time: it is told the whole desired path, and again nothing moves.
+    policy but not the time: it is told the whole desired path, and again nothing moves. With
+    `physics` path the agent moves and the block does not; with none, nothing moves.
 
     Args:
         state: (dim) px, px/s, rad, at t_init.
@@ -73,7 +75,7 @@ def nominal_motion(
     agent, block = state[layout.agent], state[layout.block]
     velocity = None if layout.velocity is None else state[layout.velocity]
     still = jnp.zeros((2, config.state_dim))
-    if not config.conditional:
+    if config.physics == "none" or not config.conditional:
         return NominalMotion(agent, velocity, block, still, agent[None])
     if config.autonomous:
         duration = DMPParams.from_vector(condition).duration
@@ -85,13 +87,18 @@ def nominal_motion(
     # An agent whose velocity is not known is taken to be at rest.
     initial = jnp.zeros(2) if velocity is None else velocity
     knots, velocities = nominal_path(agent, initial, times, condition, dmp)
+    path = knots[PUSH_STEPS::PUSH_STEPS]
+    if config.physics == "path":
+        poses = jnp.broadcast_to(block, (len(knots), 3))
+        moved = layout.join(knots, velocities, poses, jnp) - state
+        return NominalMotion(agent, velocity, block, moved, path)
     poses, depths = nominal_push(knots, block, step)
     return NominalMotion(
         agent,
         velocity,
         block,
         displacements=layout.join(knots, velocities, poses, jnp) - state,
-        path=knots[PUSH_STEPS::PUSH_STEPS],
+        path=path,
         end=poses[-1],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
     )

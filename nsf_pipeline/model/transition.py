@@ -95,8 +95,8 @@ class FlowTransition(PushTTransition):
             later = t_init + jnp.maximum(gap, SHORTEST)
             factor = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
         residual = PartOfStep.of(whole, share, noise)
-        angle = self.encoder.layout.angle
-        return BlockFrameLaw(residual, state + moved, state[angle], scale, factor)
+        angle = self.encoder.frame(state)
+        return BlockFrameLaw(residual, state + moved, angle, scale, factor)
 
 
 @final
@@ -122,12 +122,12 @@ class PushTBridge(eqx.Module):
         step = end_of_at_least_a_step(t_init, t_final) - t_init
         to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
-        scale, angle = self.encoder.scale(encoding.condition), self.encoder.layout.angle
-        end = rotate_planes(x_final - state - to_final, -state[angle]) / scale
+        scale, angle = self.encoder.scale(encoding.condition), self.encoder.frame(state)
+        end = rotate_planes(x_final - state - to_final, -angle) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)
         residual = self.flow.unguarded(start, end, 0.0, mid, final, encoding.features)
-        return BlockFrameLaw(residual, state + to_mid, state[angle], scale)
+        return BlockFrameLaw(residual, state + to_mid, angle, scale)
 
     def __call__(
         self,

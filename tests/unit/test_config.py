@@ -214,6 +214,15 @@ REFUSED = {
         "variants: {neural_sde: {training: {max_gap: 0.3}}}",
         "variants.neural_sde: model.kind = neural_sde has a density only over one control step",
     ),
+    "no push without the policy": (
+        "{model: {physics: path, conditional: false}, protocols: {models: [nominal]}}",
+        "model.physics = path changes nothing with model.conditional = false, which leaves out",
+    ),
+    "no push without the time": (
+        "model: {physics: path, autonomous: true}",
+        "model.physics = path changes nothing with model.autonomous = true, which leaves out",
+    ),
+    "physics that is none of these": ("model: {physics: ~}", "model.physics: expected "),
     "flow that cannot plan": (
         "model: {conditional: false}",
         "protocols.models: with model.conditional = false, flow knows nothing of the policy",

@@ -140,6 +140,7 @@ MADE = {
     "mode": ({"model": MODEL, "mode": "leap"}, "expected mode to be step or policy"),
     "unconditional": ({"model": model_of(conditional=False)}, "model.conditional = false"),
     "autonomous": ({"model": model_of(autonomous=True)}, "model.autonomous = true"),
+    "no physics": ({"model": model_of(physics="none")}, "model.physics = none knows only policies"),
     "factor": ({"model": MODEL, "block_scale": 0.5}, "block_scale: the model knows gym-pusht's"),
     "unknown": ({"model": MODEL, "size": 1}, "no setting 'size'"),
     "noise": ({"model": MODEL, "action_noise_std": 1e9}, "action_noise_std to be at most 256"),
