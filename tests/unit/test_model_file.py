@@ -340,6 +340,11 @@ def test_what_users_save_is_loaded_as_it_was(model, saved, tmp_path):
         assert attributes.items() <= model_header(path).items()
 
 
+def test_a_file_older_than_a_setting_has_its_default(model, saved, tmp_path):
+    (tmp_path / "old.eqx").write_bytes(without("config.model.physics")(saved.read_bytes()))
+    assert eqx.tree_equal(load_model(tmp_path / "old.eqx"), model)
+
+
 UNSAVABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a name that is taken": ({"normaliser": 1}, "the attribute normaliser is taken"),
     "NaN": ({"score": float("nan")}, "NaN is no number"),
