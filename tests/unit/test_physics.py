@@ -1,7 +1,6 @@
 """Models that are given less of the physics: what their networks see, and the law that follows."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from test_model import (
 
 from nsf_pipeline.config import ModelConfig, parse_config
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.learned_envs.dynamics import Dynamics, Draws
+from nsf_pipeline.learned_envs.dynamics import Draws, Dynamics
 from nsf_pipeline.model import fit_normaliser, load_model, save_model
 from nsf_pipeline.planning import InSteps, Noiseless, OnePass
 from nsf_pipeline.pusht.state import layout_of
