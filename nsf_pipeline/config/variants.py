@@ -114,7 +114,7 @@ DEFAULTS = {
     ),
     "path": Default(
         "Without the nominal push: the agent's path alone.",
-        {"model": {"physics": "path", "conditional": True, "autonomous": False}},
+        {"model": {"conditional": True, "autonomous": False, "physics": "path"}},
     ),
     "plain": Default(
         "Without any physics in the features: state, times and policy as plain numbers.",

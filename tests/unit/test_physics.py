@@ -21,7 +21,7 @@ from nsf_pipeline.config import ModelConfig, parse_config
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.learned_envs.dynamics import Draws, Dynamics
 from nsf_pipeline.model import fit_normaliser, load_model, save_model
-from nsf_pipeline.planning import InSteps, Noiseless, OnePass
+from nsf_pipeline.planning import InSteps, Noiseless, OnePass, WorldModel
 from nsf_pipeline.pusht.state import layout_of
 
 ANGLE = layout_of(7).angle
@@ -138,8 +138,10 @@ def test_a_file_gives_the_same_model(tmp_path):
 def test_planners_and_environments_ask_a_model_without_physics(asked):
     states = np.tile(STATE.astype(np.float64), (3, 1))
     policies = DMPParams.from_vector(np.tile(np.asarray(CONDITION, np.float64), (3, 1)))
-    others = [Noiseless(PLAIN), InSteps(PLAIN, 1)] if asked == "in every way" else []
-    for world in (OnePass(PLAIN, 2), *others):
+    worlds: list[WorldModel] = [OnePass(PLAIN, 2)]
+    if asked == "in every way":
+        worlds += [Noiseless(PLAIN), InSteps(PLAIN, 1)]
+    for world in worlds:
         ends = world.predict(states, policies, key=KEY)
         assert np.isfinite(ends).all()
         assert (ends != states[:, None]).all()
