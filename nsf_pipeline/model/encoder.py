@@ -139,7 +139,7 @@ class Encoder(eqx.Module):
             jnp.tanh(gaps / 10.0),
             gap[None] / 100.0,
             jnp.min(gaps)[None] / 30.0,
-            push,
+            push,  # empty where it is not known
             2.0 * (block[:2] - low) / (high - low) - 1.0,
             jnp.stack([jnp.cos(block[2]), jnp.sin(block[2])]),
             known,
