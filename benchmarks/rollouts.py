@@ -39,6 +39,7 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
             ("observations", (steps + 1, STATE_WITHOUT_VELOCITY.dim), np.float32),
             ("agent_velocity", (steps + 1, 2), np.float32),
             ("block_angle", (steps + 1,), np.float32),
+            ("block_velocity", (steps + 1, 3), np.float32),
             ("targets", (steps, 2), np.float32),
             ("actions", (steps, 2), np.float32),
             ("rewards", (steps,), np.float32),
@@ -56,6 +57,8 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
         arrays["observations"][row, t] = observation
         arrays["agent_velocity"][row, t] = info["vel_agent"]
         arrays["block_angle"][row, t] = info["block_pose"][2]
+        block = env.unwrapped.block
+        arrays["block_velocity"][row, t] = (*block.velocity, block.angular_velocity)
         arrays["observation_mask"][row, t] = True
         arrays["state_times"][row, t] = CONTROL_DT * t
 

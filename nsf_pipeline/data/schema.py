@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LARGEST = 1e6
 """No number of PushT's is as large, in any unit; a file that holds a larger one is not sound."""
 LARGEST_SCALED = 1e9
@@ -97,6 +97,13 @@ ROLLOUTS: dict[str, Field] = {
     ),
     "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
     "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
+    "block_velocity": Field(
+        ("T+1", 3),
+        "float32",
+        "px/s, rad/s",
+        "velocity x, y of the block's centre of mass, angular velocity",
+        scaled=True,
+    ),
     "targets": Field(("T", 2), "float32", "px", "the DMP's desired positions", scaled=True),
     "actions": Field(("T", 2), "float32", "px", "what the environment was given", scaled=True),
     "rewards": Field(("T",), "float32", "1", "reward of each step", low=0.0, high=1.0),
