@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -53,11 +54,13 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
         ]
     }
 
+    inner: Any = env.unwrapped
+
     def store_state(row: int, t: int, observation: np.ndarray, info: dict) -> None:
         arrays["observations"][row, t] = observation
         arrays["agent_velocity"][row, t] = info["vel_agent"]
         arrays["block_angle"][row, t] = info["block_pose"][2]
-        block = env.unwrapped.block
+        block = inner.block
         arrays["block_velocity"][row, t] = (*block.velocity, block.angular_velocity)
         arrays["observation_mask"][row, t] = True
         arrays["state_times"][row, t] = CONTROL_DT * t

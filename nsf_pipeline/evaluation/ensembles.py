@@ -4,12 +4,12 @@ From the state on, a member follows the policy's targets with its own action noi
 trajectory did with different noise. So the members and the truth follow the same law, and no
 prediction can expect a lower score than the members'.
 
-The seven numbers of a state leave out what Chipmunk remembers of contacts. So every member replays
-the trajectory's actions from its start up to the state, which restores this memory, and then takes
-its own. If members were entered at the state itself, they would follow another law: over 400 states
-with contact, the CRPS of the block's position after 0.1 s was then 0.76 px, and 0.58 px with the
-actions replayed; the difference, 0.18 px, had a standard error of 0.05 px
-(`benchmarks/ensembles.py`).
+The seven numbers of a state leave out the block's momentary velocity and what Chipmunk remembers of
+contacts. So every member replays the trajectory's actions from its start up to the state, which
+restores this memory, and then takes its own. If members were entered at the state itself, they
+would follow another law: over states with contact, the CRPS of the block's position after 0.1 s was
+then 0.72 px, 0.66 px with the block's velocity, and 0.49 px with the actions replayed; standard
+errors of the differences are 0.04 px (`benchmarks/ensembles.py`).
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ from nsf_pipeline.data.scenes import require_known_to_models
 from nsf_pipeline.data.states import join_state, state_parts
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.pusht.state import STATE, STATE_WITH_BLOCK_VELOCITY, StateLayout
 from nsf_pipeline.timing import CONTROL_DT
 
 READ = (
@@ -37,7 +37,7 @@ READ = (
     "from_reset",
     "action_noise_std",
     "condition",
-    *state_parts(STATE),
+    *state_parts(STATE_WITH_BLOCK_VELOCITY),
     "targets",
     "actions",
     "length",
@@ -215,6 +215,29 @@ def members_of(
         start(simulator, test, row)
         ends[member] = simulator.rollout(np.concatenate([before, own]))[-1]
     return ends
+
+
+def members_from(
+    simulator: Simulator,
+    test: Arrays,
+    row: int,
+    step: int,
+    actions: np.ndarray,
+    layout: StateLayout,
+) -> np.ndarray:
+    """The same, but each entered at the step's state as it is stored, instead of replayed.
+
+    Args:
+        simulator: is changed.
+        test: the test split.
+        row: trajectory.
+        step: control step.
+        actions: (M, gap, 2) px.
+        layout: which numbers of the state are entered: `STATE`, in which the block is at rest, or
+            `STATE_WITH_BLOCK_VELOCITY`.
+    """
+    state = join_state({name: test[name][row, step] for name in state_parts(layout)}, layout)
+    return simulator.ensemble(state, actions)[:, -1].astype(np.float32)
 
 
 def _replayed(simulator: Simulator, test: Arrays, dataset: Path, row: int, step: int) -> np.ndarray:

@@ -285,9 +285,10 @@ class Simulator:
         Seven numbers leave out the block's velocity and the solver's memory of contacts; the block
         is then at rest. A trajectory that is re-entered while the block rests continues with the
         same bits, or nearly, until a contact that existed at re-entry moves the block. Re-entered
-        while the block is pushed, it is off by 0.03 px in the median after 1 s and 0.7 px at the
-        90 % quantile, with a long tail where a contact slips instead of sticking. Ten numbers leave
-        out only the solver's memory (docs/benchmarks.md has the figures of both).
+        while the block is pushed, it is off by 0.04 px in the median after 1 s and 0.7 px at the
+        90 % quantile; from ten numbers, which leave out only the solver's memory, by 0.002 px and
+        0.3 px. Both have a long tail where the block is squeezed between the agent and a wall
+        (docs/benchmarks.md).
 
         Args:
             state: (7,) as `STATE`, or (10,) as `STATE_WITH_BLOCK_VELOCITY`; the angle is kept as
