@@ -156,7 +156,10 @@ def test_horizons_table_is_whole_and_sane(smoke):
     table = table.set_index(["model", "horizon_s", "group", "contact"]).sort_index()
     assert set(table.index) == {
         (model, horizon, group, contact)
-        for model in ("simulator", "flow", "recursive", "kinematic", "persistence", "random")
+        for model in (
+            *("simulator", "simulator_from_10", "simulator_from_7"),
+            *("flow", "recursive", "kinematic", "persistence", "random"),
+        )
         for horizon in HORIZONS
         for group in GROUPS
         for contact in ("all", "contact", "free")
