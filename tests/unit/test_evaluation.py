@@ -47,7 +47,12 @@ from nsf_pipeline.evaluation.states import (
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
-from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, layout_of
+from nsf_pipeline.pusht.state import (
+    STATE,
+    STATE_WITH_BLOCK_VELOCITY,
+    STATE_WITHOUT_VELOCITY,
+    layout_of,
+)
 from nsf_pipeline.stages import STAGES
 
 HORIZONS = (0.1, 0.3)
@@ -370,6 +375,33 @@ def test_baselines_say_what_they_say(ensembles, folder):
     np.testing.assert_array_equal(itself.draws, ensembles[0.3].members[:, :5])
     entered = Simulator(ensembles, "simulator_from_7", "members_7")(states, 5, key=key)
     np.testing.assert_array_equal(entered.draws, ensembles[0.3].members_7)
+
+
+class Moving(eqx.Module):
+    """A model of ten numbers: the block goes on with its velocity."""
+
+    state_names = STATE_WITH_BLOCK_VELOCITY.names
+
+    def sample(self, key, state, t_init, t_final, condition, num_samples):
+        moved = state.at[4:7].add(0.01 * state[7:])
+        return moved + jax.random.normal(key, (num_samples, 10))
+
+    def log_prob(self, next_state, state, t_init, t_final, condition):
+        return jax.scipy.stats.norm.logpdf(next_state - state).sum()
+
+
+def test_a_model_of_ten_numbers_is_given_the_blocks_velocity(ensembles):
+    ensemble = ensembles[0.3]
+    found = OnePass("moving", Moving())(ensemble.states, 4, key=jax.random.key(0))
+    assert found.draws.shape == (len(ensemble.states), 4, 10)
+    off = found.draws.mean(axis=1) - ensemble.states.x_init
+    moving = ensemble.states.x_init[:, 7:]
+    assert np.abs(moving).max() > 10.0
+    np.testing.assert_allclose(off[:, 4:7], 0.01 * moving, atol=2.5)
+    scores = score("moving", found, ensemble, np.ones(STATE.dim), 0)
+    for (kind, _), values in scores.items():
+        # Its density over ten numbers is not comparable with those over seven.
+        assert np.isfinite(values).all() == (kind.over is not metrics.Over.STATE)
 
 
 def known_law(count, members=16):
