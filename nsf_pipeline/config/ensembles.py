@@ -31,7 +31,7 @@ class EnsembleConfig(Section):
     num_states: int = Field(default=2000, ge=10, le=1_000_000)
     """Test states per horizon, half of them with contact; fewer if the test split has fewer."""
     num_members: int = Field(default=64, ge=4, le=65_536)
-    """Rollouts from each state, each with its own noise."""
+    """Rollouts from each state, each with its own noise; a quarter also from its numbers alone."""
     shard_size: int = Field(default=1000, ge=1, le=MAX_SHARD_SIZE)
     """States per shard: one file and one job each."""
 
