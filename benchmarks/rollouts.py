@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -39,6 +40,7 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
             ("observations", (steps + 1, STATE_WITHOUT_VELOCITY.dim), np.float32),
             ("agent_velocity", (steps + 1, 2), np.float32),
             ("block_angle", (steps + 1,), np.float32),
+            ("block_velocity", (steps + 1, 3), np.float32),
             ("targets", (steps, 2), np.float32),
             ("actions", (steps, 2), np.float32),
             ("rewards", (steps,), np.float32),
@@ -52,10 +54,14 @@ def gym_loop(config: Config, policies: dict[str, np.ndarray], env: gymnasium.Env
         ]
     }
 
+    inner: Any = env.unwrapped
+
     def store_state(row: int, t: int, observation: np.ndarray, info: dict) -> None:
         arrays["observations"][row, t] = observation
         arrays["agent_velocity"][row, t] = info["vel_agent"]
         arrays["block_angle"][row, t] = info["block_pose"][2]
+        block = inner.block
+        arrays["block_velocity"][row, t] = (*block.velocity, block.angular_velocity)
         arrays["observation_mask"][row, t] = True
         arrays["state_times"][row, t] = CONTROL_DT * t
 

@@ -11,7 +11,7 @@ from nsf_pipeline.data import checking, store
 from nsf_pipeline.data.schema import NUMBERS, SCHEMAS
 from nsf_pipeline.dmp import DMPParams
 
-SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6, "S": 7}
+SIZES = {"n": 70, "T": 4, "T+1": 5, "B": 3, "C": 13, "M": 6, "E": 2, "S": 7}
 """By axis; more than one chunk of trajectories."""
 ATTRIBUTES = {"fingerprint": "0123456789abcdef", "dt": 0.1, "config": {"b": [1, 2], "a": None}}
 

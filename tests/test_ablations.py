@@ -48,7 +48,7 @@ def test_the_tables_hold_the_variant_beside_what_the_default_target_has(run):
     assert set(compared["model"]) == {*alone["model"], "neural_sde", "mine"}
     rest = compared[compared["model"].isin(alone["model"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(rest, alone)
-    assert len(compared) == len(alone) * 8 / 6
+    assert len(compared) == len(alone) * 10 / 8
     steps = pd.read_csv(run.results / "ablations/consistency.csv")
     assert set(steps["model"]) == {"flow"}  # a neural SDE is consistent as it is
 

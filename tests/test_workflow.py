@@ -44,6 +44,7 @@ POLICIES = CARRIED_OVER | {
 ROLLOUTS = CARRIED_OVER | {
     "observations": ((STEPS + 1, 5), "f4"),
     "agent_velocity": ((STEPS + 1, 2), "f4"),
+    "block_velocity": ((STEPS + 1, 3), "f4"),
     "block_angle": ((STEPS + 1,), "f4"),
     "targets": ((STEPS, 2), "f4"),
     "actions": ((STEPS, 2), "f4"),
@@ -94,7 +95,8 @@ def test_dataset_holds_the_shards(smoke):
     shards = [arrays_of(smoke.results / f"rollouts/{shard}.h5")[0] for shard in SHARDS]
     train = dataset["split"] == 0
     masks = {"observations": "observation_mask", "targets": "action_mask"}
-    masks |= {"agent_velocity": "observation_mask", "block_angle": "observation_mask"}
+    on_states = ("agent_velocity", "block_angle", "block_velocity")
+    masks |= dict.fromkeys(on_states, "observation_mask")
     masks |= {"actions": "action_mask"}
     assert scaled.keys() == masks.keys() | {"initial_state", "condition"}
     for name in ROLLOUTS:
@@ -154,7 +156,10 @@ def test_horizons_table_is_whole_and_sane(smoke):
     table = table.set_index(["model", "horizon_s", "group", "contact"]).sort_index()
     assert set(table.index) == {
         (model, horizon, group, contact)
-        for model in ("simulator", "flow", "recursive", "kinematic", "persistence", "random")
+        for model in (
+            *("simulator", "simulator_from_10", "simulator_from_7"),
+            *("flow", "recursive", "kinematic", "persistence", "random"),
+        )
         for horizon in HORIZONS
         for group in GROUPS
         for contact in ("all", "contact", "free")

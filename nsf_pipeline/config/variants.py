@@ -22,7 +22,7 @@ UNTRAINED = (
         "kinematic",
         "recursive",
     ),
-    *("simulator_all_cores", "gym_pusht"),
+    *("simulator_from_10", "simulator_from_7", "simulator_all_cores", "gym_pusht"),
 )
 """Names of the other rows in the tables, which no variant can have."""
 

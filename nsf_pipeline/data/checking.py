@@ -20,6 +20,7 @@ from h5py import h5d, h5o, h5s, h5t, h5z
 
 from nsf_pipeline import label
 from nsf_pipeline.config import MAX_TRAJECTORIES
+from nsf_pipeline.config.ensembles import entered_of
 from nsf_pipeline.data.scaling import unscale
 from nsf_pipeline.data.schema import (
     ATTRIBUTES,
@@ -51,6 +52,7 @@ AXES = {
     "B": MAX_BASIS,
     "C": condition_dim(MAX_BASIS),
     "M": 65_536,
+    "E": 65_536,
     "S": MAX_STEPS,
     "F": PACKED,
 }
@@ -314,7 +316,7 @@ def _recorded_sizes(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
         case [_, int() | float() as longest] if 0 < longest <= MAX_SECONDS:
             found |= {"T": num_steps(longest), "T+1": num_steps(longest) + 1}
     if isinstance(members := setting("ensembles", "num_members"), int):
-        found["M"] = members
+        found |= {"M": members, "E": entered_of(members)}
     return found
 
 

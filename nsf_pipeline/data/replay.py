@@ -20,6 +20,7 @@ COMPARED = (
     "observations",
     "agent_velocity",
     "block_angle",
+    "block_velocity",
     "rewards",
     "coverage",
     "length",

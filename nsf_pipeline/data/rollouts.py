@@ -14,7 +14,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.factors import Factors
 from nsf_pipeline.pusht.simulator import Simulator, observations
-from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.pusht.state import STATE, STATE_WITH_BLOCK_VELOCITY
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 CARRIED_OVER = (
@@ -63,7 +63,8 @@ def replayed(
     """
     longest = actions.shape[1]
     states = states_of(policies, actions, planned)
-    differs = policies["from_reset"] & (states[:, 0] != policies["initial_state"]).any(axis=1)
+    first = states[:, 0, : STATE.dim]
+    differs = policies["from_reset"] & (first != policies["initial_state"]).any(axis=1)
     if differs.any():
         raise UserError(
             f"trajectory {policies['trajectory'][differs.argmax()]}: env.reset no longer gives its "
@@ -95,14 +96,17 @@ def states_of(
         length: (n) steps to take, at most T.
 
     Returns:
-        (n, T+1, 7) float64: px, px/s, rad; 0 past the length.
+        (n, T+1, 10) float64 as `STATE_WITH_BLOCK_VELOCITY`: px, px/s, rad, rad/s; 0 past the
+        length.
     """
-    states = np.zeros((len(length), actions.shape[1] + 1, STATE.dim))
+    layout = STATE_WITH_BLOCK_VELOCITY
+    states = np.zeros((len(length), actions.shape[1] + 1, layout.dim))
     simulators = Simulators()
     for row, steps in enumerate(length):
         simulator = simulators.of(in_row(starts, row))
         start(simulator, starts, row)
-        states[row, : steps + 1] = simulator.rollout(actions[row, :steps].astype(np.float64))
+        own = actions[row, :steps].astype(np.float64)
+        states[row, : steps + 1] = simulator.rollout(own, layout)
     return states
 
 
@@ -126,7 +130,7 @@ def outcome_of(
     """The arrays of a rollout shard that follow from the states, cut after a success.
 
     Args:
-        states: (n, T+1, 7) px, px/s, rad.
+        states: (n, T+1, 10), as `states_of` gives them.
         planned: (n) steps that are taken without a success.
         factors: (n, 7) packed, of the scenes; None where they are gym-pusht's.
     """
@@ -147,9 +151,10 @@ def outcome_of(
     taken = steps < length[:, None]
     reached = np.arange(states.shape[1]) <= length[:, None]
     return {
-        "observations": _padded(observations(states), reached),
+        "observations": _padded(observations(states[..., : STATE.dim]), reached),
         "agent_velocity": _padded(states[..., STATE.velocity], reached),
         "block_angle": _padded(states[..., STATE.angle], reached),
+        "block_velocity": _padded(states[..., STATE.dim :], reached),
         "rewards": _padded(geometry.reward(coverage), taken),
         "coverage": _padded(coverage, taken),
         "observation_mask": reached,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, StateLayout
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LARGEST = 1e6
 """No number of PushT's is as large, in any unit; a file that holds a larger one is not sound."""
 LARGEST_SCALED = 1e9
@@ -21,9 +21,9 @@ class Field(NamedTuple):
     """One array: its axes after the trajectory's, type, unit, meaning and range.
 
     Axes are numbers or names: "T" control steps, "T+1" states, "B" basis functions, "C" the DMP
-    vector's length, "M" members, "S" steps of an episode. `scaled` arrays are scaled to [-1, 1] in
-    `dataset.h5`. All numbers lie between `low` and `high`, which may be the name of an axis; so all
-    of them are finite.
+    vector's length, "M" members, "E" members that are also entered, "S" steps of an episode.
+    `scaled` arrays are scaled to [-1, 1] in `dataset.h5`. All numbers lie between `low` and `high`,
+    which may be the name of an axis; so all of them are finite.
     """
 
     axes: tuple[int | str, ...]
@@ -97,6 +97,13 @@ ROLLOUTS: dict[str, Field] = {
     ),
     "agent_velocity": Field(("T+1", 2), "float32", "px/s", "agent velocity", scaled=True),
     "block_angle": Field(("T+1",), "float32", "rad", "continuous angle, not wrapped", scaled=True),
+    "block_velocity": Field(
+        ("T+1", 3),
+        "float32",
+        "px/s, rad/s",
+        "velocity x, y of the block's centre of mass, angular velocity",
+        scaled=True,
+    ),
     "targets": Field(("T", 2), "float32", "px", "the DMP's desired positions", scaled=True),
     "actions": Field(("T", 2), "float32", "px", "what the environment was given", scaled=True),
     "rewards": Field(("T",), "float32", "1", "reward of each step", low=0.0, high=1.0),
@@ -119,6 +126,8 @@ DATASET: dict[str, Field] = {
     else field
     for name, field in ROLLOUTS.items()
 } | {"split": Field((), "uint8", "1", "0 train, 1 validation, 2 test", low=0, high=2)}
+
+BLOCK_VELOCITY = Field((3,), "float64", "px/s, rad/s", "")
 
 SCENES: dict[str, Field] = {
     "factors": Field(
@@ -145,7 +154,15 @@ ENSEMBLES: dict[str, Field] = {
     "step": Field((), "int32", "steps", "control step of the state", low=0),
     "state": state_field(STATE, "float64", "where the members start"),
     "truth": state_field(STATE, "float64", "the trajectory's own state a horizon later"),
+    "block_velocity": BLOCK_VELOCITY._replace(meaning="of the state's block"),
+    "truth_block_velocity": BLOCK_VELOCITY._replace(meaning="of the truth's block"),
     "members": state_field(STATE, "float32", "the same with fresh action noise", "M"),
+    "members_7": state_field(
+        STATE, "float32", "the first members, entered at the state's seven numbers", "E"
+    ),
+    "members_10": state_field(
+        STATE, "float32", "the first members, entered at these and the block's velocity", "E"
+    ),
     "contact": Field((), "bool", "1", "the policy without noise moves the block in the horizon"),
     "weight": Field(
         (), "float64", "1", "in means over all states of the horizon; 1 on average", low=0.0

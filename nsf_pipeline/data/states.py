@@ -10,7 +10,8 @@ from nsf_pipeline.pusht.state import STATE_WITHOUT_VELOCITY, StateLayout
 def state_parts(layout: StateLayout) -> tuple[str, ...]:
     """Names of the arrays that states of a layout are assembled from."""
     velocity = () if layout.velocity is None else ("agent_velocity",)
-    return ("observations", *velocity, "block_angle")
+    block_velocity = () if layout.block_velocity is None else ("block_velocity",)
+    return ("observations", *velocity, "block_angle", *block_velocity)
 
 
 def join_state(values: Mapping[str, np.ndarray], layout: StateLayout) -> np.ndarray:
@@ -25,4 +26,7 @@ def join_state(values: Mapping[str, np.ndarray], layout: StateLayout) -> np.ndar
         states[..., layout.velocity] = values["agent_velocity"]
     states[..., layout.block_position] = observations[..., observed.block_position]
     states[..., layout.angle] = values["block_angle"]
+    if layout.block_velocity is not None:
+        states[..., layout.block_velocity] = values["block_velocity"][..., :2]
+        states[..., layout.block_angular_velocity] = values["block_velocity"][..., 2:]
     return states

@@ -198,7 +198,7 @@ class StreamedTransitions:
             path: the data set; as one file, it may be replaced meanwhile, but not be written to.
             file: the same, open, from `store.reading`.
             rows: indices of the trajectories' rows, ascending.
-            state_dim: 7 or 5.
+            state_dim: 5, 7 or 10.
             max_gap: s, the longest gap.
             dt: s per control step.
             block_blur: px per root second; see `blur_of`.

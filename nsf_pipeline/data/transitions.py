@@ -48,7 +48,7 @@ class Trajectories(NamedTuple):
     """One split of the data set in physical units, on the host.
 
     Attributes:
-        states: (n, T+1, state_dim) px, px/s, rad (continuous).
+        states: (n, T+1, state_dim) px, px/s, rad (continuous), rad/s.
         length: (n) steps.
         condition: (n, C).
     """
@@ -259,11 +259,11 @@ def load_trajectories(path: Path | str, split: int, state_dim: int) -> Trajector
     Args:
         path: the data set.
         split: 0 train, 1 validation, 2 test.
-        state_dim: 7, or 5 to leave out the agent's velocity.
+        state_dim: 7; 5 to leave out the agent's velocity; or 10 to have the block's velocity, too.
 
     Raises:
         StoreError: the file cannot be read, or the split is empty.
-        ValueError: there is no such split, or the state has neither 5 nor 7 numbers.
+        ValueError: there is no such split, or the state has neither 5, 7 nor 10 numbers.
     """
     with store.reading(path, "dataset") as file:
         return trajectories_of(file, rows_of(path, file, split), state_dim)
@@ -293,10 +293,10 @@ def trajectories_of(file: Any, rows: np.ndarray, state_dim: int) -> Trajectories
     Args:
         file: the open data set, from `store.reading`.
         rows: indices of the trajectories' rows, ascending.
-        state_dim: 7 or 5.
+        state_dim: 5, 7 or 10.
 
     Raises:
-        ValueError: the state has neither 5 nor 7 numbers.
+        ValueError: the state has neither 5, 7 nor 10 numbers.
     """
     layout = layout_of(state_dim)
     times, size = file["observations"].shape[1], file["condition"].shape[1]

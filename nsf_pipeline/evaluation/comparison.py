@@ -21,7 +21,7 @@ from nsf_pipeline.evaluation.predictors import (
     in_one_pass,
 )
 from nsf_pipeline.evaluation.states import Ensembles, noise_classes
-from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR, Cell
+from nsf_pipeline.evaluation.tables import FLOORS, FLOW, SIMULATOR, Cell
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import versions
@@ -68,6 +68,7 @@ def compare(
     flow = models[FLOW]
     predictors: list[Predictor] = [
         Simulator(ensembles),
+        *(Simulator(ensembles, name, members) for name, members in FLOORS.items()),
         Persistence(changes),
         Random(ensembles, config.seed),
         Kinematic(config.dmp),
@@ -131,7 +132,8 @@ def score(
     """All scores of one prediction, each (n), to be averaged over states.
 
     Args:
-        name: of the predictor; of the simulator's ensemble, one half is compared with the other.
+        name: of the predictor; of the simulator's ensemble, one half is compared with the other,
+            and entered members with those replayed that have other noise.
         prediction: for the ensemble's states.
         ensemble: of one horizon.
         change: (7) typical changes of the state, the units of joint scores.
@@ -158,7 +160,10 @@ def _arguments_of_scores(
     """By group, the arguments that scores may need; None where the prediction lacks one."""
     draws, truth, members = prediction.draws, ensemble.states.x_final, ensemble.members
     halves = np.array_split(members, 2, axis=1)
-    compared, against = halves if name == SIMULATOR else (draws, members)
+    if name == SIMULATOR:
+        compared, against = halves
+    else:
+        compared, against = draws, members[:, draws.shape[1] :] if name in FLOORS else members
     values: dict[Need, np.ndarray] = {
         "draws": draws,
         "truth": truth,
@@ -174,7 +179,7 @@ def _arguments_of_scores(
         given[group_name] = {**of, "ranks": metrics.pit(of["draws"], of["truth"], random)}
     for joint in JOINTS:
         given[joint] = {need: metrics.joint(joint, x, change) for need, x in values.items()}
-    # A density over five numbers cannot be compared with one over seven.
+    # A density over other numbers cannot be compared with one over these seven.
     density = prediction.log_density if draws.shape[-1] == STATE.dim else None
     given["state"]["log_density"] = None if density is None else density.astype(np.float64)
     return given
@@ -197,7 +202,7 @@ def notes(
         "split has contact)"
         for horizon, ensemble in found.items()
     )
-    members = config.ensembles.num_members
+    members, entered = config.ensembles.num_members, config.ensembles.num_entered
     draws = config.evaluation.num_samples
     on_steps = (
         "Energy distances between draws in one step and in several, from at most "
@@ -209,6 +214,10 @@ def notes(
         f"({config.evaluation.num_recursive_samples} where the prediction goes one control step "
         f"at a time, {members} for the simulator). In brackets: the score divided by the "
         "simulator's own. Bold: the best.",
+        f"{' and '.join(f'`{name}`' for name in FLOORS)}: the simulator entered at the state's "
+        "numbers, ten with the block's velocity or seven with the block at rest, instead of "
+        f"replayed: what one could know at best from these numbers. {entered} members, with the "
+        "noise of the first replayed ones.",
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
         f"nor model selection sees, and weighted to represent all of it. {sizes}. Contact: the "
         "policy without noise moves the block within the horizon.",

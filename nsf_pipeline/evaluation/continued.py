@@ -10,6 +10,7 @@ from nsf_pipeline.data.rollouts import start
 from nsf_pipeline.dmp import DMPParams, targets
 from nsf_pipeline.pusht.episode import as_actions
 from nsf_pipeline.pusht.simulator import Simulator
+from nsf_pipeline.pusht.state import STATE, STATE_WITH_BLOCK_VELOCITY
 from nsf_pipeline.timing import num_steps
 
 
@@ -33,7 +34,7 @@ class Continued(NamedTuple):
     """A trajectory that goes on.
 
     Attributes:
-        states: (steps + 1, 7) px, px/s, rad.
+        states: (steps + 1, 10) as `STATE_WITH_BLOCK_VELOCITY`.
         parts: one after another.
     """
 
@@ -61,14 +62,16 @@ def continued(
     """
     start(simulator, test, row)
     length = int(test["length"][row])
-    states = [simulator.rollout(test["actions"][row, :length].astype(np.float64))]
+    actions, layout = test["actions"][row, :length].astype(np.float64), STATE_WITH_BLOCK_VELOCITY
+    states = [simulator.rollout(actions, layout)]
     parts = [Part(0, length, test["condition"][row], test["targets"][row, :length])]
     while (done := parts[-1].first + parts[-1].steps) < steps:
         std = sample_noise_std(random, config.policies)
-        policy: DMPParams = sample_policy(random, states[-1][-1], config.policies, config.dmp, std)
+        state = states[-1][-1, : STATE.dim]
+        policy: DMPParams = sample_policy(random, state, config.policies, config.dmp, std)
         wanted = targets(policy, config.dmp, num_steps(float(policy.duration)))
         noise = random.normal(0.0, std, wanted.shape)
-        states.append(simulator.rollout(as_actions(wanted, noise).astype(np.float64)))
+        states.append(simulator.rollout(as_actions(wanted, noise).astype(np.float64), layout))
         parts.append(Part(done, len(wanted), policy.as_vector(), wanted))
     whole = np.concatenate([states[0], *(part[1:] for part in states[1:])])
     return Continued(whole[: steps + 1], tuple(parts))

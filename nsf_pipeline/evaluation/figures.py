@@ -7,7 +7,7 @@ import pandas as pd
 
 from nsf_pipeline.evaluation.metrics import GROUPS
 from nsf_pipeline.evaluation.states import Ensembles, States
-from nsf_pipeline.evaluation.tables import BINS, FLOW, PERSISTENCE, RANDOM, SIMULATOR
+from nsf_pipeline.evaluation.tables import BINS, FLOORS, FLOW, PERSISTENCE, RANDOM, SIMULATOR
 from nsf_pipeline.plotting import Axes, Circle, Figure, Line2D, Patch, Polygon
 from nsf_pipeline.pusht.geometry import AGENT_RADIUS, t_outline
 from nsf_pipeline.pusht.state import STATE, layout_of
@@ -64,10 +64,14 @@ def skill(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     axes = figure.subplots(2, len(GROUPS), sharex=True, squeeze=False)
     of_all = table[table["contact"] == "all"]
+    limits = {SIMULATOR: ("--", "simulator: the limit")}
+    for name, style in zip(FLOORS, (":", "-."), strict=True):
+        limits[name] = style, name.replace("_", " ")
+    known = [model for model in dict.fromkeys(of_all["model"]) if model not in FLOORS]
     floors = (SIMULATOR, PERSISTENCE, RANDOM)  # drawn as a line, 0 by definition, far below
-    models = [model for model in dict.fromkeys(of_all["model"]) if model not in floors]
+    models = [model for model in known if model not in floors]
     models.sort(key=lambda model: model != FLOW)
-    styles = styles_of(of_all["model"])
+    styles = styles_of(known)
     horizons = sorted(set(of_all["horizon_s"]))
     for (top, bottom), group in zip(axes.T, GROUPS, strict=True):
         of_group = of_all[of_all["group"] == group].sort_values("horizon_s")
@@ -89,15 +93,16 @@ def skill(table: pd.DataFrame) -> Figure:
                 axis.fill_between(
                     row["horizon_s"], row["lower"], row["upper"], color=color, alpha=0.15, lw=0
                 )
-            limit = rows[rows["model"] == SIMULATOR]
-            axis.plot(
-                limit["horizon_s"],
-                limit["value"],
-                "k--",
-                lw=1.2,
-                zorder=4,
-                label="simulator: the limit",
-            )
+            for name, (style, label) in limits.items():
+                limit = rows[rows["model"] == name]
+                axis.plot(
+                    limit["horizon_s"],
+                    limit["value"],
+                    f"k{style}",
+                    lw=1.2,
+                    zorder=4,
+                    label=label,
+                )
             axis.grid(color="0.92")
             axis.spines[["top", "right"]].set_visible(False)
             axis.set_xticks(horizons, [f"{horizon:g}" for horizon in horizons])

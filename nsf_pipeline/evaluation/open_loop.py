@@ -26,7 +26,7 @@ from nsf_pipeline.evaluation.predictors import one_draw_each
 from nsf_pipeline.evaluation.states import States
 from nsf_pipeline.evaluation.tables import PERSISTENCE, RANDOM, SIMULATOR
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.state import STATE, layout_of
+from nsf_pipeline.pusht.state import STATE, STATE_WITH_BLOCK_VELOCITY, layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 AHEAD = (5, 25, 50)
@@ -60,7 +60,7 @@ class Starts(NamedTuple):
     step: np.ndarray
     courses: Sequence[Continued]
 
-    def states(self, ahead: int) -> Float[np.ndarray, "n 7"]:
+    def states(self, ahead: int) -> Float[np.ndarray, "n 10"]:
         """The true states some steps later."""
         pairs = zip(self.courses, self.step, strict=True)
         return np.array([course.states[step + ahead] for course, step in pairs])
@@ -133,7 +133,8 @@ def in_one_pass_each(model: Any, starts: Starts, *, key: PRNGKeyArray) -> dict[i
         starts: where predictions start, and the policies that follow.
         key: for the draws.
     """
-    columns, last = STATE.columns(model.state_names), starts.step + AHEAD[-1]
+    columns = STATE_WITH_BLOCK_VELOCITY.columns(model.state_names)
+    last = starts.step + AHEAD[-1]
     known = np.repeat(starts.states(0)[:, None, columns], DRAWS, axis=1).astype(np.float32)
     found = {ahead: np.zeros_like(known) for ahead in AHEAD}
     at, number = starts.step.copy(), 0
@@ -193,11 +194,12 @@ def _simulated(config: Config, starts: Starts) -> dict[int, Draws]:
             std = float(DMPParams.from_vector(part.condition).action_noise_std)
             actions.append(executed(part.targets.astype(np.float64), std, DRAWS, random))
         ahead = np.concatenate(actions, axis=1)[:, step : step + AHEAD[-1]]
-        found.append(simulator.ensemble(course.states[step], ahead)[:, AHEAD])
+        state = course.states[step, : STATE.dim]
+        found.append(simulator.ensemble(state, ahead)[:, AHEAD])
     return dict(zip(AHEAD, np.moveaxis(np.array(found), 2, 0), strict=True))
 
 
-def _errors(draws: Draws, truth: Float[np.ndarray, "n 7"]) -> Iterator[tuple[Any, ...]]:
+def _errors(draws: Draws, truth: Float[np.ndarray, "n 10"]) -> Iterator[tuple[Any, ...]]:
     """Rows of the table without their first two columns."""
     layout = layout_of(draws.shape[-1])
     for group, unit in GROUPS.items():

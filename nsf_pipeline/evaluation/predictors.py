@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
     """The prediction for n states.
 
     Attributes:
-        draws: (n, draws, 7) states at the later time; (n, draws, 5) for a model of 5 numbers.
+        draws: (n, draws, dim) states at the later time, of the numbers that the predictor knows.
         log_density: (n) nats, of the truth; None if there is no density.
     """
 
@@ -75,6 +75,7 @@ class OfUser:
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """Draws, and densities if the class has them."""
+        states = states.with_numbers(STATE.names)
         keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
         found = in_chunks(_of_user, self.model, states, keys, num_samples, chunk=chunk)
         return Prediction(found[0], found[1] if len(found) > 1 else None)
@@ -153,6 +154,7 @@ class Persistence:
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """The present state, and its density."""
+        states = states.with_numbers(STATE.names)
         error = (states.x_final - states.x_init).astype(np.float64)
         density = gaussian_log_density(error, self.std[states.gap])
         return Prediction(_repeated(states.x_init, num_samples), density)
@@ -174,6 +176,7 @@ class Kinematic:
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """The end of the agent's nominal path."""
+        states = states.with_numbers(STATE.names)
         later = self._follow(states.x_init, states.t_init, states.t_final, states.condition)
         return Prediction(_repeated(np.asarray(later), num_samples), None)
 
@@ -190,7 +193,8 @@ class Random:
         known = self.known[states.gap]
         random = np.random.default_rng([self.seed, states.gap])
         share = known.weight / known.weight.sum()
-        draws = known.states.x_final[random.choice(len(share), (len(states), num_samples), p=share)]
+        later = known.states.with_numbers(STATE.names).x_final
+        draws = later[random.choice(len(share), (len(states), num_samples), p=share)]
         # Angles are continuous, so that of another trajectory may be whole turns away.
         turns = np.round((states.x_init[:, None, STATE.angle] - draws[..., STATE.angle]) / TURN)
         draws[..., STATE.angle] += TURN * turns
@@ -198,11 +202,26 @@ class Random:
 
 
 class Simulator:
-    """The simulator itself: its ensembles' members are draws from the true law."""
+    """The simulator itself: its ensembles' members are draws from the true law.
 
-    def __init__(self, ensembles: Mapping[float, Ensembles]) -> None:
-        self.name = "simulator"
-        self.members = {gap_of(horizon): found.members for horizon, found in ensembles.items()}
+    Entered at a state's numbers alone, they are draws from the law given no more than these.
+    """
+
+    def __init__(
+        self,
+        ensembles: Mapping[float, Ensembles],
+        name: str = "simulator",
+        members: str = "members",
+    ) -> None:
+        """Create the predictor.
+
+        Args:
+            ensembles: by horizon in s.
+            name: in tables.
+            members: which of the arrays of `Ensembles`.
+        """
+        self.name = name
+        self.members = {gap_of(h): getattr(found, members) for h, found in ensembles.items()}
 
     def __call__(self, states: States, num_samples: int, *, key: PRNGKeyArray) -> Prediction:
         """The members; the states must be those of the ensembles."""

@@ -16,7 +16,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import again
 from nsf_pipeline.paths import shard_in
 from nsf_pipeline.provenance import require_current
-from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.pusht.state import STATE, layout_of
 from nsf_pipeline.timing import CONTROL_DT
 
 Classes = dict[str, Bool[np.ndarray, " n"]]
@@ -28,11 +28,11 @@ def gap_of(horizon: float) -> int:
 
 
 class States(NamedTuple):
-    """Test states of one horizon, in the layout `pusht.state.STATE`.
+    """Test states of one horizon, of any layout of `pusht.state`.
 
     Attributes:
-        x_init: (n, 7); (n, 5) for a model without velocity.
-        x_final: (n, 7) the truth, a horizon later.
+        x_init: (n, dim); those of ensembles have all 10 numbers.
+        x_final: (n, dim) the truth, a horizon later.
         t_init: (n) s.
         t_final: (n) s.
         condition: (n, C) the packed DMP vector.
@@ -54,7 +54,7 @@ class States(NamedTuple):
 
     def with_numbers(self, names: Sequence[str]) -> "States":
         """These states with only the numbers that a model's state has, by their names."""
-        columns = STATE.columns(names)
+        columns = layout_of(self.x_init.shape[1]).columns(names)
         # Not `_replace`, which takes `len`, here the number of states, for the number of fields.
         return States(self.x_init[:, columns], self.x_final[:, columns], *self[2:])
 
@@ -69,6 +69,8 @@ class Ensembles(NamedTuple):
         weight: (n) weight in means over all states of the test split; 1 on average.
         trajectory: (n) index in the whole data set.
         step: (n) control step.
+        members_7: (n, E, 7) the first members, entered at the state's seven numbers.
+        members_10: (n, E, 7) the first members, entered at these and the block's velocity.
     """
 
     states: States
@@ -77,6 +79,8 @@ class Ensembles(NamedTuple):
     weight: Float[np.ndarray, " n"]
     trajectory: Int[np.ndarray, " n"]
     step: Int[np.ndarray, " n"]
+    members_7: Float[np.ndarray, "n entered 7"]
+    members_10: Float[np.ndarray, "n entered 7"]
 
 
 def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
@@ -114,15 +118,18 @@ def load_ensembles(folder: Path, config: Config) -> dict[float, Ensembles]:
         of = {name: values[rows] for name, values in arrays.items()}
         step = of["step"].astype(np.float32)
         states = States(
-            x_init=of["state"].astype(np.float32),
-            x_final=of["truth"].astype(np.float32),
+            x_init=_whole(of["state"], of["block_velocity"]),
+            x_final=_whole(of["truth"], of["truth_block_velocity"]),
             t_init=np.float32(CONTROL_DT) * step,
             t_final=np.float32(CONTROL_DT) * (step + np.float32(gap_of(horizon))),
             condition=of["condition"].astype(np.float32),
         )
-        names = ("members", "contact", "weight", "trajectory", "step")
-        found[horizon] = Ensembles(states, *(of[name] for name in names))
+        found[horizon] = Ensembles(states, *(of[name] for name in Ensembles._fields[1:]))
     return found
+
+
+def _whole(states: np.ndarray, block_velocity: np.ndarray) -> np.ndarray:
+    return np.concatenate([states, block_velocity], axis=-1).astype(np.float32)
 
 
 def noise_classes(condition: Float[np.ndarray, "n condition"], config: PolicyConfig) -> Classes:

@@ -23,6 +23,9 @@ from nsf_pipeline.evaluation.metrics import (
 )
 
 FLOW, SIMULATOR, PERSISTENCE, RANDOM = "flow", "simulator", "persistence", "random"
+FLOORS = {"simulator_from_10": "members_10", "simulator_from_7": "members_7"}
+"""The simulator entered at a state's numbers, and the members that are: what one could know at best
+from no more than ten or seven numbers."""
 PLACE = ("model", "horizon_s", "group", "contact")
 """The first columns of all tables; metrics' columns follow, and the last is `n_states`."""
 INTERVALS = (*PLACE, "metric", *Estimate._fields, "n_states")
@@ -141,7 +144,7 @@ def as_markdown(
     notes: Sequence[str],
     more: Sequence[str] = (),
 ) -> str:
-    """Short tables: the simulator's row, then the models, sorted, with the best in bold.
+    """Short tables: the simulator's rows, then the models, sorted, with the best in bold.
 
     Args:
         table: as `horizons` gives it.
@@ -191,18 +194,21 @@ def _ranking(
 
 def _ranked(values: pd.DataFrame, found: Sequence[float], number: str) -> Iterator[str]:
     limit = values.loc[SIMULATOR].to_dict() if SIMULATOR in values.index else None
-    rivals = values.drop(index=SIMULATOR, errors="ignore")
+    rivals = values.drop(index=[SIMULATOR, *FLOORS], errors="ignore")
     rivals = rivals.iloc[rivals[found[-1]].argsort(kind="stable")]
     best = rivals.min()
     if limit is not None:
         shown = _joined(_text(limit[horizon], number) for horizon in found)
         yield f"| *the simulator itself: the limit* | {shown} |"
-    for model, scores in rivals.iterrows():
+    floors = values.reindex([model for model in FLOORS if model in values.index])
+    rows = [(f"*{model}*", scores, False) for model, scores in floors.iterrows()]
+    rows += [(str(model), scores, True) for model, scores in rivals.iterrows()]
+    for model, scores, competes in rows:
         texts = []
         for horizon in found:
             value = scores[horizon]
             text = _text(value, number)
-            text = f"**{text}**" if value == best[horizon] else text
+            text = f"**{text}**" if competes and value == best[horizon] else text
             if text and limit is not None and limit[horizon] > 0:
                 text += f" (×{value / limit[horizon]:.3g})"
             texts.append(text)

@@ -88,7 +88,7 @@ def ahead(dataset: Path, config: Config, count: int, steps: int) -> GoalTasks:
         random = generator(config.seed, trajectory, Stream.TASK, steps)
         step = int(random.integers(test["length"][row]))
         states = continued(simulator, test, int(row), step + steps, random, config).states
-        state, goal = states[step], states[step + steps]
+        state, goal = states[[step, step + steps], : STATE.dim]
         if not at_goal(state, goal).block and is_possible(goal[STATE.block]):
             found.append((trajectory, step, state, goal))
         if len(found) == count:

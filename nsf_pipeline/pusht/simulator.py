@@ -18,7 +18,12 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.pusht.compat import ensure_add_collision_handler
 from nsf_pipeline.pusht.environment import CONTROL
 from nsf_pipeline.pusht.factors import USUAL, Factors
-from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY
+from nsf_pipeline.pusht.state import (
+    STATE,
+    STATE_WITH_BLOCK_VELOCITY,
+    STATE_WITHOUT_VELOCITY,
+    StateLayout,
+)
 
 try:  # pymunk's own handle on Chipmunk: nearly twice as fast, but private
     from pymunk._chipmunk_cffi import lib as _chipmunk
@@ -116,13 +121,29 @@ def _native_restart(env: PushTEnv) -> Callable[[], None]:
 
 
 class _Chipmunk(NamedTuple):
-    """The handles of an environment's space and agent, and the three calls of a substep."""
+    """The handles of an environment's space and bodies, and the calls that stepping needs.
+
+    `get_block` gives the block's pose (px, px, rad) and velocity (px/s, px/s, rad/s).
+    """
 
     space: Any
     agent: Any
+    block: Any
     set_velocity: Callable[[Any, tuple[float, float]], None]
     step: Callable[[Any, float], None]
     get_position: Callable[[Any], Any]
+    get_block: Callable[[Any], tuple[float, ...]]
+
+
+def _native_block(block: Any) -> tuple[float, ...]:
+    lib = _chipmunk
+    position, velocity = lib.cpBodyGetPosition(block), lib.cpBodyGetVelocity(block)
+    angle, angular_velocity = lib.cpBodyGetAngle(block), lib.cpBodyGetAngularVelocity(block)
+    return position.x, position.y, angle, velocity.x, velocity.y, angular_velocity
+
+
+def _block(block: Any) -> tuple[float, ...]:
+    return (*block.position, block.angle, *block.velocity, block.angular_velocity)
 
 
 def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
@@ -131,16 +152,20 @@ def _chipmunk_of(env: PushTEnv) -> _Chipmunk:
         return _Chipmunk(
             env.space._space,
             env.agent._body,
+            env.block._body,
             _chipmunk.cpBodySetVelocity,
             _chipmunk.cpSpaceStep,
             _chipmunk.cpBodyGetPosition,
+            _native_block,
         )
     return _Chipmunk(
         env.space,
         env.agent,
+        env.block,
         lambda agent, velocity: setattr(agent, "velocity", velocity),
         lambda space, dt: space.step(dt),
         lambda agent: agent.position,
+        _block,
     )
 
 
@@ -154,7 +179,7 @@ def _control_step(
     target_y: float,
 ) -> tuple[float, float, float, float]:
     """Step a space while the agent is drawn to a target; returns its position and velocity."""
-    space, agent, set_velocity, step, get_position = chipmunk
+    space, agent, _, set_velocity, step, get_position, _ = chipmunk
     stiffness, damping, substep, substeps = CONTROL
     for _ in range(substeps):
         velocity_x += (stiffness * (target_x - x) + damping * (0.0 - velocity_x)) * substep
@@ -181,7 +206,7 @@ def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarra
 
 
 def _place(env: PushTEnv, state: np.ndarray) -> None:
-    """Set up the space again, with agent and block in a state (7,) and no action taken."""
+    """Set up the space again, with agent and block in a state (7,) or (10,) and no action taken."""
     env._setup()
     env._last_action = None
     env.agent.position = state[STATE.agent].tolist()
@@ -189,10 +214,9 @@ def _place(env: PushTEnv, state: np.ndarray) -> None:
     # The angle comes first: setting it turns the block about its centre of mass, so moves it.
     env.block.angle = float(state[STATE.angle])
     env.block.position = state[STATE.block_position].tolist()
-
-
-def _pose(block: Any) -> tuple[float, float, float]:
-    return (*block.position, block.angle)
+    if len(state) == STATE_WITH_BLOCK_VELOCITY.dim:
+        x, y, env.block.angular_velocity = state[STATE.dim :].tolist()
+        env.block.velocity = x, y
 
 
 class Simulator:
@@ -252,36 +276,44 @@ class Simulator:
         return self.state()
 
     def enter(self, state: np.ndarray) -> None:
-        """Put agent and block into a state, with the block at rest and no earlier contacts.
+        """Put agent and block into a state, without earlier contacts.
 
         Every state that a simulator has reported is entered bit for bit. Chipmunk stores the
         block's centre of mass instead of its position, so it cannot represent every position. Any
         other is entered to within 6e-14 px, and `state()` returns the one entered.
 
-        The seven numbers leave out the block's velocity and the solver's memory of contacts. A
-        trajectory that is re-entered while the block rests continues with the same bits, or nearly,
-        until a contact that existed at re-entry moves the block. Re-entered while the block is
-        pushed, it is off by 0.03 px in the median after 1 s and 0.7 px at the 90 % quantile, with a
-        long tail where a contact slips instead of sticking (docs/benchmarks.md).
+        Seven numbers leave out the block's velocity and the solver's memory of contacts; the block
+        is then at rest. A trajectory that is re-entered while the block rests continues with the
+        same bits, or nearly, until a contact that existed at re-entry moves the block. Re-entered
+        while the block is pushed, it is off by 0.04 px in the median after 1 s and 0.7 px at the
+        90 % quantile; from ten numbers, which leave out only the solver's memory, by 0.002 px and
+        0.3 px. Both have a long tail where the block is squeezed between the agent and a wall
+        (docs/benchmarks.md).
 
         Args:
-            state: (7,) as `STATE`; the angle is kept as given, not wrapped.
+            state: (7,) as `STATE`, or (10,) as `STATE_WITH_BLOCK_VELOCITY`; the angle is kept as
+                given, not wrapped.
 
         Raises:
             ValueError: a wrong shape, or a number that is not finite or farther from 0 than 1e6.
         """
-        _place(self._env, _checked("state", state, (STATE.dim,)))
+        has_block_velocity = np.shape(state) == (STATE_WITH_BLOCK_VELOCITY.dim,)
+        layout = STATE_WITH_BLOCK_VELOCITY if has_block_velocity else STATE
+        _place(self._env, _checked("state", state, (layout.dim,)))
         self._has_stepped = False
         self._env.n_contact_points = 0
 
-    def state(self) -> np.ndarray:
+    def state(self, layout: StateLayout = STATE) -> np.ndarray:
         """The current state.
 
+        Args:
+            layout: which numbers.
+
         Returns:
-            (7,) float64 as `STATE`.
+            (dim,) float64 as the layout says.
         """
-        agent = self._env.agent
-        return STATE.join(agent.position, agent.velocity, _pose(self._env.block))
+        agent, block = self._env.agent, _block(self._env.block)
+        return layout.join(agent.position, agent.velocity, block[:3], block_velocity=block[3:])
 
     @property
     def touched(self) -> bool:
@@ -308,41 +340,44 @@ class Simulator:
         env._last_action = np.array((target_x, target_y))
         self._has_stepped = True
 
-    def rollout(self, actions: np.ndarray) -> np.ndarray:
+    def rollout(self, actions: np.ndarray, layout: StateLayout = STATE) -> np.ndarray:
         """Carry out actions from the current state.
 
         Args:
             actions: (T, 2) px, the agent's targets, one each control step of 0.1 s.
+            layout: which numbers of the states are returned.
 
         Returns:
-            (T + 1, 7) float64, the states; row 0 is the current one.
+            (T + 1, dim) float64, the states as the layout says; row 0 is the current one.
 
         Raises:
             ValueError: a wrong shape, or a number that is not finite or farther from 0 than 1e6.
         """
         actions = _checked("actions", actions, (None, 2))
-        env, block = self._env, self._env.block
+        env = self._env
         chipmunk = _chipmunk_of(env)
+        block, get_block = chipmunk.block, chipmunk.get_block
         x, y = env.agent.position
         velocity_x, velocity_y = env.agent.velocity
-        agents, velocities, blocks = [(x, y)], [(velocity_x, velocity_y)], [_pose(block)]
+        agents, velocities, blocks = [(x, y)], [(velocity_x, velocity_y)], [get_block(block)]
         for target_x, target_y in actions.tolist():
             x, y, velocity_x, velocity_y = _control_step(
                 chipmunk, x, y, velocity_x, velocity_y, target_x, target_y
             )
             agents.append((x, y))
             velocities.append((velocity_x, velocity_y))
-            blocks.append(_pose(block))
+            blocks.append(get_block(block))
         if len(actions):
             env._last_action = actions[-1]
             self._has_stepped = True
-        return STATE.join(agents, velocities, blocks)
+        moving = np.array(blocks)
+        return layout.join(agents, velocities, moving[:, :3], block_velocity=moving[:, 3:])
 
     def ensemble(self, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Many rollouts from one state, which is entered again before each.
 
         Args:
-            state: (7,) as `STATE`.
+            state: (7,) or (10,), as for `enter`.
             actions: (M, T, 2) px, one row of targets per member.
 
         Returns:

@@ -6,7 +6,7 @@ jump at 2 pi.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,17 @@ class StateLayout:
 
     Attributes:
         names: of the numbers, in order.
-        units: px, px/s or rad, one for each number.
+        units: px, px/s, rad or rad/s, one for each number.
         meaning: short description of the numbers, which is stored in files that hold states.
         agent: the agent's position.
         velocity: the agent's velocity; None if the state does not hold it.
         block: the block's pose: its position, then its angle.
         block_position: x and y of the block.
         block_angle: the block's angle, as a slice of length 1.
-        planar: all numbers but the angle: x and y of each planar part in turn.
+        planar: all numbers before the angle: x and y of each planar part in turn.
+        block_velocity: the velocity of the block's centre of mass, x and y; None if the state does
+            not hold it.
+        block_angular_velocity: as a slice of length 1; None if the state does not hold it.
     """
 
     names: tuple[str, ...]
@@ -39,6 +42,8 @@ class StateLayout:
     block_position: slice
     block_angle: slice
     planar: slice
+    block_velocity: slice | None = None
+    block_angular_velocity: slice | None = None
 
     @property
     def dim(self) -> int:
@@ -47,20 +52,21 @@ class StateLayout:
 
     @property
     def angle(self) -> int:
-        """The index of the block's angle, the only number that is not planar."""
+        """The index of the block's angle."""
         return self.block_angle.start
 
     @property
     def planes(self) -> tuple[slice, ...]:
-        """The planar parts, x and y each: these rotate when the frame does; the angle does not."""
-        parts = (self.agent, self.velocity, self.block_position)
+        """The planar parts, x and y each: these rotate when the frame does; the others do not."""
+        parts = (self.agent, self.velocity, self.block_position, self.block_velocity)
         return tuple(part for part in parts if part is not None)
 
     @property
     def groups(self) -> dict[str, list[int]]:
         """The indices of numbers that are scored together, by the group's name in tables.
 
-        A state without the velocity has no group `state`: that group means all seven numbers.
+        The group `state` means the seven numbers of `STATE`; a state without the agent's velocity
+        does not have it.
         """
         indices = list(range(self.dim))
         agent, position, angle = (
@@ -68,9 +74,17 @@ class StateLayout:
         )
         pose = agent + position + angle
         groups = {"agent": agent, "block_position": position, "block_angle": angle, "pose": pose}
-        return groups if self.velocity is None else groups | {"state": indices}
+        return groups if self.velocity is None else groups | {"state": indices[:7]}
 
-    def join(self, agent: Array, velocity: Array, block: Array, xp: Any = np) -> Array:
+    def join(
+        self,
+        agent: Array,
+        velocity: Array,
+        block: Array,
+        xp: Any = np,
+        *,
+        block_velocity: Array | None = None,
+    ) -> Array:
         """States (..., dim) from their parts.
 
         Args:
@@ -78,8 +92,16 @@ class StateLayout:
             velocity: (..., 2) px/s; ignored if the state does not hold it.
             block: (..., 3) px, px, rad.
             xp: `numpy` or `jax.numpy`.
+            block_velocity: (..., 3) px/s, px/s, rad/s; ignored if the state does not hold it.
+
+        Raises:
+            ValueError: the state holds the block's velocity, and none is given.
         """
         parts = (agent, block) if self.velocity is None else (agent, velocity, block)
+        if self.block_velocity is not None:
+            if block_velocity is None:
+                raise ValueError(f"states of {self.dim} numbers need the block's velocity")
+            parts = (*parts, block_velocity)
         return xp.concatenate(parts, axis=-1)
 
     def columns(self, names: Sequence[str]) -> list[int]:
@@ -108,10 +130,24 @@ def _layout(has_velocity: bool) -> StateLayout:
 
 
 STATE = _layout(has_velocity=True)
-"""The simulator's state of seven numbers: Markov, except for Chipmunk's memory of contacts."""
+"""The state of seven numbers: Markov, except for the block's momentary velocity and what Chipmunk
+remembers of contacts."""
 STATE_WITHOUT_VELOCITY = _layout(has_velocity=False)
 """The five numbers that gym-pusht's observation shows."""
-_BY_DIM = {layout.dim: layout for layout in (STATE, STATE_WITHOUT_VELOCITY)}
+STATE_WITH_BLOCK_VELOCITY = replace(
+    STATE,
+    names=(*STATE.names, "block_velocity_x", "block_velocity_y", "block_angular_velocity"),
+    units=(*STATE.units, "px/s", "px/s", "rad/s"),
+    meaning=f"{STATE.meaning}, block velocity x, y, angular velocity",
+    block_velocity=slice(7, 9),
+    block_angular_velocity=slice(9, 10),
+)
+"""The seven numbers, then the block's velocity, with which it moves for one more substep of 0.01 s:
+PushT's block has no inertia beyond that. It is the velocity of the centre of mass, whereas the
+position is that of the body's origin."""
+_BY_DIM = {
+    layout.dim: layout for layout in (STATE_WITHOUT_VELOCITY, STATE, STATE_WITH_BLOCK_VELOCITY)
+}
 
 
 def layout_of(dim: int) -> StateLayout:
@@ -121,7 +157,8 @@ def layout_of(dim: int) -> StateLayout:
         ValueError: there is no such layout.
     """
     if dim not in _BY_DIM:
-        raise ValueError(f"expected state_dim {' or '.join(map(str, sorted(_BY_DIM)))}, got {dim}")
+        *first, last = map(str, _BY_DIM)
+        raise ValueError(f"expected state_dim {', '.join(first)} or {last}, got {dim}")
     return _BY_DIM[dim]
 
 

@@ -137,7 +137,7 @@ REFUSED = {
     ),
     "more members than memory": (
         "ensembles: {num_members: 65536, shard_size: 100000}",
-        "ensembles.num_members = 65536 for each of 8000 states takes 13.7 GiB, more than 2; lower",
+        "ensembles.num_members = 65536 for each of 8000 states takes 20.5 GiB, more than 2; lower",
     ),
     "more draws than memory": (
         "evaluation: {num_samples: 65536}",

@@ -50,7 +50,8 @@ def ensemble(count=COUNT):
     members = np.repeat(state[:, None], 4, axis=1)
     contact = np.arange(count) < count // 2
     index = np.arange(count)
-    return Ensembles(states, members, contact, np.ones(count), index, index)
+    some = members[:, :2]
+    return Ensembles(states, members, contact, np.ones(count), index, index, some, some)
 
 
 def rows_of(model, states=None):

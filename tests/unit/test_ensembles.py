@@ -96,6 +96,9 @@ def test_states_and_truths_are_the_trajectorys(test_split, ensembles):
             np.testing.assert_array_equal(
                 ensembles[name][row].astype(np.float32), observed(test_split, place, when)
             )
+        for name, when in (("block_velocity", step), ("truth_block_velocity", step + gap)):
+            stored = test_split["block_velocity"][place, when]
+            np.testing.assert_allclose(ensembles[name][row], stored, rtol=1e-6, atol=1e-11)
         np.testing.assert_array_equal(ensembles["condition"][row], test_split["condition"][place])
     places = np.stack([ensembles[name] for name in ("horizon_s", "trajectory", "step")])
     assert len(np.unique(places, axis=1).T) == places.shape[1]
@@ -117,6 +120,12 @@ def test_members_are_what_direct_simulation_gives(test_split, ensembles):
             states = simulator.rollout(np.concatenate([before, actions[member]]))
             found = ensembles["members"][row, member]
             np.testing.assert_array_equal(found, states[-1].astype(np.float32))
+        entered = np.array(observed(test_split, place, step))
+        for name in ("members_7", "members_10"):
+            simulator.enter(entered)
+            end = simulator.rollout(actions[1])[-1]
+            np.testing.assert_array_equal(ensembles[name][row, 1], end.astype(np.float32))
+            entered = np.append(entered, test_split["block_velocity"][place, step])
         poses = states[:, STATE.block]
         pushed += bool(step and (poses[step] != poses[step - 1]).any())
     assert pushed > 5  # states in the middle of a push are among them

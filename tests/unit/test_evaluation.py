@@ -47,7 +47,12 @@ from nsf_pipeline.evaluation.states import (
 from nsf_pipeline.files import FileError
 from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht import simulator as pusht
-from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, layout_of
+from nsf_pipeline.pusht.state import (
+    STATE,
+    STATE_WITH_BLOCK_VELOCITY,
+    STATE_WITHOUT_VELOCITY,
+    layout_of,
+)
 from nsf_pipeline.stages import STAGES
 
 HORIZONS = (0.1, 0.3)
@@ -252,6 +257,8 @@ def test_ensembles_are_read_by_horizon(ensembles):
     for horizon, found in ensembles.items():
         assert found.states.gap == round(horizon / 0.1)
         assert found.members.shape == (len(found.states), 6, 7)
+        assert found.members_7.shape == found.members_10.shape == (len(found.states), 2, 7)
+        assert found.states.x_init.shape == found.states.x_final.shape == (len(found.states), 10)
         np.testing.assert_allclose(found.states.t_init, 0.1 * found.step, atol=1e-6)
         np.testing.assert_allclose(found.states.t_final, 0.1 * found.step + horizon, atol=1e-6)
         five = found.states.with_numbers(STATE_WITHOUT_VELOCITY.names)
@@ -354,7 +361,7 @@ def test_baselines_say_what_they_say(ensembles, folder):
     states, key = ensembles[0.3].states, jax.random.key(0)
     changes = typical_changes(folder / "dataset.h5", HORIZONS)
     still = Persistence(changes)(states, 5, key=key)
-    np.testing.assert_array_equal(still.draws, np.repeat(states.x_init[:, None], 5, axis=1))
+    np.testing.assert_array_equal(still.draws, np.repeat(states.x_init[:, None, :7], 5, axis=1))
     assert still.log_density is not None
     assert np.isfinite(still.log_density).all()
     # Without noise the agent follows its path, which the block does not change.
@@ -366,6 +373,35 @@ def test_baselines_say_what_they_say(ensembles, folder):
     assert off.mean() < 4.0  # of noise of 8 px each step
     itself = Simulator(ensembles)(states, 5, key=key)
     np.testing.assert_array_equal(itself.draws, ensembles[0.3].members[:, :5])
+    entered = Simulator(ensembles, "simulator_from_7", "members_7")(states, 5, key=key)
+    np.testing.assert_array_equal(entered.draws, ensembles[0.3].members_7)
+
+
+class Moving(eqx.Module):
+    """A model of ten numbers: the block goes on with its velocity."""
+
+    state_names = STATE_WITH_BLOCK_VELOCITY.names
+
+    def sample(self, key, state, t_init, t_final, condition, num_samples):
+        moved = state.at[4:7].add(0.01 * state[7:])
+        return moved + jax.random.normal(key, (num_samples, 10))
+
+    def log_prob(self, next_state, state, t_init, t_final, condition):
+        return jax.scipy.stats.norm.logpdf(next_state - state).sum()
+
+
+def test_a_model_of_ten_numbers_is_given_the_blocks_velocity(ensembles):
+    ensemble = ensembles[0.3]
+    found = OnePass("moving", Moving())(ensemble.states, 4, key=jax.random.key(0))
+    assert found.draws.shape == (len(ensemble.states), 4, 10)
+    off = found.draws.mean(axis=1) - ensemble.states.x_init
+    moving = ensemble.states.x_init[:, 7:]
+    assert np.abs(moving).max() > 10.0
+    np.testing.assert_allclose(off[:, 4:7], 0.01 * moving, atol=2.5)
+    scores = score("moving", found, ensemble, np.ones(STATE.dim), 0)
+    for (kind, _), values in scores.items():
+        # Its density over ten numbers is not comparable with those over seven.
+        assert np.isfinite(values).all() == (kind.over is not metrics.Over.STATE)
 
 
 def known_law(count, members=16):
@@ -378,12 +414,21 @@ def known_law(count, members=16):
     states = States(states.x_init, values[:, 0], *states[2:])
     contact = np.arange(count) % 2 == 0
     found = Ensembles(
-        states, values[:, 1 : members + 1], contact, np.ones(count), np.arange(count), contact * 1
+        states,
+        values[:, 1 : members + 1],
+        contact,
+        np.ones(count),
+        np.arange(count),
+        contact * 1,
+        members_7=values[:, 1:5] + 3.0 * spread,
+        members_10=values[:, 1:5],
     )
     good, bad = values[:, members + 1 :], values[:, members + 1 :] + 8.0 * spread
     density = np.zeros(count)
     return found, {
         "simulator": Prediction(found.members, None),
+        "simulator_from_7": Prediction(found.members_7, None),
+        "simulator_from_10": Prediction(found.members_10, None),
         "persistence": Prediction(np.repeat(states.x_init[:, None] + 30, 8, axis=1), density),
         "flow": Prediction(good, density - 1.0),
         "state5": Prediction(bad[..., SEEN], density - 2.0),
@@ -417,6 +462,8 @@ def test_a_perfect_prediction_reaches_the_limit(cells):
     np.testing.assert_allclose(limit["crps_ratio"], 1.0)
     np.testing.assert_allclose(flow["crps_ratio"], 1.0, atol=0.05)
     assert (table.loc["state5", "crps_ratio"] > 2.0).all()
+    np.testing.assert_allclose(table.loc["simulator_from_10", "crps_ratio"], 1.0, atol=0.15)
+    assert (table.loc["simulator_from_7", "crps_ratio"] > 1.5).all()
     assert (table.loc["persistence", "skill"] == 0.0).all()
     assert ((table["crps_lower"] <= table["crps"]) & (table["crps"] <= table["crps_upper"])).all()
     for row in (flow, limit):
@@ -477,18 +524,21 @@ def test_markdown_is_sorted_with_the_best_in_bold_and_the_limit_apart(cells):
     assert lines[0].startswith("# ")
     assert lines[-1] == "- A note."
     first = lines.index("| CRPS of the agent (px) | 0.1 s | 0.5 s |")
-    models = [line.split(" | ")[0] for line in lines[first + 2 : first + 6]]
-    names = ["*the simulator itself: the limit*", "flow", "state5", "persistence"]
+    models = [line.split(" | ")[0] for line in lines[first + 2 : first + 8]]
+    floors = ["*simulator_from_10*", "*simulator_from_7*"]
+    names = ["*the simulator itself: the limit*", *floors, "flow", "state5", "persistence"]
     assert models == [f"| {name}" for name in names]
     row = table[(table["model"] == "flow") & (table["contact"] == "all")]
     row = row[row["group"] == "agent"].set_index("horizon_s")
     assert (
-        lines[first + 3]
+        lines[first + 5]
         == "| flow | "
         + " | ".join(f"**{row['crps'][h]:.3g}** (×{row['crps_ratio'][h]:.3g})" for h in (0.1, 0.5))
         + " |"
     )
-    assert not any("**" in line for line in lines[first + 4 : first + 6])
+    others = (*lines[first + 3 : first + 5], *lines[first + 6 : first + 8])
+    assert not any("**" in line for line in others)
+    assert all("(×" in line for line in others)
     assert "| persistence | **0.00** | **0.00** |" in lines
     assert not any("nan" in line for line in lines)
 

@@ -57,7 +57,7 @@ def episodes(physical):
     found = []
     for row, length in enumerate(physical["length"]):
         each = {name: values[row] for name, values in physical.items()}
-        for name in ("observations", "agent_velocity", "block_angle"):
+        for name in ("observations", "agent_velocity", "block_angle", "block_velocity"):
             each[name] = each[name][: length + 1]
         for name in ("actions", "rewards"):
             each[name] = each[name][:length]

@@ -9,7 +9,6 @@ from nsf_pipeline.config import Config, PolicyConfig
 from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import open_loop
-from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.user_models import UserModel
 
 CONFIG = Config(
@@ -41,7 +40,7 @@ def test_trajectories_go_on_with_further_policies(dataset):
         assert [part.first for part in course.parts] == [0, *stops[:-1]]
         assert step < stops[0] <= 15
         assert stops[-2] < step + open_loop.AHEAD[-1] <= stops[-1]
-        assert course.states.shape == (step + open_loop.AHEAD[-1] + 1, STATE.dim)
+        assert course.states.shape == (step + open_loop.AHEAD[-1] + 1, 10)
         assert all(part.targets.shape == (part.steps, 2) for part in course.parts)
 
 

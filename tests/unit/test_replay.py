@@ -23,7 +23,7 @@ CONFIG = Config(
 )
 # A change of one number, for each array: where, and by how much it is then off.
 STEP = {"observations": (3, 2), "agent_velocity": (3, 1), "block_angle": (3,), "coverage": (3,)}
-STEP |= {"rewards": (3,), "success": ()}
+STEP |= {"block_velocity": (3, 2), "rewards": (3,), "success": ()}
 
 
 def policies(first, stop):

@@ -99,6 +99,8 @@ def replay(env, rollouts, row):
         velocity = np.asarray(bare.agent.velocity, np.float32)
         np.testing.assert_array_equal(rollouts["agent_velocity"][row, t], velocity)
         assert rollouts["block_angle"][row, t] == np.float32(bare.block.angle)
+        velocity = np.array([*bare.block.velocity, bare.block.angular_velocity], np.float32)
+        np.testing.assert_array_equal(rollouts["block_velocity"][row, t], velocity)
         if t == length:
             return
         observation, reward, terminated, _, info = env.step(rollouts["actions"][row, t])
@@ -136,7 +138,7 @@ def test_masks_times_and_padding_agree_with_the_length(policies, rollouts):
         times = (CONTROL_DT * np.arange(longest + 1)).astype(np.float32)
         np.testing.assert_array_equal(rollouts["state_times"][row], times * states)
         np.testing.assert_array_equal(rollouts["action_times"][row], times[:-1] * steps)
-        for name in ("observations", "agent_velocity", "block_angle"):
+        for name in ("observations", "agent_velocity", "block_angle", "block_velocity"):
             assert not rollouts[name][row, length + 1 :].any(), name
         for name in ("targets", "actions", "rewards", "coverage"):
             assert not rollouts[name][row, length:].any(), name

@@ -9,22 +9,40 @@ import pytest
 
 from nsf_pipeline.config import ModelConfig
 from nsf_pipeline.evaluation import metrics
-from nsf_pipeline.pusht.state import STATE, STATE_WITHOUT_VELOCITY, layout_of, rotated
+from nsf_pipeline.pusht.state import (
+    STATE,
+    STATE_WITH_BLOCK_VELOCITY,
+    STATE_WITHOUT_VELOCITY,
+    layout_of,
+    rotated,
+)
 
 AGENT, VELOCITY, BLOCK = np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([5.0, 6.0, 7.0])
+BLOCK_VELOCITY = np.array([8.0, 9.0, 10.0])
+LAYOUTS = {
+    "ten": STATE_WITH_BLOCK_VELOCITY,
+    "seven": STATE,
+    "five": STATE_WITHOUT_VELOCITY,
+}
 PARTS = {
     "agent": [1.0, 2.0],
     "velocity": [3.0, 4.0],
     "block": [5.0, 6.0, 7.0],
     "block_position": [5.0, 6.0],
     "block_angle": [7.0],
+    "block_velocity": [8.0, 9.0],
+    "block_angular_velocity": [10.0],
 }
 
 
 def test_the_numbers_order_is_the_file_formats():
     assert STATE.join(AGENT, VELOCITY, BLOCK).tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert STATE_WITHOUT_VELOCITY.join(AGENT, VELOCITY, BLOCK).tolist() == [1, 2, 5, 6, 7]
-    assert dict(zip(STATE.names, STATE.units, strict=True)) == {
+    ten = STATE_WITH_BLOCK_VELOCITY.join(AGENT, VELOCITY, BLOCK, block_velocity=BLOCK_VELOCITY)
+    assert ten.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    names, units = STATE_WITH_BLOCK_VELOCITY.names, STATE_WITH_BLOCK_VELOCITY.units
+    assert (names[:7], units[:7]) == (STATE.names, STATE.units)
+    assert dict(zip(names, units, strict=True)) == {
         "agent_x": "px",
         "agent_y": "px",
         "agent_velocity_x": "px/s",
@@ -32,32 +50,36 @@ def test_the_numbers_order_is_the_file_formats():
         "block_x": "px",
         "block_y": "px",
         "block_angle": "rad",
+        "block_velocity_x": "px/s",
+        "block_velocity_y": "px/s",
+        "block_angular_velocity": "rad/s",
     }
 
 
-@pytest.mark.parametrize("layout", [STATE, STATE_WITHOUT_VELOCITY], ids=["seven", "five"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
 def test_parts_are_found_where_they_were_put(layout, xp):
     both = [xp.stack([xp.asarray(part)] * 2) for part in (AGENT, VELOCITY, BLOCK)]
-    states = layout.join(*both, xp)
+    states = layout.join(*both, xp, block_velocity=xp.stack([xp.asarray(BLOCK_VELOCITY)] * 2))
     assert isinstance(states, np.ndarray if xp is np else jax.Array)
     assert states.shape == (2, layout.dim) == (2, len(layout.units))
     for name, expected in PARTS.items():
         place = getattr(layout, name)
-        assert name == "velocity" or place is not None
+        assert "velocity" in name or place is not None
         if place is not None:
             assert states[:, place].tolist() == [expected] * 2
     assert states[0, layout.angle] == 7.0
     planar = np.concatenate([np.arange(layout.dim)[part] for part in layout.planes])
-    assert sorted([*planar.tolist(), layout.angle]) == list(range(layout.dim))
+    turning = [*range(layout.dim)[layout.block_angular_velocity or slice(0)]]
+    assert sorted([*planar.tolist(), layout.angle, *turning]) == list(range(layout.dim))
     assert all(len(states[0, part]) == 2 for part in layout.planes)
 
 
-@pytest.mark.parametrize("layout", [STATE, STATE_WITHOUT_VELOCITY], ids=["seven", "five"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_groups_are_those_of_the_tables(layout):
-    state = layout.join(AGENT, VELOCITY, BLOCK)
+    state = layout.join(AGENT, VELOCITY, BLOCK, block_velocity=BLOCK_VELOCITY)
     found = {name: state[columns].tolist() for name, columns in layout.groups.items()}
-    whole = {"state": [1, 2, 3, 4, 5, 6, 7]} if layout is STATE else {}
+    whole = {"state": [1, 2, 3, 4, 5, 6, 7]} if layout.velocity else {}
     assert found == whole | {
         "agent": [1, 2],
         "block_position": [5, 6],
@@ -68,10 +90,15 @@ def test_groups_are_those_of_the_tables(layout):
 
 
 def test_layouts_are_known_by_their_size():
-    sizes = get_args(ModelConfig.model_fields["state_dim"].annotation)
-    assert [layout_of(size).dim for size in sizes] == list(sizes)
-    with pytest.raises(ValueError, match="expected state_dim 5 or 7, got 6"):
+    sizes = {*get_args(ModelConfig.model_fields["state_dim"].annotation), 10}
+    assert {layout_of(size).dim for size in sizes} == sizes
+    with pytest.raises(ValueError, match="expected state_dim 5, 7 or 10, got 6"):
         layout_of(6)
+
+
+def test_ten_numbers_are_not_made_of_seven():
+    with pytest.raises(ValueError, match="states of 10 numbers need the block's velocity"):
+        STATE_WITH_BLOCK_VELOCITY.join(AGENT, VELOCITY, BLOCK)
 
 
 def test_columns_are_found_by_name():

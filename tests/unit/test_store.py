@@ -149,7 +149,7 @@ REFUSED = {
     ),
     "another version": (
         lambda path: with_attribute(path, schema_version=1),
-        "expected rollouts of schema version 2, got rollouts of version 1",
+        "expected rollouts of schema version 3, got rollouts of version 1",
     ),
     "foreign": (lambda path: foreign(path), "got None of version None"),
 }

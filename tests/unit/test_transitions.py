@@ -142,7 +142,7 @@ def made(tmp_path_factory):
     return folder / "dataset.h5", store.read(folder / "00000.h5", "rollouts")
 
 
-@pytest.mark.parametrize("state_dim", [7, 5], ids=["with velocity", "without"])
+@pytest.mark.parametrize("state_dim", [7, 5, 10], ids=["with velocity", "without", "of the block"])
 def test_a_split_comes_back_as_it_was_simulated(made, state_dim):
     path, rollouts = made
     layout, observed = layout_of(state_dim), STATE_WITHOUT_VELOCITY
@@ -168,6 +168,13 @@ def test_a_split_comes_back_as_it_was_simulated(made, state_dim):
         np.testing.assert_array_equal(
             states[:, layout.angle], rollouts["block_angle"][rows][inside]
         )
+        if layout.block_velocity is not None:
+            np.testing.assert_array_equal(
+                states[:, :7], load_trajectories(path, number, 7).states[inside]
+            )
+            velocity = rollouts["block_velocity"][rows][inside]
+            np.testing.assert_allclose(states[:, 7:], velocity, rtol=0, atol=1e-12)
+            assert velocity.any(axis=0).all()
 
 
 def test_an_empty_split_is_reported(made):
