@@ -216,7 +216,7 @@ def notes(
         "simulator's own. Bold: the best.",
         f"{' and '.join(f'`{name}`' for name in FLOORS)}: the simulator entered at the state's "
         "numbers, ten with the block's velocity or seven with the block at rest, instead of "
-        f"replayed: what one could know at best from these numbers. {entered} members, with the "
+        f"replayed: what it predicts from these numbers alone. {entered} members, with the "
         "noise of the first replayed ones.",
         f"Test states: drawn with seed {config.seed} from the test split, which neither training "
         f"nor model selection sees, and weighted to represent all of it. {sizes}. Contact: the "

@@ -24,7 +24,7 @@ from nsf_pipeline.evaluation.metrics import (
 
 FLOW, SIMULATOR, PERSISTENCE, RANDOM = "flow", "simulator", "persistence", "random"
 FLOORS = {"simulator_from_10": "members_10", "simulator_from_7": "members_7"}
-"""The simulator entered at a state's numbers, and the members that are: what one could know at best
+"""The simulator entered at a state's numbers, and the members that are: what the simulator predicts
 from no more than ten or seven numbers."""
 PLACE = ("model", "horizon_s", "group", "contact")
 """The first columns of all tables; metrics' columns follow, and the last is `n_states`."""
