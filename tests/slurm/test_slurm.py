@@ -88,7 +88,7 @@ def live_through(day, submit, cluster, settings):
     cluster.run("scontrol", "update", f"NodeName={host}", "State=RESUME")
     cluster.stop("slurmctld")
     cluster.start("slurmctld", "-D")
-    day.cancelled = wait_for(lambda: running(cluster, "rollouts"), "running rollouts")[-1]
+    day.cancelled = wait_for(lambda: beginning(cluster, day), "rollouts that begin")[-1]
     cluster.run("scancel", day.cancelled["JobId"])
     day.resumed = second.wait()
 
@@ -137,6 +137,13 @@ def rule_of(job):
 
 def running(cluster, rule):
     return [job for job in cluster.jobs() if rule_of(job) == rule and job["JobState"] == "RUNNING"]
+
+
+def beginning(cluster, day):
+    """Running jobs of rollouts whose command has not begun, so that none can be done already."""
+    logs = day.results / "logs/rollouts"
+    shards = [(job, job["Comment"].rpartition("_")[2]) for job in running(cluster, "rollouts")]
+    return [job for job, shard in shards if not (logs / f"{shard}.log").exists()]
 
 
 def states(jobs, rule):
