@@ -74,7 +74,9 @@ class StateLayout:
         )
         pose = agent + position + angle
         groups = {"agent": agent, "block_position": position, "block_angle": angle, "pose": pose}
-        return groups if self.velocity is None else groups | {"state": indices[:7]}
+        if self.velocity is None:
+            return groups
+        return groups | {"state": indices[: self.block_angle.stop]}
 
     def join(
         self,
