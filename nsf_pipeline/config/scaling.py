@@ -31,8 +31,7 @@ Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 
 
 class ScalingConfig(Section):
-    """The models of `snakemake scaling`. Each has one setting of the run changed to one of these
-    values; the run's own model stands among them."""
+    """The models of `snakemake scaling`: each has one setting of the run changed to a value."""
 
     trajectories: Annotated[tuple[Counts, ...], Field(max_length=MOST_VALUES)] = (
         5000,

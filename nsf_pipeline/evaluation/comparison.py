@@ -116,8 +116,9 @@ def in_one_pass_only(
     ensembles: Mapping[float, Ensembles],
     changes: Mapping[float, np.ndarray],
 ) -> list[Cell]:
-    """The cells of `compare` over all states that belong to models in one pass, and to what their
-    scores are divided by: the simulator and persistence.
+    """The cells of `compare` that belong to models in one pass.
+
+    With them are those that scores are divided by: of the simulator and of persistence.
 
     Args:
         config: seed and number of draws.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from nsf_pipeline.evaluation.tables import FLOW, Cell, intervals
+from nsf_pipeline.evaluation.tables import FLOW
 
 GROUP, METRIC = "block_position", "crps_ratio"
 SIZES = ("trajectories", "width", "depth", "steps")
@@ -47,7 +47,7 @@ class Trained(NamedTuple):
 
 
 def table(
-    axes: Mapping[str, Sequence[str]], trained: Mapping[str, Trained], cells: Sequence[Cell]
+    axes: Mapping[str, Sequence[str]], trained: Mapping[str, Trained], scores: pd.DataFrame
 ) -> pd.DataFrame:
     """`scaling.csv`: a row for each axis, model and horizon, by the value on the axis.
 
@@ -55,9 +55,8 @@ def table(
         axes: by axis, the names of its models; the run's own model belongs to each, and none need
             name it.
         trained: the models by name.
-        cells: the scores of all of them, the simulator and persistence.
+        scores: of all of them, as `tables.intervals` gives them.
     """
-    scores = intervals(cells)
     of_block = (scores["group"] == GROUP) & (scores["contact"] == "all")
     scores = scores[of_block & (scores["metric"] == METRIC)]
     rows = []

@@ -18,7 +18,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation import scaling
 from nsf_pipeline.evaluation.comparison import in_one_pass_only
 from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
-from nsf_pipeline.evaluation.tables import FLOW, as_csv
+from nsf_pipeline.evaluation.tables import FLOW, as_csv, intervals
 from nsf_pipeline.files import FileError, again, read_table, require_folder
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.numerics import with_defaults
@@ -74,15 +74,15 @@ def run(
     with store.reading(dataset, "dataset") as file:
         every = len(rows_of(dataset, file, TRAIN))
     trained = {
-        name: _trained(models[name], files[name], view.variant(name) if points_to else view, every)
-        for name, points_to in ((name, name != FLOW) for name in files)
+        name: _trained(model, files[name], view if name == FLOW else view.variant(name), every)
+        for name, model in models.items()
     }
     axes: dict[str, list[str]] = {axis: [] for axis in AXES}
     for name, (axis, *_) in view.points.items():
         axes[axis].append(name)
     axes = {axis: names for axis, names in axes.items() if names}
     cells = in_one_pass_only(view, models, found, typical_changes(dataset, found))
-    table = scaling.table(axes, trained, cells)
+    table = scaling.table(axes, trained, intervals(cells))
     remarks = scaling.notes(trained[FLOW], view.ensembles.num_states, view.evaluation.num_samples)
     text = scaling.as_markdown(table, [*remarks, f"Scored in {time.monotonic() - started:.0f} s."])
 
@@ -98,7 +98,7 @@ def run(
 
 
 def _trained(model: Model, path: Path, config: Config, every: int) -> scaling.Trained:
-    """What the curves say of a model besides its scores; `every`: the train split's trajectories."""
+    """What the curves say of a model besides its scores; the train split has `every` trajectory."""
     assert isinstance(model, PushTModel)  # no point changes the kind of model
     best, seconds = _history(paths.below(path.parent, paths.METRICS))
     law = jax.tree.leaves(eqx.filter(model.transition, eqx.is_inexact_array))
