@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import simulated
+from conftest import ROOT, simulated
 
 from nsf_pipeline.config import (
     AXES,
@@ -14,6 +14,7 @@ from nsf_pipeline.config import (
     RuntimeConfig,
     ScalingConfig,
     TrainingConfig,
+    load_config,
     parse_config,
     require_points,
 )
@@ -28,6 +29,15 @@ from nsf_pipeline.evaluation.scaling_curves import scaling_curves
 from nsf_pipeline.plotting import as_png
 
 CONFIG = Config(num_trajectories=40, shard_size=40, policies=PolicyConfig(duration=(0.5, 1.0)))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.yaml")))
+def test_settings_among_the_examples_are_valid(name):
+    config = load_config(ROOT / "examples" / name)
+    require_points(config)
+    if name == "plain_large.yaml":
+        assert config.variant("plain_large").model.physics == "none"
+        assert {"plain", "path", "plain_large"} == set(config.variant_names)
 
 
 def leaves(settings, path=""):
