@@ -143,6 +143,12 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"model.kind = {config.model.kind}: a class of your own can only be a variant; name it "
             "under variants"
         )
+    if config.second_round.trajectories and config.training.trajectories:
+        yield (
+            f"training.trajectories = {config.training.trajectories} takes the first ones, so "
+            f"those of second_round.trajectories = {config.second_round.trajectories} would not be "
+            "trained on; set one of the two to 0"
+        )
     for name in config.variant_names:
         yield from (f"variants.{name}: {each}" for each in _only_changed(config, name, own))
     yield from config.unable_to_plan()

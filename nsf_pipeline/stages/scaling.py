@@ -8,6 +8,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import AXES, Config
@@ -28,7 +29,6 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stages.models import Model
 from nsf_pipeline.stages.reports import load_models, write_reports
 from nsf_pipeline.system.printing import say
-from nsf_pipeline.training.table import best_of
 
 STAGE = STAGES["scaling"]
 
@@ -118,9 +118,9 @@ def _history(path: Path) -> tuple[float, float]:
     """The lowest validation loss (nats) of a training, and the seconds that it took."""
     names, rows = read_table(path, "the history of a training")
     try:
-        history = [dict(zip(names, map(float, row), strict=True)) for row in rows]
-        found = best_of(history)["validation_nll"], history[-1]["seconds"]
-    except (IndexError, KeyError, ValueError):
+        columns = dict(zip(names, np.array(rows, dtype=float).T, strict=True))
+        found = np.nanmin(columns["validation_nll"]).item(), columns["seconds"][-1].item()
+    except (KeyError, ValueError):
         found = math.nan, math.nan
     if not all(map(math.isfinite, found)):
         raise FileError(

@@ -244,6 +244,10 @@ REFUSED = {
         "training: {trajectories: 45000}",
         "training.trajectories = 45000 is more than the train split has, about 40000 of num_",
     ),
+    "second round that would not be trained on": (
+        "{training: {trajectories: 5000}, second_round: {trajectories: 5000}}",
+        "training.trajectories = 5000 takes the first ones, so those of second_round.traj",
+    ),
     "variant that cannot plan": (
         "protocols: {variants: [unconditional]}",
         "protocols.variants: with model.conditional = false, unconditional knows nothing of the",
