@@ -14,6 +14,8 @@ NLL = "#d1495b"
 def scaling_curves(table: pd.DataFrame) -> Figure:
     """A column for each axis: above, the block's CRPS over the simulator's own; below, the NLL.
 
+    Intervals are left out: most of their width is due to the states, which all models share.
+
     Args:
         table: as `scaling.table` gives it.
     """
@@ -27,8 +29,6 @@ def scaling_curves(table: pd.DataFrame) -> Figure:
             found = rows[rows["horizon_s"] == horizon]
             color = COLORS[number * len(COLORS) // len(horizons)]
             top.plot(found[axis], found[METRIC], "o-", color=color, ms=4, label=f"{horizon:g} s")
-            low, high = found[f"{METRIC}_lower"], found[f"{METRIC}_upper"]
-            top.fill_between(found[axis], low, high, color=color, alpha=0.12, lw=0)
         found = rows[rows["horizon_s"] == horizons[0]]
         bottom.plot(found[axis], found["validation_nll"], "o-", color=NLL, ms=4)
         values = found[axis].tolist()
