@@ -84,7 +84,7 @@ def as_markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
 def _of_axis(axis: str, rows: pd.DataFrame) -> Iterator[str]:
     horizons = sorted(set(rows["horizon_s"]))
     heads = [UNITS[axis], "parameters", "training (min)", "validation NLL (nats)"]
-    yield f"| {' | '.join([*heads, *(f'{horizon:g} s' for horizon in horizons)])} |"
+    yield f"| {' | '.join([*heads, *(f'`{METRIC}`, {horizon:g} s' for horizon in horizons)])} |"
     yield f"|{' ---: |' * (len(heads) + len(horizons))}"
     for name, found in rows.groupby("model", sort=False):
         first, ratios = found.iloc[0], found.set_index("horizon_s")
@@ -112,9 +112,9 @@ def notes(own: Trained, states: int, draws: int) -> list[str]:
     """
     return [
         f"The columns of horizons have `{METRIC}`: the CRPS of the block's position in one pass, "
-        "divided by the simulator's own; 1 is the limit. In brackets its 95 % interval. It is "
-        f"over {states} test states, {draws} draws each, the same for all models. So models "
-        "differ by less than the intervals are wide.",
+        "divided by the simulator's own; 1 is the limit. In brackets its 95 % interval, over "
+        f"{states} test states with {draws} draws each. The states are the same for all models, so "
+        "a difference between two models is surer than these intervals suggest.",
         f"The run's own model has {own.trajectories:,} training trajectories, width {own.width}, "
         f"depth {own.depth} and {own.steps:,} steps. Every other one has one of these changed. "
         f"Fewer trajectories are among more. Seed {own.seed}.",

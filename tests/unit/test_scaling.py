@@ -1,5 +1,7 @@
 """The scaling curves: which models there are, what each is trained on, and their table."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pandas as pd
@@ -42,7 +44,7 @@ def test_settings_among_the_examples_are_valid(name):
 
 def leaves(settings, path=""):
     """Every setting by its path."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in settings.items():
         found |= (
             leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
