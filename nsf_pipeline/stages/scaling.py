@@ -8,7 +8,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
 
 from nsf_pipeline import paths
 from nsf_pipeline.config import AXES, Config
@@ -22,6 +21,7 @@ from nsf_pipeline.evaluation.states import load_ensembles, typical_changes
 from nsf_pipeline.evaluation.tables import FLOW, as_csv, intervals
 from nsf_pipeline.files import FileError, again, read_table, require_folder
 from nsf_pipeline.model import PushTModel
+from nsf_pipeline.model.file import model_header
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.paths import SCALED
 from nsf_pipeline.provenance import Record
@@ -100,7 +100,6 @@ def run(
 def _trained(model: Model, path: Path, config: Config, every: int) -> scaling.Trained:
     """What the curves say of a model besides its scores; the train split has `every` trajectory."""
     assert isinstance(model, PushTModel)  # no point changes the kind of model
-    best, seconds = _history(paths.below(path.parent, paths.METRICS))
     law = jax.tree.leaves(eqx.filter(model.transition, eqx.is_inexact_array))
     return scaling.Trained(
         trajectories=config.training.trajectories or every,
@@ -108,22 +107,19 @@ def _trained(model: Model, path: Path, config: Config, every: int) -> scaling.Tr
         depth=config.model.flow.depth,
         steps=config.training.steps,
         parameters=sum(leaf.size for leaf in law),
-        seconds=seconds,
+        seconds=_seconds(paths.below(path.parent, paths.METRICS)),
         seed=config.seed,
-        validation_nll=best,
+        validation_nll=float(model_header(path).get("validation_nll", math.nan)),
     )
 
 
-def _history(path: Path) -> tuple[float, float]:
-    """The lowest validation loss (nats) of a training, and the seconds that it took."""
+def _seconds(path: Path) -> float:
+    """The time that a training took, from the last row of its history; s."""
     names, rows = read_table(path, "the history of a training")
     try:
-        columns = dict(zip(names, np.array(rows, dtype=float).T, strict=True))
-        found = np.nanmin(columns["validation_nll"]).item(), columns["seconds"][-1].item()
-    except (KeyError, ValueError):
-        found = math.nan, math.nan
-    if not all(map(math.isfinite, found)):
-        raise FileError(
-            f"{path}: expected rows with finite seconds and validation_nll; {again(path)}"
-        )
+        found = float(rows[-1][names.index("seconds")])
+    except (IndexError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise FileError(f"{path}: expected rows with finite seconds; {again(path)}")
     return found
