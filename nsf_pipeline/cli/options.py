@@ -56,7 +56,7 @@ def of_variant(settings: Config, option: str, variant: str) -> Config:
     if variant not in settings.changed:
         raise UserError(
             f"{option} {variant}: no such variant; expected one of "
-            f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
+            f"{', '.join(settings.changed) or 'none: the settings have no variants'}"
         )
     return settings.variant(variant)
 

@@ -139,10 +139,11 @@ class Config(Section):
 
         Where these settings are a stage's view, those of the two that the stage reads.
         """
-        of_points = "scaling" in self.held
-        found = {name: changes for name, (*_, changes) in self.points.items()} if of_points else {}
-        if not of_points or "variants" in self.held:
-            found |= {name: each for name, each in self.variants.items() if each is not None}
+        held, found = self.held, {}
+        if "variants" in held or "scaling" not in held:
+            found = {name: each for name, each in self.variants.items() if each is not None}
+        if "scaling" in held:
+            found |= {name: changes for name, (*_, changes) in self.points.items()}
         return found
 
     def variant(self, name: str) -> "Config":
