@@ -1,5 +1,5 @@
 # The chain: policies -> rollouts -> dataset -> train and ensembles -> evaluate; pictures, videos and a report
-# beside it; `ablations` trains and compares variants of the model.
+# beside it; `ablations` trains and compares variants of the model, `scaling` larger and smaller ones.
 import html
 import os
 import sys
@@ -54,6 +54,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/videos.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/scaling.smk"
 include: "workflow/rules/planning.smk"
 include: "workflow/rules/second_round.smk"
 include: "workflow/rules/export.smk"
@@ -64,11 +65,13 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     ablations,
+    scaling,
     planning,
     second_round,
     export,
     table_page,
     ablation_page,
+    scaling_page,
     planning_page,
     episode_page,
     video_page,

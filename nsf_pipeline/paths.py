@@ -18,6 +18,7 @@ CHECKPOINTS = "checkpoints"  # in the folder of the metrics
 EVALUATION = "results/evaluation"
 SECOND_ROUND = "results/second_round"
 ABLATIONS = "results/ablations"
+SCALING = "results/scaling"
 PLANNING = "results/planning"
 EPISODES = "results/planning/episodes/{row}/{shard}.h5"
 PUSHES = "results/planning/pushes/{world}/{shard}.h5"
@@ -60,6 +61,13 @@ SPEED = {
     "provenance": "speed.json",
 }
 """Files that a measurement of speed writes to its folder, by what they hold."""
+SCALED = {
+    "table": "scaling.csv",
+    "text": "scaling.md",
+    "figure": "scaling.png",
+    "provenance": "scaling.json",
+}
+"""Files of the scaling curves in their folder, by what they hold."""
 PLANNED = {
     "table": "pusht.csv",
     "text": "pusht.md",
@@ -118,6 +126,7 @@ RECORDED = (
     f"{EVALUATION}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SCORES['provenance']}",
     f"{ABLATIONS}/{SPEED['provenance']}",
+    f"{SCALING}/{SCALED['provenance']}",
     EPISODES,
     PUSHES,
     GOALS,

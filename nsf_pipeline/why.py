@@ -139,7 +139,7 @@ def judge(config: Config, path: Path, fields: Mapping[str, Any] | label.LabelErr
         made = Record.read(fields)
     except label.LabelError as error:
         return [f"{error}; {again(path)}"]
-    if made.variant and made.variant not in config.variant_names:
+    if made.variant and made.variant not in config.changed:
         return [f"variants.{made.variant} is left out"]
     own = config.variant(made.variant) if made.variant else config
     return made.changes(own) or [

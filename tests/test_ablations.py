@@ -1,12 +1,13 @@
-"""The ablations: a cheap variant and a user's class, which the workflow trains and compares."""
+"""The ablations and the scaling curves: cheap variants and a user's class, trained and compared."""
 
+import json
 import shutil
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SMOKE, SmokeRun, remade
+from conftest import ROOT, SMOKE, SmokeRun, merged, remade, run_verb
 
 CHANGES: dict[str, dict[str, Any]] = {
     "variants": {
@@ -24,6 +25,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "mine": {"model": {"kind": "user_classes:Brownian", "settings": {"floor": 0.5}}},
     },
     "speed": {"sizes": [1, 4], "rounds": 1},
+    "scaling": {"trajectories": [100], "width": [], "depth": [], "steps": []},
 }
 
 
@@ -36,7 +38,7 @@ def run(smoke, tmp_path_factory):
     settings = folder / "ablations.yaml"
     settings.write_text(yaml.safe_dump(CHANGES))
     run = SmokeRun(folder, settings, "")
-    done = run.snakemake("--", "ablations", configfiles=(SMOKE, settings))
+    done = run.snakemake("--", "ablations", "scaling", configfiles=(SMOKE, settings))
     assert done.returncode == 0, done.stdout + done.stderr
     return run
 
@@ -88,11 +90,38 @@ def test_every_side_is_timed_and_drawn(run):
         assert (run.results / f"ablations/{name}.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_the_curves_hold_a_model_of_fewer_data_beside_the_run(run):
+    table = pd.read_csv(run.results / "scaling/scaling.csv")
+    assert set(table["axis"]) == {"trajectories"}
+    assert table["model"].unique().tolist() == ["scaling_trajectories_100", "flow"]
+    known = pd.read_csv(run.results / "evaluation/horizons.csv").query(
+        "model == 'flow' and group == 'block_position' and contact == 'all'"
+    )
+    own = table[table["model"] == "flow"]
+    assert own["crps_ratio"].tolist() == known["crps_ratio"].tolist()
+    assert own["trajectories"].iloc[0] > 100
+    assert (table[["parameters", "seconds", "validation_nll"]].notna()).all(axis=None)
+    for name in ("scaling.md", "scaling.png", "scaling.json"):
+        assert (run.results / "scaling" / name).is_file()
+    done = run.snakemake("-n", "--", "scaling", configfiles=(SMOKE, run.settings))
+    assert remade(done) == set()
+    settings = json.dumps(merged(yaml.safe_load(SMOKE.read_text()), CHANGES))
+    files = [run.results / "scaling/scaling.json"]
+    files += [run.results / "variants/scaling_trajectories_100/model.eqx"]
+    assert "up to date: 2 files" in run_verb("why", "--config", settings, *files).stdout
+
+
 def test_one_report_has_both(run, tmp_path):
     report = tmp_path / "report.html"
-    arguments = ["--report", report, "--", "all", "ablations"]
+    arguments = ["--report", report, "--", "all", "ablations", "scaling"]
     done = run.snakemake(*arguments, configfiles=(SMOKE, run.settings), cores=())
     assert done.returncode == 0, done.stderr
     text = report.read_text()
-    for name in ("accuracy_against_cost.png", "speed.csv", "block_positions.png", "dataset.png"):
+    for name in (
+        "accuracy_against_cost.png",
+        "speed.csv",
+        "block_positions.png",
+        "dataset.png",
+        "scaling.png",
+    ):
         assert name in text

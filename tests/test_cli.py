@@ -483,7 +483,7 @@ def verbs(capsys):
 
 def test_help_names_every_verb(capsys):
     others = {"video", "predicted-video", "video-page", "picture", "replay", "why", "schema"}
-    others |= {"compare", "explore", "export", "speed", "upload"}
+    others |= {"compare", "explore", "export", "scaling", "speed", "upload"}
     assert set(verbs(capsys)) == {*CONFIGURED, *others}
 
 

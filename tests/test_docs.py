@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from nsf_pipeline.data.store import SCHEMAS
-from nsf_pipeline.evaluation import consistency, open_loop, tables
+from nsf_pipeline.evaluation import consistency, open_loop, scaling, tables
 from nsf_pipeline.training import METRICS
 
 ROOT = Path(__file__).parent.parent
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
-ASKED_FOR = {"ablations", "planning", "export"}
+ASKED_FOR = {"ablations", "scaling", "planning", "export"}
 """Rules that make nothing themselves."""
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md"),
@@ -42,6 +42,7 @@ def test_array_tables_are_those_of_the_schemas():
         "evaluation/calibration": tables.CALIBRATION,
         "evaluation/consistency": consistency.COLUMNS,
         "evaluation/open_loop": open_loop.COLUMNS,
+        "scaling/scaling": scaling.COLUMNS,
     }.items(),
 )
 def test_formats_lists_every_column(file, columns):

@@ -210,6 +210,26 @@ def _score(
     evaluate.run(settings, STAGES[stage], model, variants, dataset, ensembles, output)
 
 
+@verb("scaling", "--config my.yaml --threads 8")
+def _scaling(
+    config: Settings = CONFIG,
+    model: Model = Path(paths.MODEL),
+    variant: Variants = [],  # noqa: B006
+    dataset: Dataset = Path(paths.DATASET),
+    ensembles: Ensembles = ENSEMBLE_SHARDS,
+    output: Folder = Path(paths.SCALING),
+    threads: Threads = None,
+) -> None:
+    """Score the models of the scaling curves, which `train --variant` trains."""
+    settings = load_config(config)
+    points = {n: Path(paths.of_variant(paths.MODEL, n)) for n in settings.points}
+    points = _variants(variant) or points
+    before_jax(threads)
+    from nsf_pipeline.stages import scaling
+
+    scaling.run(settings, model, points, dataset, ensembles, output)
+
+
 @verb("speed", "--scores results/ablations/horizons.csv --threads 8")
 def _speed(
     config: Settings = CONFIG,

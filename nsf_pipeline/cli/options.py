@@ -53,10 +53,10 @@ def of_variant(settings: Config, option: str, variant: str) -> Config:
     """The settings with a variant's changes; as they are, for none or if they are a stamp's."""
     if not variant or "variants" not in settings.held:
         return settings
-    if variant not in settings.variant_names:
+    if variant not in settings.changed:
         raise UserError(
             f"{option} {variant}: no such variant; expected one of "
-            f"{', '.join(settings.variant_names) or 'none: the settings have no variants'}"
+            f"{', '.join(settings.changed) or 'none: the settings have no variants'}"
         )
     return settings.variant(variant)
 

@@ -10,7 +10,14 @@ from nsf_pipeline.config.dmp import DMPConfig
 from nsf_pipeline.config.ensembles import EnsembleConfig
 from nsf_pipeline.config.evaluation import EvaluationConfig
 from nsf_pipeline.config.exports import ExportConfig, ExportFormat, FrameSize, Split
-from nsf_pipeline.config.loading import STAMP, check_file, files_given, load_config, parse_config
+from nsf_pipeline.config.loading import (
+    STAMP,
+    check_file,
+    files_given,
+    load_config,
+    parse_config,
+    require_points,
+)
 from nsf_pipeline.config.model import KINDS, BridgeConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.config.planning import (
     CEMConfig,
@@ -24,6 +31,7 @@ from nsf_pipeline.config.policy_file import Policy, PolicyFile
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.root import Config
 from nsf_pipeline.config.runtime import MAX_CHECKPOINT_SECONDS, MAX_DATA_MEMORY, RuntimeConfig
+from nsf_pipeline.config.scaling import AXES, ScalingConfig
 from nsf_pipeline.config.scene import SceneConfig
 from nsf_pipeline.config.schema import json_schema
 from nsf_pipeline.config.second_round import SecondRoundConfig
@@ -42,6 +50,7 @@ from nsf_pipeline.config.videos import Rank, VideoConfig
 from nsf_pipeline.config.wandb import WandbConfig, project_name
 
 __all__ = [
+    "AXES",
     "KINDS",
     "MAX_CHECKPOINT_SECONDS",
     "MAX_DATA_MEMORY",
@@ -74,6 +83,7 @@ __all__ = [
     "ProtocolConfig",
     "Rank",
     "RuntimeConfig",
+    "ScalingConfig",
     "SceneConfig",
     "SearchConfig",
     "SecondRoundConfig",
@@ -91,4 +101,5 @@ __all__ = [
     "parse_config",
     "project_name",
     "require_free_name",
+    "require_points",
 ]

@@ -27,6 +27,10 @@ class DatasetConfig(Section):
         """Share of trajectories that training does not see."""
         return self.validation_fraction + self.test_fraction
 
+    def train_trajectories(self, num_trajectories: int) -> float:
+        """Trajectories of the train split, about: each one's split is drawn."""
+        return num_trajectories * (1.0 - self.held_out)
+
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> "DatasetConfig":
         if self.held_out >= 1.0:

@@ -143,10 +143,34 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"model.kind = {config.model.kind}: a class of your own can only be a variant; name it "
             "under variants"
         )
+    if config.second_round.trajectories and config.training.trajectories:
+        yield (
+            f"training.trajectories = {config.training.trajectories} takes the first ones, so "
+            f"those of second_round.trajectories = {config.second_round.trajectories} would not be "
+            "trained on; set one of the two to 0"
+        )
     for name in config.variant_names:
-        try:
-            found = list(config.variant(name).contradictions())
-        except ValidationError as error:
-            found = [describe_all(error)]
-        yield from (f"variants.{name}: {each}" for each in found if each not in own)
+        yield from (f"variants.{name}: {each}" for each in _only_changed(config, name, own))
     yield from config.unable_to_plan()
+
+
+def require_points(config: Config) -> None:
+    """Check the settings of the scaling points, which only `snakemake scaling` needs.
+
+    Raises:
+        ConfigError: one line that names a point, and what contradicts what; or there is no point.
+    """
+    if not config.points:
+        raise ConfigError("scaling: it names no model to train; give an axis another value")
+    for name, (axis, value, _) in config.points.items():
+        for each in _only_changed(config, name, []):
+            raise ConfigError(f"scaling.{axis}: {value}: {each}")
+
+
+def _only_changed(config: Config, name: str, own: Sequence[str]) -> Iterator[str]:
+    """Contradictions that a model has and the default one, with its `own` ones, has not."""
+    try:
+        found = list(config.variant(name).contradictions())
+    except ValidationError as error:
+        found = [describe_all(error)]
+    yield from (each for each in found if each not in own)

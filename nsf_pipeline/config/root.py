@@ -16,6 +16,7 @@ from nsf_pipeline.config.planning import PlanningConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.protocols import ProtocolConfig
 from nsf_pipeline.config.runtime import RuntimeConfig
+from nsf_pipeline.config.scaling import ScalingConfig, name_of
 from nsf_pipeline.config.second_round import SecondRoundConfig
 from nsf_pipeline.config.section import ConfigError, Section
 from nsf_pipeline.config.shards import MAX_SHARD_SIZE, MAX_SHARDS, MAX_TRAJECTORIES
@@ -65,6 +66,7 @@ class Config(Section):
     ensembles: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     speed: SpeedConfig = SpeedConfig()
+    scaling: ScalingConfig = ScalingConfig()
     planning: PlanningConfig = PlanningConfig()
     second_round: SecondRoundConfig = SecondRoundConfig()
     protocols: ProtocolConfig = ProtocolConfig()
@@ -124,16 +126,34 @@ class Config(Section):
         """Names of the variants that are not left out."""
         return [name for name, changes in self.variants.items() if changes is not None]
 
+    @property
+    def points(self) -> dict[str, tuple[str, int, Variant]]:
+        """The models of the scaling curves that are to be trained: axis, value and changes."""
+        all_of_them = self.dataset.train_trajectories(self.num_trajectories)
+        found = self.scaling.points(self, all_of_them)
+        return {name_of(axis, value): (axis, value, changes) for axis, value, changes in found}
+
+    @property
+    def changed(self) -> dict[str, Variant]:
+        """What each model beside the default one changes, by name: variants, and scaling points.
+
+        Where these settings are a stage's view, those of the two that the stage reads.
+        """
+        held, found = self.held, {}
+        if "variants" in held or "scaling" not in held:
+            found = {name: each for name, each in self.variants.items() if each is not None}
+        if "scaling" in held:
+            found |= {name: changes for name, (*_, changes) in self.points.items()}
+        return found
+
     def variant(self, name: str) -> "Config":
-        """All settings of a variant: these with the variant's changes.
+        """All settings of a variant, or of a scaling point: these with its changes.
 
         Raises:
             KeyError: there is no such variant, or it is left out.
             ValidationError: its changes contradict the settings that it leaves as they are.
         """
-        changes = self.variants[name]
-        if changes is None:
-            raise KeyError(name)
+        changes = self.changed[name]
         given = changes.model_dump()
         # A user's class reads no other setting of the section, so no other one makes it stale.
         usual = ModelConfig() if changes.model.user_class else self.model

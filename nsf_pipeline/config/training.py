@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from nsf_pipeline.config.dataset import DatasetConfig
 from nsf_pipeline.config.policies import PolicyConfig
 from nsf_pipeline.config.section import MAX_DURATION, Section
+from nsf_pipeline.config.shards import MAX_TRAJECTORIES
 from nsf_pipeline.timing import CONTROL_DT, num_steps
 
 MAX_STEPS = 1_000_000_000
@@ -16,6 +17,8 @@ MAX_STEPS = 1_000_000_000
 class TrainingConfig(Section):
     """Optimisation of the model."""
 
+    trajectories: int = Field(default=0, ge=0, le=MAX_TRAJECTORIES)
+    """Trajectories to train on: the first so many of the train split; 0: all."""
     steps: int = Field(default=16_000, ge=1, le=MAX_STEPS)
     """Optimisation steps."""
     batch_size: int = Field(default=512, ge=1, le=1 << 24)
@@ -58,11 +61,21 @@ class TrainingConfig(Section):
     ) -> Iterator[str]:
         """One line for each contradiction with another section."""
         yield from policies.outlasted_by("training.max_gap", self.max_gap)
+        all_of_them = dataset.train_trajectories(num_trajectories)
+        if self.trajectories > all_of_them:
+            yield (
+                f"training.trajectories = {self.trajectories} is more than the train split has, "
+                f"about {all_of_them:.0f} of num_trajectories = {num_trajectories}; lower the one "
+                "or raise the other"
+            )
+            return
+        given = f"num_trajectories = {num_trajectories}"
+        if self.trajectories:
+            given = f"training.trajectories = {self.trajectories}"
         shortest = num_steps(policies.duration[0])
-        transitions = int(num_trajectories * (1.0 - dataset.held_out) * shortest)
+        transitions = int((self.trajectories or all_of_them) * shortest)
         if self.batch_size > transitions:
             yield (
-                f"training.batch_size = {self.batch_size} is larger than the data: "
-                f"num_trajectories = {num_trajectories} gives perhaps {transitions} training "
-                "transitions; lower the one or raise the other"
+                f"training.batch_size = {self.batch_size} is larger than the data: {given} gives "
+                f"perhaps {transitions} training transitions; lower the one or raise the other"
             )

@@ -30,6 +30,8 @@ UNTRAINED = (
 MAX_VARIANTS = 100
 """Variants, at most; one command names the models of all."""
 IN_STEPS = "_steps"
+POINT = "scaling_"
+"""Begins the names of the points of the section `scaling`, which are trained like variants."""
 NAME = "^[a-z][a-z0-9_]{0,63}$"
 READ_OTHERWISE = {"nan", "null", "none", "na", "inf", "infinity", "true", "false"}
 """Names that pandas and others who read the tables take for no value, a number or a truth value."""
@@ -79,6 +81,11 @@ def _variant_name(name: str) -> str:
         raise ValueError(
             f"in planning, names that end in {IN_STEPS} stand for a model that goes in control "
             "steps; choose another name"
+        )
+    if name.startswith(POINT):
+        raise ValueError(
+            f"names that start with {POINT} stand for the models of the section scaling; choose "
+            "another name"
         )
     return require_free_name(name)
 

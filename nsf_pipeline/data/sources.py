@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TRAIN, VALIDATION
 from nsf_pipeline.data.streaming import StreamedTransitions
 from nsf_pipeline.data.transitions import Transitions, rows_of, trajectories_of
+from nsf_pipeline.errors import UserError
 
 MIB = 1 << 20
 Source = Transitions | StreamedTransitions
@@ -24,9 +26,11 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
 
     Raises:
         StoreError: a split is empty.
+        UserError: the train split has fewer trajectories than the settings ask for.
     """
     training, state_dim = config.training, config.model.state_dim
     splits = [rows_of(dataset, file, split) for split in (TRAIN, VALIDATION)]
+    splits[0] = _first(splits[0], training.trajectories, dataset)
     times, size = file["observations"].shape[1], file["condition"].shape[1]
     needed = 4 * (times * state_dim + size) * sum(map(len, splits))
     room = data_room(config.runtime.data_memory)
@@ -52,6 +56,16 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
             for rows in splits
         ]
     return found[0], found[1]
+
+
+def _first(rows: np.ndarray, count: int, dataset: Path) -> np.ndarray:
+    """The first `count` rows, so that fewer are always among more; all for 0."""
+    if count > len(rows):
+        raise UserError(
+            f"{dataset}: expected a train split of at least training.trajectories = {count}, got "
+            f"{len(rows)} trajectories; lower that or raise num_trajectories"
+        )
+    return rows[:count] if count else rows
 
 
 def data_room(mib: int) -> int:

@@ -1,10 +1,11 @@
 """The evaluation: models, baselines and the simulator itself, scored on the test split."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.errors import UserError
@@ -91,23 +92,11 @@ def compare(
             ),
         ]
         for predictor in predictors:
-            prediction = predictor(
-                ensemble.states,
-                config.evaluation.num_samples,
-                key=jax.random.fold_in(key, ensemble.states.gap),
-            )
-            if not np.isfinite(prediction.draws).all():
-                raise UserError(
-                    f"{predictor.name}: draws {horizon:g} s ahead are not finite; train the model "
-                    "again"
-                )
+            prediction = _predict(config, predictor, horizon, ensemble, key)
             scores = score(predictor.name, prediction, ensemble, changes[horizon], config.seed)
             of_states = np.stack(list(scores.values()), axis=1)
             for found, rows, resampler in chosen:
-                for contact, values in resampler.means(of_states[rows]).items():
-                    named = dict(zip(scores, values.T, strict=True))
-                    size = resampler.sizes[contact]
-                    found.append(Cell(predictor.name, horizon, contact, size, named))
+                found += _cells(predictor.name, horizon, scores, of_states[rows], resampler)
             if predictor.name == FLOW:
                 drawn[horizon] = prediction.draws
         for name, model in models.items():
@@ -118,6 +107,73 @@ def compare(
                 )
         say(f"{horizon:g} s ahead: {len(ensemble.states)} states scored")
     return Comparison(cells, by_noise, steps, drawn)
+
+
+@with_defaults
+def in_one_pass_only(
+    config: Config,
+    models: Mapping[str, PushTModel | UserModel],
+    ensembles: Mapping[float, Ensembles],
+    changes: Mapping[float, np.ndarray],
+) -> list[Cell]:
+    """The cells of `compare` that belong to models in one pass.
+
+    With them are those that scores are divided by: of the simulator and of persistence.
+
+    Args:
+        config: seed and number of draws.
+        models: by the names that tables give them.
+        ensembles: by horizon in s.
+        changes: by horizon in s, the state's typical changes (7).
+
+    Raises:
+        UserError: a model's draws are not finite.
+    """
+    predictors: list[Predictor] = [
+        Simulator(ensembles),
+        Persistence(changes),
+        *(in_one_pass(name, model) for name, model in models.items()),
+    ]
+    cells: list[Cell] = []
+    key = jax.random.key(config.seed)
+    for horizon, ensemble in ensembles.items():
+        resampler = _resampler(ensemble, np.ones(len(ensemble.states), bool), config.seed)
+        for predictor in predictors:
+            prediction = _predict(config, predictor, horizon, ensemble, key)
+            scores = score(predictor.name, prediction, ensemble, changes[horizon], config.seed)
+            of_states = np.stack(list(scores.values()), axis=1)
+            cells += _cells(predictor.name, horizon, scores, of_states, resampler)
+        say(f"{horizon:g} s ahead: {len(ensemble.states)} states scored")
+    return cells
+
+
+def _predict(
+    config: Config, predictor: Predictor, horizon: float, ensemble: Ensembles, key: PRNGKeyArray
+) -> Prediction:
+    """The prediction of an ensemble's states, which must be finite."""
+    prediction = predictor(
+        ensemble.states,
+        config.evaluation.num_samples,
+        key=jax.random.fold_in(key, ensemble.states.gap),
+    )
+    if not np.isfinite(prediction.draws).all():
+        raise UserError(
+            f"{predictor.name}: draws {horizon:g} s ahead are not finite; train the model again"
+        )
+    return prediction
+
+
+def _cells(
+    name: str,
+    horizon: float,
+    scores: Iterable[tuple[Score, str]],
+    of_states: np.ndarray,
+    resampler: Resampler,
+) -> Iterator[Cell]:
+    """Means of a prediction's scores (n, scores) over some states."""
+    for contact, values in resampler.means(of_states).items():
+        named = dict(zip(scores, values.T, strict=True))
+        yield Cell(name, horizon, contact, resampler.sizes[contact], named)
 
 
 def _resampler(ensemble: Ensembles, rows: np.ndarray, seed: int) -> Resampler:

@@ -19,6 +19,7 @@ ENSEMBLES = (*DATASET, "ensembles")
 EVALUATION = (*MODEL, "ensembles", "evaluation")
 COMPARISON = (*EVALUATION, "variants")
 SPEED = (*COMPARISON, "speed")
+SCALING = (*EVALUATION, "scaling")
 PLANNING = (*MODEL, "planning")
 # Which rows there are shapes the tables, but no episode.
 PROTOCOLS = (*PLANNING, "variants", "protocols")
@@ -39,6 +40,7 @@ STAGES = {
         ("evaluate", "evaluate", EVALUATION),
         ("compare", "evaluate", COMPARISON),
         ("speed", "speed", SPEED),
+        ("scaling", "scaling", SCALING),
         # Not `second_round`: how many trajectories it has changes none of them.
         ("second_policies", "second_round", PLANNING),
         ("second_dataset", "dataset", SECOND_ROUND),
@@ -69,6 +71,7 @@ STAGES = {
         ("import", "imports", POLICIES),
         ("table_page", "pages", EVALUATION),
         ("ablation_page", "pages", SPEED),
+        ("scaling_page", "pages", SCALING),
         ("planning_page", "pages", PROTOCOLS),
         ("episode_page", "pages", (*PLANNING, "protocols")),
         ("video_page", "pages", MODEL),

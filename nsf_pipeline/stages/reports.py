@@ -21,7 +21,7 @@ def load_models(
 ) -> tuple[dict[str, Model], list[Record]]:
     """Load models, and check that they were trained on a data set, with the settings' DMPs.
 
-    The default model and the settings' variants must also be current.
+    The default model, and the settings' variants and scaling points, must also be current.
 
     Args:
         paths: files, by the names that tables give them; the default model's is `FLOW`.
@@ -50,7 +50,7 @@ def load_models(
         require_trained_on(dataset, source.fingerprint, path, headers[name])
     require_current(dataset, source, config)
     for name, path in paths.items():
-        if name == FLOW or name in config.variant_names:
+        if name == FLOW or name in config.changed:
             own = config if name == FLOW else config.variant(name)
             require_current(path, Record.read(headers[name]), own)
     return models, [Record.read(headers[FLOW]), source]

@@ -232,6 +232,22 @@ REFUSED = {
         "{trajectories: 5000}}",
         "second_round.trajectories = 5000: with model.conditional = false, the flow knows nothing",
     ),
+    "variant with the name of a scaling point": (
+        "variants: {scaling_width_32: {}}",
+        "names that start with scaling_ stand for the models of the section scaling; choose",
+    ),
+    "scaling with a value twice": (
+        "scaling: {width: [32, 32]}",
+        "scaling: width: [32, 32] names one value twice",
+    ),
+    "more trajectories than there are": (
+        "training: {trajectories: 45000}",
+        "training.trajectories = 45000 is more than the train split has, about 40000 of num_",
+    ),
+    "second round that would not be trained on": (
+        "{training: {trajectories: 5000}, second_round: {trajectories: 5000}}",
+        "training.trajectories = 5000 takes the first ones, so those of second_round.traj",
+    ),
     "variant that cannot plan": (
         "protocols: {variants: [unconditional]}",
         "protocols.variants: with model.conditional = false, unconditional knows nothing of the",

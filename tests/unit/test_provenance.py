@@ -33,7 +33,7 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
 PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
-PAGES |= {"episode_page"}
+PAGES |= {"episode_page", "scaling_page"}
 VIDEOS = {"video", "ranked_video", "prediction", "episode_videos"}
 EXPORTS, IMPORTS = {"export"}, {"import"}
 TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
@@ -43,8 +43,9 @@ UNTRAINED_TRIALS = {f"untrained_{name}" for name in TRIALS}
 PLANNED = {*TRIALS, *UNTRAINED_TRIALS, *TABLES_OF_PLANNING}
 # Tasks come from the test split; episodes from resets.
 WITH_TASKS = PLANNED - {"episodes", "untrained_episodes"}
-OF_MODELS = {"evaluate", "compare", "speed", "prediction", "upload", "user_train", *PLANNED}
-WITH_USERS = {"user_train", "evaluate", "compare", "speed", *PLANNED}
+OF_MODELS = {"evaluate", "compare", "scaling", "speed", "prediction", "upload", "user_train"}
+OF_MODELS |= PLANNED
+WITH_USERS = {"user_train", "evaluate", "compare", "scaling", "speed", *PLANNED}
 WITHOUT_JAX = {"policies", "rollouts", "dataset", "picture", "ensembles", *VIDEOS, *PAGES}
 WITHOUT_JAX |= EXPORTS | IMPORTS
 WITHOUT_JAX -= {"prediction"}
@@ -55,12 +56,14 @@ SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes",
 SECOND_OF["second_tables"] = "planning_tables"
 SECOND_PLANNED = SECOND - {"second_dataset", "second_train"}
 SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS, *EXPORTS, *IMPORTS}
-SCORED = {"evaluate", "compare"}
+SCORED = {"evaluate", "compare", "scaling"}
+IN_FULL = SCORED - {"scaling"}
 # What follows from the settings of any stage before it; the settings' page, of all.
 OF_SETTINGS = EVERY - {"settings_page"}
 FROM_SPEED = {"speed", "ablation_page"}
 FROM_COMPARE = {"compare", *FROM_SPEED}
-FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE}
+FROM_SCALING = {"scaling", "scaling_page"}
+FROM_EVALUATE = {"evaluate", "upload", "table_page", *FROM_COMPARE, *FROM_SCALING}
 OF_EPISODES = {"episode_videos", "episode_page"}
 FROM_TRIALS = {*TABLES_OF_PLANNING, "planning_page", *OF_EPISODES}
 FROM_TRAIN = {
@@ -98,12 +101,13 @@ SETTINGS = {
     "protocols.episodes": (600, FROM_TRIALS),
     "second_round.trajectories": (10_000, set()),
     "speed.rounds": (9, FROM_SPEED),
+    "scaling.depth": ((4,), FROM_SCALING),
     "videos.trajectories": ((5,), set()),
     "exports.frames": (224, set()),
 }
 
 NOT_OF_SECOND = {"ensembles", "evaluation", "variants", "speed", "videos", "wandb", "runtime"}
-NOT_OF_SECOND |= {"exports"}
+NOT_OF_SECOND |= {"exports", "scaling"}
 SECOND_SETTINGS = {
     **{name: SECOND for name in SETTINGS if name.partition(".")[0] not in NOT_OF_SECOND},
     "variants": {"second_tables"},
@@ -192,14 +196,14 @@ FROM_MERGED -= {*(PLANNED - WITH_TASKS), "episode_videos"}
 # A module, and the stages whose code imports it, near or far.
 MODULES = {
     "data/__init__.py": EVERY - PAGES - {"upload"},  # run by an import of any module beside it
-    "data/policies.py": {"policies", *IMPORTS, *SCORED, *PLANNED},
-    "data/policy_file.py": {"policies", *IMPORTS, *SCORED, *PLANNED},
-    "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED | SCORED,
+    "data/policies.py": {"policies", *IMPORTS, *IN_FULL, *PLANNED},
+    "data/policy_file.py": {"policies", *IMPORTS, *IN_FULL, *PLANNED},
+    "data/actions.py": SIMULATED - {"episode_videos"} | PLANNED | IN_FULL,
     "data/randomness.py": EVERY - PAGES - {"upload", "episode_videos"},
     "dmp.py": EVERY - {"dataset", "picture", "episode_videos", *PAGES},
     "pusht/geometry.py": EVERY - {"dataset", *PAGES},
-    "pusht/simulator.py": {"policies", *SIMULATED, *SCORED, *PLANNED},
-    "pusht/episode.py": {*PLANNED, *SCORED, "episode_videos"},
+    "pusht/simulator.py": {"policies", *SIMULATED, *IN_FULL, *PLANNED},
+    "pusht/episode.py": {*PLANNED, *IN_FULL, "episode_videos"},
     "pusht/factors.py": {
         "policies",
         "picture",
@@ -215,7 +219,7 @@ MODULES = {
     "model/encoder.py": {"train", *OF_MODELS},
     "model/model.py": {"train", *OF_MODELS},
     "model/neural_sde.py": {"train", *OF_MODELS},
-    "data/rollouts.py": SIMULATED - {"episode_videos"} | WITH_TASKS | SCORED,
+    "data/rollouts.py": SIMULATED - {"episode_videos"} | WITH_TASKS | IN_FULL,
     "data/merge.py": FROM_MERGED,
     "data/store.py": EVERY - PAGES - {"upload"},
     "data/schema.py": EVERY - PAGES - {"upload"},
@@ -224,9 +228,9 @@ MODULES = {
     "timing.py": EVERY - PAGES,
     "data/scenes.py": {"policies", "picture", "train", "user_train", *SIMULATED, *SCORED, *PLANNED}
     - {"episode_videos"},
-    "data/simulators.py": {"policies", *SIMULATED, *SCORED, *PLANNED} - {"episode_videos"},
+    "data/simulators.py": {"policies", *SIMULATED, *IN_FULL, *PLANNED} - {"episode_videos"},
     "data/states.py": FROM_MERGED | EXPORTS,
-    "data/transitions.py": {"train", "user_train", "speed", "prediction"},
+    "data/transitions.py": {"train", "user_train", "scaling", "speed", "prediction"},
     "data/sources.py": {"train", "user_train"},
     "flow/losses.py": {"train", *OF_MODELS},
     "flow/guard.py": {"train", *OF_MODELS},
@@ -263,9 +267,9 @@ MODULES = {
     "training/progress.py": set(),
     "training/stopping.py": set(),
     "evaluation/__init__.py": {"ensembles", "prediction", *SCORED, "speed", *WITH_TASKS},
-    "evaluation/ensembles.py": {"ensembles", *SCORED, *WITH_TASKS},
-    "evaluation/continued.py": {*SCORED, *WITH_TASKS - {"pushes", "untrained_pushes"}},
-    "evaluation/open_loop.py": SCORED,
+    "evaluation/ensembles.py": {"ensembles", *IN_FULL, *WITH_TASKS},
+    "evaluation/continued.py": {*IN_FULL, *WITH_TASKS - {"pushes", "untrained_pushes"}},
+    "evaluation/open_loop.py": IN_FULL,
     "planning/planner.py": PLANNED,
     "planning/models.py": PLANNED,
     "planning/second_round.py": {"second_policies"},
@@ -289,11 +293,13 @@ MODULES = {
     "evaluation/states.py": {*SCORED, "speed"},
     "evaluation/speed.py": {"speed"},
     "evaluation/cost.py": {"speed"},
-    "evaluation/figures.py": SCORED | {"speed"},
+    "evaluation/figures.py": IN_FULL | {"speed"},
     "plotting.py": {"picture", *SCORED, "speed", *TABLES_OF_PLANNING},
     "drawing.py": set(),
     "system/printing.py": set(),
-    "stages/evaluate.py": SCORED,
+    "stages/evaluate.py": IN_FULL,
+    "stages/scaling.py": {"scaling"},
+    "evaluation/scaling.py": {"scaling"},
     "stages/upload.py": {"upload"},
     "pusht/video.py": VIDEOS | EXPORTS,
     "pusht/recorder.py": EXPORTS,
@@ -478,7 +484,7 @@ PACKAGES = {
     "numpy": EVERY - PAGES,
     "gym-pusht": EVERY - {"dataset", "second_dataset", "picture", *PAGES},
     "gymnasium": EVERY - {"dataset", "second_dataset", "picture", *PAGES},
-    "pymunk": {"policies", *SIMULATED, *SCORED, *PLANNED, *SECOND_PLANNED},
+    "pymunk": {"policies", *SIMULATED, *IN_FULL, *PLANNED, *SECOND_PLANNED},
     "jax": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},
     "jaxlib": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},
     "equinox": {"train", "second_train", *OF_MODELS, *SECOND_PLANNED},

@@ -2,7 +2,7 @@
 import getpass
 
 from nsf_pipeline import paths, user_code
-from nsf_pipeline.config import ConfigError, ExportConfig, parse_config
+from nsf_pipeline.config import ConfigError, ExportConfig, parse_config, require_points
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError
 from nsf_pipeline.protocols import rows as protocol_rows
@@ -74,6 +74,7 @@ ENSEMBLES = [paths.shard_name(shard) for shard in range(SETTINGS.ensembles.num_s
 VIDEOS = [f"{index:07d}" for index in SETTINGS.videos.trajectories] + [*SETTINGS.videos.ranked]
 PREDICTIONS = [f"{place:07d}" for place in SETTINGS.videos.predicted]
 VARIANTS = SETTINGS.variant_names
+POINTS = [*SETTINGS.points]
 STANDARD_ROWS, HARDER_ROWS, SHORT_ROWS = (
     {row.name: row for row in rows_of(SETTINGS.protocols)}
     for rows_of in (protocol_rows.standard, protocol_rows.harder, protocol_rows.short)
@@ -111,7 +112,7 @@ wildcard_constraints:
     part=r"\d{5}",
     trajectory=r"\d{7,10}|best|median|worst",
     place=r"\d{7,10}",
-    variant="|".join(VARIANTS) or "(?!)",
+    variant="|".join([*VARIANTS, *POINTS]) or "(?!)",
     row="|".join(ROWS),
     world="|".join([*WORLDS, *SECOND_WORLDS]),
     goal_row="|".join(GOAL_ROWS),
@@ -358,6 +359,15 @@ def require_second_round(wildcards):
     return []
 
 
+def require_scaling(wildcards):
+    """No input; but a clear error if the models of the scaling curves cannot be trained."""
+    try:
+        require_points(SETTINGS)
+    except ConfigError as error:
+        sys.exit(f"config: {error}")
+    return []
+
+
 def out_of_date(files):
     """The lines that the report starts with: what is missing or out of date, and why.
 
@@ -368,6 +378,8 @@ def out_of_date(files):
         wanted += expand(output, shard=SHARDS)
     if any(str(file.path).startswith(f"{paths.ABLATIONS}/") for file in files):
         wanted += [*MODELS.values(), *rules.ablations.input]
+    if any(str(file.path).startswith(f"{paths.SCALING}/") for file in files):
+        wanted += [*SCALING_MODELS.values(), *rules.scaling_curves.output]
     if any(str(file.path) == paths.PAGE.format(page="planning") for file in files):
         wanted += rules.planning.input
     try:

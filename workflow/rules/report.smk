@@ -50,6 +50,24 @@ use rule table_page as ablation_page with:
         benchmark_of("report/ablations")
 
 
+use rule table_page as scaling_page with:
+    input:
+        stamp=stamp_of("scaling_page"),
+        tables=[rules.scaling_curves.output.text],
+        provenance=[rules.scaling_curves.output.provenance],
+    output:
+        page=report(
+            paths.PAGE.format(page="scaling"),
+            caption="../report/tables.rst",
+            category="Scaling",
+            labels={"result": "Tables"},
+        ),
+    log:
+        log_of("report/scaling"),
+    benchmark:
+        benchmark_of("report/scaling")
+
+
 use rule table_page as planning_page with:
     input:
         stamp=stamp_of("planning_page"),
