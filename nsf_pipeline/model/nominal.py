@@ -92,7 +92,7 @@ def nominal_motion(
         poses = jnp.broadcast_to(block, (len(knots), 3))
         moved = layout.join(knots, velocities, poses, jnp) - state
         return NominalMotion(agent, velocity, block, moved, path)
-    poses, depths = nominal_push(knots, block, step)
+    poses, depths = nominal_push(knots, initial, block, step)
     return NominalMotion(
         agent,
         velocity,
