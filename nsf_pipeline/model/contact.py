@@ -239,10 +239,10 @@ def _answer(
 
 
 def _with_agent(body: Body, agent: Pair, velocity: Pair) -> list[Contact]:
-    """The agent's contacts with bar and stem."""
+    """The agent's contacts with stem and bar, in the order that comes nearest to Chipmunk's."""
     x, y = body.to_block((agent[0] - body.x, agent[1] - body.y))
     contacts = []
-    for centre, half in zip(_CENTRES, _HALF_SIZES, strict=True):
+    for centre, half in zip(_CENTRES[::-1], _HALF_SIZES[::-1], strict=True):
         distance, normal = _from_rectangle((x + _MASS_X, y + _MASS_Y), centre, half)
         arm = x - normal[0] * distance, y - normal[1] * distance
         # The block is pushed against the normal.
