@@ -13,9 +13,9 @@ from nsf_pipeline.model.agent_noise import effective_noise, position_spread
 from nsf_pipeline.model.contact import nominal_push
 from nsf_pipeline.pusht.state import layout_of
 
-PUSH_STEPS = 4
+PUSH_STEPS = 3
 """Steps of the nominal push from one point of the path to the next."""
-PARTS = 4
+PARTS = 3
 """Parts of the way at whose ends the pushed block is looked at."""
 LEAST_WAY = 1e-3
 """px; an agent that moves less has no sides."""
