@@ -51,6 +51,15 @@ def effective_noise(std: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     return jnp.sqrt(std**2 + LEAST_NOISE**2)
 
 
+def position_spread(elapsed: Float[Array, "*times"]) -> Float[Array, "*times"]:
+    """px; standard deviation of the position after a time (s), under target noise of 1 px.
+
+    It is exact at whole control steps from the start of one, and linear in between.
+    """
+    known = np.sqrt(_COVARIANCES[:, 0, 0]).astype(np.float32)
+    return jnp.interp(elapsed / CONTROL_DT, np.arange(len(known), dtype=np.float32), known)
+
+
 def noise_share(t_init: Float[Array, ""], t_final: Float[Array, ""]) -> Float[Array, ""]:
     """Share of one target's noise that arrives between two times: 0 in no time, 1 in a whole step.
 

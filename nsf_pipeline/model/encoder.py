@@ -35,6 +35,8 @@ MIDDLE = {"px": (WORKSPACE[0] + WORKSPACE[1]) / 2.0, "px/s": 0.0, "rad": 0.0}
 """By unit: what is subtracted from a plain number before it is scaled."""
 SIZE = {"px": (WORKSPACE[1] - WORKSPACE[0]) / 2.0, "px/s": 200.0, "rad": 1.0}
 """By unit: what a plain number is divided by."""
+FAR, NEAR = np.array([50.0, 50.0, 1.0], np.float32), np.array([5.0, 5.0, 0.1], np.float32)
+"""px, px, rad; what displacements of the block, and small differences of them, are divided by."""
 
 
 class Encoding(NamedTuple):
@@ -216,9 +218,27 @@ class Encoder(eqx.Module):
 
 
 def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
-    """The nominal push: where it takes the block, and how deep or near the agent passes."""
-    if motion.end is None or motion.depths is None:
+    """The nominal push: where it takes the block, how deep or near the agent passes, and how far
+    off the block ends where the agent keeps to one side."""
+    if motion.pushed is None or motion.depths is None or motion.aside is None:
         return jnp.zeros(0)
-    start, end, depths = motion.block, motion.end, motion.depths
-    moved = jnp.append(rotate(end[:2] - start[:2], -start[2]) / 50.0, end[2] - start[2])
-    return jnp.concatenate([moved, jnp.tanh(depths / 10.0), jnp.tanh(jnp.max(depths)[None] / 3.0)])
+    start, end, depths = motion.block, motion.pushed[-1], motion.depths
+    moved = _displacements(start, motion.pushed - start)
+    off = _displacements(start, motion.aside - end)
+    return jnp.concatenate(
+        [
+            (moved / FAR).ravel(),
+            (_displacements(start, motion.aside - start) / FAR).ravel(),
+            # Steep for small differences.
+            jnp.tanh(off / NEAR).ravel(),
+            jnp.tanh(depths / 10.0),
+            jnp.tanh(jnp.max(depths)[None] / 3.0),
+        ]
+    )
+
+
+def _displacements(
+    block: Float[Array, "3"], moved: Float[Array, "poses 3"]
+) -> Float[Array, "poses 3"]:
+    """Displacements of poses (px, px, rad) in the frame of a block."""
+    return jnp.concatenate([rotate(moved[:, :2], -block[2]), moved[:, 2:]], axis=1)

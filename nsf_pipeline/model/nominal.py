@@ -2,17 +2,23 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model.agent_motion import desired_path, end_of_at_least_a_step, nominal_path
+from nsf_pipeline.model.agent_noise import effective_noise, position_spread
 from nsf_pipeline.model.contact import nominal_push
 from nsf_pipeline.pusht.state import layout_of
 
-PUSH_STEPS = 4
+PUSH_STEPS = 3
 """Steps of the nominal push from one point of the path to the next."""
+PARTS = 3
+"""Parts of the way at whose ends the pushed block is looked at."""
+LEAST_WAY = 1e-3
+"""px; an agent that moves less has no sides."""
 
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
@@ -35,9 +41,12 @@ class NominalMotion(NamedTuple):
         block: (3) px, px, rad; where the block is at s.
         displacements: (knots, dim) px, px/s, rad; from the state at s, at evenly spaced times.
         path: (points, 2) px; the agent's way, without its start.
-        end: (3) px, px, rad; where the block is at the end. None where the push is not known.
-        depths: (points) px; how deep the agent pushes into the block on the way to each point of
-            the path, negative where they do not touch. None where the push is not known.
+        pushed: (PARTS, 3) px, px, rad; where the block is after each part of the way, the last of
+            them at the end. None where the push is not known.
+        depths: (points) px; the greatest overlap of agent and block on the way to each point of the
+            path, negative where they do not touch. None where the push is not known.
+        aside: (2, 3) px, px, rad; where the block is at the end if noise keeps the agent to the
+            left or to the right of its path. None where the push is not known.
     """
 
     agent: Float[Array, "2"]
@@ -45,8 +54,9 @@ class NominalMotion(NamedTuple):
     block: Float[Array, "3"]
     displacements: Float[Array, "knots dim"]
     path: Float[Array, "points 2"]
-    end: Float[Array, "3"] | None = None
+    pushed: Float[Array, "parts 3"] | None = None
     depths: Float[Array, " points"] | None = None
+    aside: Float[Array, "sides 3"] | None = None
 
 
 def nominal_motion(
@@ -92,13 +102,34 @@ def nominal_motion(
         poses = jnp.broadcast_to(block, (len(knots), 3))
         moved = layout.join(knots, velocities, poses, jnp) - state
         return NominalMotion(agent, velocity, block, moved, path)
-    poses, depths = nominal_push(knots, block, step)
+    poses, depths = nominal_push(knots, initial, block, step)
     return NominalMotion(
         agent,
         velocity,
         block,
         displacements=layout.join(knots, velocities, poses, jnp) - state,
         path=path,
-        end=poses[-1],
+        pushed=poses[points * PUSH_STEPS // PARTS :: points * PUSH_STEPS // PARTS],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
+        aside=_aside(knots[::PUSH_STEPS], initial, block, PUSH_STEPS * step, condition),
     )
+
+
+def _aside(
+    path: Float[Array, "knots 2"],
+    velocity: Float[Array, "2"],
+    block: Float[Array, "3"],
+    step: Scalar,
+    condition: Condition,
+) -> Float[Array, "sides 3"]:
+    """Where the block ends if the agent leaves its path to one side, and to the other.
+
+    It does so by one standard deviation of its position's noise, at a right angle to its whole way:
+    what that changes tells how much noise will matter, and where a push would slip off.
+    """
+    way = path[-1] - path[0]
+    x, y = way / jnp.sqrt(jnp.maximum(jnp.sum(way**2), LEAST_WAY**2))
+    noise = effective_noise(DMPParams.from_vector(condition).action_noise_std)
+    off = noise * position_spread(step * jnp.arange(len(path)))[:, None] * jnp.stack([-y, x])
+    paths = jnp.stack([path + off, path - off])
+    return jax.vmap(lambda path: nominal_push(path, velocity, block, step)[0][-1])(paths)

@@ -40,7 +40,12 @@ from nsf_pipeline.model import (
 )
 from nsf_pipeline.model.agent_motion import nominal_path, propagator
 from nsf_pipeline.model.agent_noise import LEAST_NOISE, noise_factor, noise_share
-from nsf_pipeline.model.contact import clearance, distance_and_normal, nominal_push
+from nsf_pipeline.model.contact import (
+    OVERLAP_ALLOWED,
+    clearance,
+    distance_and_normal,
+    nominal_push,
+)
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
 from nsf_pipeline.model.transition import FlowTransition
 from nsf_pipeline.pusht import geometry, simulator
@@ -144,7 +149,7 @@ def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
         ends, steps = (state, state + 1.0, s, t, CONDITION), (state, s, m, t, CONDITION)
         consistency = consistency_losses(flow, model.bridge, *steps, encoding=encoding, key=KEY)
         shared = *consistency, negative_log_likelihood(flow, *ends, encoding=encoding)
-        assert next(pushes) == 1 + 3  # of the first step, and of the second from both samples
+        assert next(pushes) == 2 * (1 + 3)  # of the first step, and of the second from both samples
         alone = consistency_losses(flow, model.bridge, *steps, key=KEY)
         return shared, (*alone, negative_log_likelihood(flow, *ends))
 
@@ -610,6 +615,7 @@ def test_constants_are_the_environments(sim):
     np.testing.assert_allclose(tuple(block.center_of_gravity), geometry.T_CENTRE)
     assert block.moment / block.mass == pytest.approx(geometry.T_INERTIA)
     assert sim._env.space.collision_bias == pytest.approx(geometry.OVERLAP_DECAY, rel=1e-3)
+    assert sim._env.space.collision_slop == pytest.approx(OVERLAP_ALLOWED)
 
 
 def test_distance_is_shapelys():
@@ -666,7 +672,7 @@ def noiseless():
 def nominally(state, s, t, condition, points):
     times = jnp.linspace(s, t, points + 1)
     knots, velocities = nominal_path(state[:2], state[2:4], times, condition, DMP)
-    poses, depths = nominal_push(knots, state[4:], (t - s) / points)
+    poses, depths = nominal_push(knots, state[2:4], state[4:], (t - s) / points)
     return knots[-1], velocities[-1], poses[-1], depths.max()
 
 
