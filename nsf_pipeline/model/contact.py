@@ -1,102 +1,25 @@
-"""Contact: how far the agent is from the T, and where the agent's nominal path pushes the T.
+"""Contact: how far the agent is from the T."""
 
-The push is Chipmunk's own, in its own order. PushT has no friction, neither the agent nor the walls
-give way, and the space damps all motion: in every substep the block's velocity is found anew from
-its contacts. With a contact's direction u and its lever arm l = r x u about the centre of mass, an
-impulse j >= 0 (over the mass) changes the velocity by j u and the turning by j l / I, and the
-contact's speed by j (1 + l^2 / I). Impulses are found one after the other, such that the block
-leaves each contact at least as fast as the agent or wall comes, and faster where they overlap: a
-share of the overlap is recovered in each substep. The next substep moves the block.
-
-Applied along the agent's noiseless path, in somewhat longer steps than Chipmunk's, this is the
-nominal push.
-"""
-
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from nsf_pipeline.pusht.geometry import (
-    AGENT_RADIUS,
-    OVERLAP_DECAY,
-    T_CENTRE,
-    T_INERTIA,
-    T_RECTANGLES,
-    WALLS,
-)
-from nsf_pipeline.pusht.state import rotated, rotated_back
+from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_RECTANGLES
+from nsf_pipeline.pusht.state import rotated
 
 Point = Float[Array, "*batch 2"]
 Pose = Float[Array, "3"]
-# In the code that runs at every step of the push, a plane vector is two scalars. Mapped over a
-# batch, each is one contiguous array, which suits a processor's vector units.
+# In the code that runs at every step of a push, a plane vector is two scalars. Mapped over a batch,
+# each is one contiguous array, which suits a processor's vector units.
 Scalar = Float[Array, "..."]
 Pair = tuple[Any, Any]
 
-OVERLAP_ALLOWED = 0.1
-"""px; overlap that Chipmunk does not recover: its default collision slop."""
-SWEEPS = 2
-"""How many times the contacts of one step are solved, one after the other."""
-CONTACTS = 6
-"""At most: the agent with both rectangles, and two corners with a wall of each axis."""
-
-# As plain numbers.
-_CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
-_HALF_SIZES = [(x, y) for x, y in ((T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2).tolist()]
-_MASS_X, _MASS_Y = T_CENTRE.tolist()
-# The rectangles' low and high corners, from the centre of mass.
-_ENDS = (T_RECTANGLES - np.tile(T_CENTRE, 2)).reshape(2, 2, 2).tolist()
-
-
-class Body(NamedTuple):
-    """The block by its centre of mass (px) and angle (rad), whose cosine and sine are kept."""
-
-    x: Scalar
-    y: Scalar
-    angle: Scalar
-    cos: Scalar
-    sin: Scalar
-
-    def to_room(self, vector: Pair) -> Pair:
-        """A vector given in the block's frame, in the room's."""
-        return rotated(*vector, self.cos, self.sin)
-
-    def to_block(self, vector: Pair) -> Pair:
-        """A vector given in the room's frame, in the block's."""
-        return rotated_back(*vector, self.cos, self.sin)
-
-
-class Contact(NamedTuple):
-    """Where the agent or a wall may push the block.
-
-    Attributes:
-        depth: px, how far both overlap; negative where they do not touch.
-        direction: unit vector that the block is pushed in.
-        lever: px, of that push about the centre of mass.
-        velocity: px/s along the direction, of the agent or wall.
-    """
-
-    depth: Scalar
-    direction: Pair
-    lever: Scalar
-    velocity: Scalar
-
-
-class Moving(NamedTuple):
-    """The block between two steps.
-
-    Attributes:
-        body: where it is.
-        velocity: px/s, px/s, rad/s.
-        impulses: (CONTACTS) of the last step, over the block's mass, px/s.
-    """
-
-    body: Body
-    velocity: tuple[Scalar, Scalar, Scalar]
-    impulses: tuple[Scalar, ...]
+CENTRES = [(x, y) for x, y in ((T_RECTANGLES[:, :2] + T_RECTANGLES[:, 2:]) / 2).tolist()]
+"""px; of bar and stem, in the block's frame."""
+HALF_SIZES = [(x, y) for x, y in ((T_RECTANGLES[:, 2:] - T_RECTANGLES[:, :2]) / 2).tolist()]
+"""px; half the widths and heights of bar and stem."""
 
 
 def rotate(points: Point, angle: Float[Array, ""]) -> Point:
@@ -121,187 +44,23 @@ def clearance(pose: Pose, agent: Float[Array, "2"]) -> Float[Array, ""]:
     return distance_and_normal(in_frame_of(pose, agent))[0] - AGENT_RADIUS
 
 
-def nominal_push(
-    path: Float[Array, "knots 2"],
-    velocity: Float[Array, "2"],
-    pose: Pose,
-    step: Float[Array, ""],
-) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"]]:
-    """Where the block goes as the agent follows a path.
-
-    Args:
-        path: (knots, 2) px, the agent's positions.
-        velocity: (2) px/s, the agent's at the path's start. A block that it touches moves with it.
-        pose: px, px, rad; of the block at the path's start.
-        step: s, from knot to knot, above 0.
-
-    Returns:
-        Poses (knots, 3), and for each step the greatest overlap of agent and block at its end, px
-        (knots - 1); negative where they do not touch.
-    """
-    frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
-    offset_x, offset_y = frame.to_room((_MASS_X, _MASS_Y))
-    start = frame._replace(x=frame.x + offset_x, y=frame.y + offset_y)
-    recovered = (1.0 - OVERLAP_DECAY**step) / step
-    agents = (path[:, 0], path[:, 1]), _planar(velocity, jnp.diff(path, axis=0) / step)
-
-    def advance(moving: Moving, agent: tuple[Pair, Pair]) -> tuple[Moving, tuple[Body, Scalar]]:
-        body = _moved(moving, step)
-        contacts = [*_with_agent(body, *agent), *_with_walls(body, 0), *_with_walls(body, 1)]
-        answered = _answer(body, contacts, moving.impulses, recovered)
-        depth = jnp.maximum(contacts[0].depth, contacts[1].depth)
-        return answered, (body, depth)
-
-    at_rest = Moving(start, (jnp.zeros_like(start.x),) * 3, (jnp.zeros_like(start.x),) * CONTACTS)
-    _, (bodies, depths) = jax.lax.scan(jax.checkpoint(advance), at_rest, agents)
-    offset_x, offset_y = bodies.to_room((_MASS_X, _MASS_Y))
-    poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
-    # An untouched block keeps its pose to the last bit.
-    untouched = (bodies.x == start.x) & (bodies.y == start.y) & (bodies.angle == start.angle)
-    return jnp.where(untouched[:, None], pose, poses), depths[1:]
-
-
-def _planar(first: Float[Array, "2"], later: Float[Array, "steps 2"]) -> Pair:
-    """x and y of plane vectors."""
-    both = jnp.concatenate([first[None], later])
-    return both[:, 0], both[:, 1]
-
-
-def _moved(moving: Moving, step: Scalar) -> Body:
-    """The body a step later; the same to the last bit where it does not move."""
-    body, (x, y, turn) = moving.body, moving.velocity
-    angle = turn * step
-    # Cosine and sine of a small angle, by the tangent of its half: the exact functions would cost
-    # more than the rest of the step.
-    tangent = angle / 2 + angle**3 / 24
-    scale = 1.0 / (1.0 + tangent**2)
-    cos, sin = scale * (1.0 - tangent**2), scale * 2.0 * tangent
-    return Body(
-        body.x + x * step,
-        body.y + y * step,
-        body.angle + angle,
-        body.cos * cos - body.sin * sin,
-        body.sin * cos + body.cos * sin,
-    )
-
-
-def _answer(
-    body: Body, contacts: list[Contact], impulses: tuple[Scalar, ...], recovered: Scalar
-) -> Moving:
-    """The body with the velocity that its contacts give it, from rest.
-
-    Args:
-        body: where it is.
-        contacts: all that may be; those that do not overlap have no effect.
-        impulses: those of the step before, from which the solution starts.
-        recovered: share of an overlap that is recovered, per s.
-    """
-    zero = jnp.zeros_like(body.x)
-    velocity = [zero, zero, zero]
-
-    def push(velocity: list[Scalar], contact: Contact, impulse: Scalar) -> list[Scalar]:
-        (x, y), (along_x, along_y) = velocity[:2], contact.direction
-        turn = impulse * contact.lever * (1.0 / T_INERTIA)
-        return [x + impulse * along_x, y + impulse * along_y, velocity[2] + turn]
-
-    touching = [contact.depth >= 0.0 for contact in contacts]
-    wanted = [
-        contact.velocity + recovered * jnp.maximum(contact.depth - OVERLAP_ALLOWED, 0.0)
-        for contact in contacts
-    ]
-    # Exactly 0 where nothing overlaps.
-    response = [
-        jnp.where(touches, 1.0 / (1.0 + contact.lever**2 * (1.0 / T_INERTIA)), 0.0)
-        for touches, contact in zip(touching, contacts, strict=True)
-    ]
-    total = [
-        jnp.where(touches, before, 0.0) for touches, before in zip(touching, impulses, strict=True)
-    ]
-    for contact, impulse in zip(contacts, total, strict=True):
-        velocity = push(velocity, contact, impulse)
-
-    def sweep(_: Any, solution: tuple[list[Scalar], list[Scalar]]) -> Any:
-        velocity, total = solution[0], [*solution[1]]
-        for number, contact in enumerate(contacts):
-            (x, y, turn), (along_x, along_y) = velocity, contact.direction
-            speed = x * along_x + y * along_y + turn * contact.lever
-            before = total[number]
-            total[number] = jnp.maximum(
-                before + (wanted[number] - speed) * response[number], 0.0
-            )
-            velocity = push(velocity, contact, total[number] - before)
-        return velocity, total
-
-    # A loop: unrolled, a compiler computes shared parts again and again.
-    velocity, total = jax.lax.fori_loop(0, SWEEPS, sweep, (velocity, total))
-    x, y, turn = velocity
-    return Moving(body, (x, y, turn), tuple(total))
-
-
-def _with_agent(body: Body, agent: Pair, velocity: Pair) -> list[Contact]:
-    """The agent's contacts with stem and bar, in the order that comes nearest to Chipmunk's."""
-    x, y = body.to_block((agent[0] - body.x, agent[1] - body.y))
-    contacts = []
-    for centre, half in zip(_CENTRES[::-1], _HALF_SIZES[::-1], strict=True):
-        distance, normal = _from_rectangle((x + _MASS_X, y + _MASS_Y), centre, half)
-        arm = x - normal[0] * distance, y - normal[1] * distance
-        # The block is pushed against the normal.
-        lever = arm[1] * normal[0] - arm[0] * normal[1]
-        away = body.to_room(normal)
-        direction = -away[0], -away[1]
-        speed = direction[0] * velocity[0] + direction[1] * velocity[1]
-        contacts.append(Contact(AGENT_RADIUS - distance, direction, lever, speed))
-    return contacts
-
-
-def _with_walls(body: Body, axis: int) -> list[Contact]:
-    """Two contacts with the nearer wall of an axis: of the corner that is furthest out, and of the
-    next one, which is of the other rectangle, or on the same face."""
-    is_low = body[axis] < sum(WALLS) / 2
-    side, inward = jnp.where(is_low, -1.0, 1.0), jnp.where(is_low, 1.0, -1.0)
-    still = jnp.zeros_like(inward)
-    # The way out, in the block's frame.
-    out = body.to_block((side, still) if axis == 0 else (still, side))
-    faces_x = jnp.abs(out[0]) > jnp.abs(out[1])
-    outermost, next_on_face = [], []
-    for (low_x, low_y), (high_x, high_y) in _ENDS:
-        x, other_x = (jnp.where(out[0] > 0, *ends) for ends in ((high_x, low_x), (low_x, high_x)))
-        y, other_y = (jnp.where(out[1] > 0, *ends) for ends in ((high_y, low_y), (low_y, high_y)))
-        outermost.append((x, y))
-        next_on_face.append(_where(faces_x, (x, other_y), (other_x, y)))
-
-    def is_further(one: Pair, other: Pair) -> Array:
-        return jax.lax.stop_gradient(_dot(out, one) >= _dot(out, other))
-
-    is_bar = is_further(*outermost)
-    first, other = _where(is_bar, *outermost), _where(is_bar, *outermost[::-1])
-    following = _where(is_bar, *next_on_face)
-    second = _where(is_further(following, other), following, other)
-    wall = jnp.where(is_low, -WALLS[0], WALLS[1])
-    contacts = []
-    for corner in (first, second):
-        depth = _dot(out, corner) + side * body[axis] - wall
-        arm = body.to_room(corner)
-        direction = (inward, still) if axis == 0 else (still, inward)
-        lever = (-arm[1] if axis == 0 else arm[0]) * inward
-        contacts.append(Contact(depth, direction, lever, still))
-    return contacts
-
-
-def _dot(one: Pair, other: Pair) -> Scalar:
-    return one[0] * other[0] + one[1] * other[1]
-
-
 def _distance_and_normal(point: Pair) -> tuple[Scalar, Pair]:
     bar, stem = (
-        jax.lax.stop_gradient(_from_rectangle(point, centre, half)[0])
-        for centre, half in zip(_CENTRES, _HALF_SIZES, strict=True)
+        jax.lax.stop_gradient(from_rectangle(point, centre, half)[0])
+        for centre, half in zip(CENTRES, HALF_SIZES, strict=True)
     )
     is_bar = bar <= stem
-    return _from_rectangle(point, _where(is_bar, *_CENTRES), _where(is_bar, *_HALF_SIZES))
+    return from_rectangle(point, choose(is_bar, *CENTRES), choose(is_bar, *HALF_SIZES))
 
 
-def _from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair]:
+def from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair]:
+    """Signed distance (px) of a point from a rectangle's outline, and the direction away from it.
+
+    Args:
+        point: px.
+        centre: px, the rectangle's.
+        half: px, half its width and half its height.
+    """
     x, y = point[0] - centre[0], point[1] - centre[1]
     beyond_x, beyond_y = jnp.abs(x) - half[0], jnp.abs(y) - half[1]
     outside_x, outside_y = jnp.maximum(beyond_x, 0.0), jnp.maximum(beyond_y, 0.0)
@@ -317,7 +76,8 @@ def _from_rectangle(point: Pair, centre: Pair, half: Pair) -> tuple[Scalar, Pair
     return distance, (jnp.where(x < 0, -normal_x, normal_x), jnp.where(y < 0, -normal_y, normal_y))
 
 
-def _where(condition: Array, if_true: Pair, if_false: Pair) -> Pair:
+def choose(condition: Array, if_true: Pair, if_false: Pair) -> Pair:
+    """One plane vector or another."""
     first, second = (
         jnp.where(condition, yes, no) for yes, no in zip(if_true, if_false, strict=True)
     )

@@ -218,8 +218,7 @@ class Encoder(eqx.Module):
 
 
 def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
-    """The nominal push: where it takes the block, how deep or near the agent passes, and how far
-    off the block ends where the agent keeps to one side."""
+    """Where the pushes take the block, and how deep or near the agent passes."""
     if motion.pushed is None or motion.depths is None or motion.aside is None:
         return jnp.zeros(0)
     start, end, depths = motion.block, motion.pushed[-1], motion.depths

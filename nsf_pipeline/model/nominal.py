@@ -10,7 +10,7 @@ from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model.agent_motion import desired_path, end_of_at_least_a_step, nominal_path
 from nsf_pipeline.model.agent_noise import effective_noise, position_spread
-from nsf_pipeline.model.contact import nominal_push
+from nsf_pipeline.model.push import nominal_push
 from nsf_pipeline.pusht.state import layout_of
 
 PUSH_STEPS = 3

@@ -40,13 +40,9 @@ from nsf_pipeline.model import (
 )
 from nsf_pipeline.model.agent_motion import nominal_path, propagator
 from nsf_pipeline.model.agent_noise import LEAST_NOISE, noise_factor, noise_share
-from nsf_pipeline.model.contact import (
-    OVERLAP_ALLOWED,
-    clearance,
-    distance_and_normal,
-    nominal_push,
-)
+from nsf_pipeline.model.contact import clearance, distance_and_normal
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
+from nsf_pipeline.model.push import OVERLAP_ALLOWED, nominal_push
 from nsf_pipeline.model.transition import FlowTransition
 from nsf_pipeline.pusht import geometry, simulator
 from nsf_pipeline.pusht.state import layout_of
