@@ -137,7 +137,7 @@ PARTS = {
     "FlowTransition.law": Box(0.9, 1.9, fill=FRAME, columns=3.2, rows=2.4),
     "x_s, s, t, c": Box(0, 0.5, "given", GIVEN),
     "agent_motion": Box(1, 0, "path, no noise"),
-    "contact": Box(2, 0, "push along it"),
+    "push": Box(2, 0, "along it, and aside"),
     "nominal": Box(3, 0, "displacements"),
     "normaliser": Box(3, 1, "from the data", GIVEN),
     "encoder": Box(4, 0.5, "features"),
@@ -151,8 +151,8 @@ PARTS = {
 """The modules of the model, of which FlowTransition.law uses some; above them what is given."""
 PART_ARROWS = [
     ("x_s, s, t, c", "agent_motion"),
-    ("agent_motion", "contact"),
-    ("contact", "nominal"),
+    ("agent_motion", "push"),
+    ("push", "nominal"),
     ("x_s, s, t, c", "encoder"),
     ("nominal", "encoder"),
     ("normaliser", "encoder"),

@@ -15,7 +15,7 @@ from nsf_pipeline import label
 from nsf_pipeline.config import BridgeConfig, DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.files import FileError
 from nsf_pipeline.model import ModelFileError, Normaliser, build_model, load_model, save_model
-from nsf_pipeline.model.file import model_header
+from nsf_pipeline.model.file import FORMAT_VERSION, model_header
 
 NETWORK: dict[str, Any] = {"hidden_size": 2, "depth": 1, "num_flow_layers": 1, "coupling": "affine"}
 CONFIG = ModelConfig(
@@ -176,7 +176,9 @@ HEADERS = {
     "true for the version": at("format_version", True),
     "a float for the version": at("format_version", 3.0),
     "no version": without("format_version"),
-    "a version of infinity": text(b'"format_version": 3', b'"format_version": 1e400'),
+    "a version of infinity": text(
+        f'"format_version": {FORMAT_VERSION}'.encode(), b'"format_version": 1e400'
+    ),
     "a negative version": at("format_version", -1),
     "a list for the size": text(b'"size": ', b'"size": [1], "was": '),
     "a true size": text(b'"size": ', b'"size": true, "was": '),
