@@ -97,6 +97,9 @@ class ModelConfig(Section):
     """What the networks are given of the physics. push: the agent's path without noise and the push
     that follows from it, seen from the block; path, for comparison: without the push; none, for
     comparison: state, time and policy as plain numbers."""
+    rest: bool = True
+    """The law says how probable it is that the block rests exactly; false, for comparison: it has a
+    density everywhere. A neural SDE always has."""
     path_points: int = Field(default=24, ge=1, le=256)
     """Points of the agent's nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
@@ -108,6 +111,11 @@ class ModelConfig(Section):
     def user_class(self) -> str:
         """The user's class that the kind names; empty if it is a kind of this package."""
         return "" if self.kind in KINDS else self.kind
+
+    @property
+    def knows_rest(self) -> bool:
+        """Whether the model gives a block at rest a probability, not a density."""
+        return self.rest and self.kind == "flow"
 
     def contradictions(self, training: TrainingConfig) -> Iterator[str]:
         """One line for each contradiction with another section."""
