@@ -123,13 +123,13 @@ class ModelConfig(Section):
             yield f"model.settings are for a class of your own, and model.kind is {self.kind}"
         if self.kind == "neural_sde" and (
             training.max_gap >= 2 * CONTROL_DT
-            or training.one_to_two_weight
-            or training.two_to_one_weight
+            or training.consistency_weight
+            or training.distillation_weight
         ):
             yield (
                 "model.kind = neural_sde has a density only over one control step: set "
-                f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
-                "training.two_to_one_weight = 0"
+                f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0, "
+                "training.two_to_one_weight = 0 and training.distillation_weight = 0"
             )
         for name, value in (("conditional", False), ("autonomous", True)):
             if self.physics == "path" and getattr(self, name) == value:
