@@ -79,7 +79,7 @@ class LawWithAtoms(eqx.Module):
     Atoms are tried in order, and the first that happens holds; if none does, all components are
     free. Atom i happens with the probability
 
-        P_i = sigmoid(logit_i(noise, context) + shift_i) ^ power_i.
+        P_i = sigmoid(logit_i(noise, context) + shift_i).
 
     What an atom pins includes what the next one pins, and the law of the components that it leaves
     free must not depend on those that it pins, nor on their noise (`seen_by`).
@@ -89,7 +89,6 @@ class LawWithAtoms(eqx.Module):
         atoms: in order.
         points: the values that each atom's components take; the others are not used.
         context: for the atoms' networks.
-        power: not negative; 0 makes the atom certain.
         shift: of the logits; `NEVER` or -`NEVER` rule the atom out, or make it certain.
     """
 
@@ -97,7 +96,6 @@ class LawWithAtoms(eqx.Module):
     atoms: tuple[Atom, ...]
     points: Float[Array, "atoms dim"]
     context: Float[Array, " context"]
-    power: Float[Array, " atoms"]
     shift: Float[Array, " atoms"]
 
     @jittable
@@ -149,11 +147,9 @@ class LawWithAtoms(eqx.Module):
     def _log_chances(self, noise: Array) -> list[tuple[Array, Array]]:
         """Of each atom, log P and log(1 - P)."""
         found = []
-        for atom, power, shift in zip(self.atoms, self.power, self.shift, strict=True):
-            log_p = power * jax.nn.log_sigmoid(atom.logit(noise, self.context) + shift)
-            is_possible = log_p < 0.0
-            log_not = jnp.log(-jnp.expm1(jnp.where(is_possible, log_p, -1.0)))
-            found.append((log_p, jnp.where(is_possible, log_not, NEVER)))
+        for atom, shift in zip(self.atoms, self.shift, strict=True):
+            logit = atom.logit(noise, self.context) + shift
+            found.append((jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit)))
         return found
 
     def _log_prob(

@@ -65,8 +65,9 @@ class FlowTransition(PushTTransition):
     """The law as one pass of a flow, and an atom where the block rests.
 
     A block that nothing touches keeps its pose exactly. With a probability that depends on the
-    features and on the agent's noise it rests, and the agent alone follows the flow. A rest over a
-    control step is one over each of its parts: over a share r of it, the probability is P^r.
+    features and on the agent's noise it rests, and the agent alone follows the flow. Over a part of
+    a control step the probability is that of the whole step: so the mean motions of the parts add
+    up, as do those of the agent, but several short rests are less probable than the long one.
 
     Attributes:
         flow: of the residual.
@@ -112,8 +113,8 @@ class FlowTransition(PushTTransition):
         angle = self.encoder.frame(state)
         moving = BlockFrameLaw(residual, state + moved, angle, scale, factor)
         count = len(self.rest)
-        points, power = jnp.tile(state, (count, 1)), jnp.tile(share, count)
-        return LawWithAtoms(moving, self.rest, points, whole.context, power, jnp.zeros(count))
+        points = jnp.tile(state, (count, 1))
+        return LawWithAtoms(moving, self.rest, points, whole.context, jnp.zeros(count))
 
 
 @final
@@ -157,8 +158,7 @@ class PushTBridge(eqx.Module):
         between = BlockFrameLaw(residual, state + to_mid, angle, scale)
         points = jnp.stack([state, x_final])[: len(self.rests)]
         shift = jnp.stack(self._shifts(state, x_final, mid / final))[: len(self.rests)]
-        power = jnp.ones(len(self.rests))
-        return LawWithAtoms(between, self.rests, points, residual.context, power, shift)
+        return LawWithAtoms(between, self.rests, points, residual.context, shift)
 
     def _shifts(self, state: State, x_final: State, r: Scalar) -> tuple[Scalar, Scalar]:
         """What is added to both logits, so that the ends are exact.

@@ -194,21 +194,33 @@ def test_log_prob_is_the_density_of_draws(state_dim, gap):
 def require_density_of_draws(model, state, gap):
     """Over 7 dimensions a grid is out of reach: weigh draws of a Gaussian by the density instead.
 
-    A density's expectation of p / q under q is its integral, 1.
+    The expectation of p / q under q is the integral of p: the probability that the block moves, or
+    that it rests, where p is a density of the agent alone.
     """
-    draws = np.asarray(sample(model, state, 0.5, 0.5 + gap), np.float64)
-    mean, covariance = draws.mean(axis=0), 2.0 * np.cov(draws.T)
-    random = np.random.default_rng(0)
-    wide = random.multivariate_normal(mean, covariance, COUNT)
-    offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
-    log_q = -0.5 * (offset**2).sum(axis=0) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
-    log_p = np.asarray(log_probs(model, wide, state, 0.5, 0.5 + gap))
-    weight = np.exp(log_p - log_q)
-    error = weight.std() / np.sqrt(len(weight))
-    assert error < 0.05
-    assert abs(weight.mean() - 1.0) < 5 * error
-    moved = (weight[:, None] * (wide - mean)).mean(axis=0)
-    assert (np.abs(moved) < 0.25 * draws.std(axis=0)).all()
+    draws = np.asarray(sample(model, state, 0.5, 0.5 + gap))
+    block = model.encoder.layout.block
+    rests = (draws[:, block] == state[block]).all(axis=1)
+    assert rests.mean() == pytest.approx(rests[::2].mean(), abs=0.05)
+    total = 0.0
+    for kind, size in ((~rests, len(state)), (rests, block.start)):
+        own = draws[kind, :size].astype(np.float64)
+        mean, covariance = own.mean(axis=0), 2.0 * np.cov(own.T)
+        random = np.random.default_rng(0)
+        wide = random.multivariate_normal(mean, covariance, COUNT)
+        offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
+        log_q = -0.5 * (offset**2).sum(axis=0)
+        log_q -= 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+        ends = np.tile(state, (COUNT, 1))
+        ends[:, :size] = wide
+        log_p = np.asarray(log_probs(model, ends, state, 0.5, 0.5 + gap))
+        weight = np.exp(log_p - log_q)
+        error = weight.std() / np.sqrt(len(weight))
+        assert error < 0.05
+        assert abs(weight.mean() - kind.mean()) < 5 * error + 0.02
+        moved = (weight[:, None] * (wide - mean)).mean(axis=0)
+        assert (np.abs(moved) < 0.25 * own.std(axis=0)).all()
+        total += weight.mean()
+    assert total == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("start", [0.5, 0.54])
@@ -231,13 +243,13 @@ def test_networks_see_no_step_shorter_than_a_control_step(state_dim, autonomous)
     transition = eqx.filter_jit(model_of(state_dim, autonomous).transition)
     state = state_of(state_dim)
     laws = [transition(state, *jnp.float32([0.5, t]), CONDITION) for t in (0.5, 0.53, 0.6, 0.7)]
-    none, part, whole, two = (law.residual.whole for law in laws)
+    none, part, whole, two = (law.law.residual.whole for law in laws)
     for one in none, part, whole:
         np.testing.assert_allclose(one.context, whole.context, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(one.base.scale, whole.base.scale, rtol=1e-4)
     assert (two.context != whole.context).any()
-    assert [float(law.residual.root) for law in laws[::2]] == [0.0, 1.0]
-    assert not laws[2].residual.shift.any()
+    assert [float(law.law.residual.root) for law in laws[::2]] == [0.0, 1.0]
+    assert not laws[2].law.residual.shift.any()
 
 
 @pytest.mark.parametrize(("state_dim", "autonomous"), FIRST_VARIANT)
