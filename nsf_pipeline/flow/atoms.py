@@ -142,7 +142,9 @@ class LawWithAtoms(eqx.Module):
         noise = self.law.noise(noise_key)
         uniform = jax.random.uniform(key, (len(self.atoms),))
         log_chances = self._log_chances(noise)
-        return noise, [u < jnp.exp(log_p) for u, (log_p, _) in zip(uniform, log_chances, strict=True)]
+        return noise, [
+            u < jnp.exp(log_p) for u, (log_p, _) in zip(uniform, log_chances, strict=True)
+        ]
 
     def _log_chances(self, noise: Array) -> list[tuple[Array, Array]]:
         """Of each atom, log P and log(1 - P)."""

@@ -82,7 +82,9 @@ class LawOfNoise(eqx.Module):
         """x, and the log-derivatives of x with respect to the noise."""
 
     @abc.abstractmethod
-    def to_noise(self, x: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
         """The noise, and the log-derivatives of x with respect to it, as in `from_noise`."""
 
     @property
@@ -161,7 +163,9 @@ class MultivariateNormalDiag(LawOfNoise):
         """See `LawOfNoise.from_noise`."""
         return self.loc + self.scale * noise, jnp.log(self.scale)
 
-    def to_noise(self, x: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
         """See `LawOfNoise.to_noise`."""
         return (x - self.loc) / self.scale, jnp.log(self.scale)
 
@@ -195,7 +199,9 @@ class MultivariateNormalTri(LawOfNoise):
         """See `LawOfNoise.from_noise`."""
         return self.loc + self.factor @ noise, jnp.log(jnp.diagonal(self.factor))
 
-    def to_noise(self, x: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
         """See `LawOfNoise.to_noise`."""
         noise = jax.scipy.linalg.solve_triangular(self.factor, x - self.loc, lower=True)
         return noise, jnp.log(jnp.diagonal(self.factor))
@@ -263,7 +269,9 @@ class ContinuousNormalizingFlow(LawOfNoise):
             log_slopes += change * _shares(coupling)
         return x, log_slopes
 
-    def to_noise(self, x: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
         """See `LawOfNoise.to_noise`; one pass through the couplings."""
         log_slopes = jnp.zeros_like(x)
         for coupling in reversed(self.couplings):

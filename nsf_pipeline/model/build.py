@@ -59,7 +59,9 @@ def build_model(
         return PushTModel(SDETransition.build(encoder, *shape, least, key=key), None)
     flow_key, bridge_key, rest_key = jax.random.split(key, 3)
     transition = FlowTransition(
-        flow=_flow(encoder, key=flow_key), rest=_rests(encoder, 1, config.flow.hidden_size, key=rest_key), encoder=encoder
+        flow=_flow(encoder, key=flow_key),
+        rest=_rests(encoder, 1, config.flow.hidden_size, key=rest_key),
+        encoder=encoder,
     )
     bridge = PushTBridge(*_bridge(encoder, key=bridge_key), encoder)
     return PushTModel(transition, bridge)

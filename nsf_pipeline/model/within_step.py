@@ -15,7 +15,6 @@ does not add up.) In no time the residual is exactly 0.
 
 from typing import final
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 

@@ -45,9 +45,9 @@ def fit(
     """Train a flow and its bridge together.
 
     The loss is the negative log-likelihood plus both flow-consistency losses and the distillation
-    loss, weighted. Steps run in compiled blocks of about a second, on batches drawn ahead; each batch is divided among all
-    devices. Every random number follows from the key and the step, so neither the blocks' sizes nor
-    interruptions change the result.
+    loss, weighted. Steps run in compiled blocks of about a second, on batches drawn ahead; each
+    batch is divided among all devices. Every random number follows from the key and the step, so
+    neither the blocks' sizes nor interruptions change the result.
 
     Args:
         flow: p(x_t | x_s, s, t, c), called with one example.

@@ -248,7 +248,7 @@ def test_the_bridge_rests_where_its_ends_do():
     def drawn(end, mid):
         law = model.bridge(start, end, jnp.float32(0.5), mid, jnp.float32(1.3), CONDITION)
         draws, densities = jax.vmap(law.sample_and_log_prob)(jax.random.split(KEY, 1000))
-        return np.asarray(draws[:, 4:]), densities, jax.vmap(law.log_prob)(draws)
+        return draws[:, 4:], densities, jax.vmap(law.log_prob)(draws)
 
     mid = jnp.float32(0.9)
     block, *densities = drawn(end, mid)
@@ -265,10 +265,11 @@ def test_the_bridge_rests_where_its_ends_do():
 def test_short_steps_make_up_a_control_step(start):
     """Means and spreads, where the law hardly changes on the way: no contact, and small weights."""
     model, state = model_of(), state_of(7).at[4:6].set(400.0)
-    trained = lambda model: (model.transition.flow, model.transition.rest)  # noqa: E731
-    weights, others = eqx.partition(trained(model), eqx.is_inexact_array)
+    weights, others = eqx.partition(model.transition.flow, eqx.is_inexact_array)
     small = eqx.combine(jax.tree.map(lambda leaf: 0.1 * leaf, weights), others)
-    model = eqx.tree_at(trained, model, small)
+    # Of a block that moves: each part has a rest of its own, and their spreads do not add up.
+    changed = lambda model: (model.transition.flow, model.transition.rest)  # noqa: E731
+    model = eqx.tree_at(changed, model, (small, ()))
     whole = np.asarray(sample(model, state, start, start + 0.1))
     times = np.linspace(start, start + 0.1, 11)
     parts = np.asarray(model.rollout(KEY, state, times, CONDITION, COUNT)[:, -1])

@@ -265,7 +265,7 @@ def test_the_file_that_was_checked_is_streamed_whatever_its_path_names_by_then(m
     with store.reading(path, "dataset") as file:
         rows = rows_of(path, file, 0)
         os.replace(other, path)
-        streamed = StreamedTransitions(path, file, rows, 7, 1.0, block_blur=1.5)
+        streamed = StreamedTransitions(path, file, rows, 7, 1.0, block_blur=1.5, keeps_rest=True)
     key = jax.random.key(0)
     expected = opened(made[0], 0, streamed=True).sample(key, 500)
     assert bits(streamed.sample(key, 500)) == bits(expected)
