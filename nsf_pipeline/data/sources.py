@@ -26,19 +26,32 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
         StoreError: a split is empty.
     """
     training, state_dim = config.training, config.model.state_dim
-    blur = {"block_blur": training.block_blur, "keeps_rest": config.model.knows_rest}
+    blur, keeps_rest = training.block_blur, config.model.knows_rest
     splits = [rows_of(dataset, file, split) for split in (TRAIN, VALIDATION)]
     times, size = file["observations"].shape[1], file["condition"].shape[1]
     needed = 4 * (times * state_dim + size) * sum(map(len, splits))
     room = data_room(config.runtime.data_memory)
     if needed <= room:
         found: list[Source] = [
-            Transitions.build(trajectories_of(file, rows, state_dim), training.max_gap, **blur)
+            Transitions.build(
+                trajectories_of(file, rows, state_dim),
+                training.max_gap,
+                block_blur=blur,
+                keeps_rest=keeps_rest,
+            )
             for rows in splits
         ]
     else:
         found = [
-            StreamedTransitions(dataset, file, rows, state_dim, training.max_gap, **blur)
+            StreamedTransitions(
+                dataset,
+                file,
+                rows,
+                state_dim,
+                training.max_gap,
+                block_blur=blur,
+                keeps_rest=keeps_rest,
+            )
             for rows in splits
         ]
     return found[0], found[1]

@@ -124,7 +124,7 @@ class Step:
         if config.distillation_weight:
             losses[2] = batch_distillation(flow, *given, key=key)
         weights = config.one_to_two_weight, config.two_to_one_weight, config.distillation_weight
-        return sum(w * loss for w, loss in zip(weights, losses, strict=True)), losses
+        return jnp.dot(jnp.array(weights), jnp.stack(losses)), losses
 
 
 def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
