@@ -56,7 +56,9 @@ class Law(eqx.Module):
     @jittable
     @with_defaults
     def log_prob(self, x: Numbers) -> Scalar:
-        """Log-density of a state (state_dim) in nats, per px, px/s and rad; see `PushTModel.log_prob`.
+        """Log-density of a state (state_dim) in nats, per px, px/s and rad.
+
+        Where the block rests, it is of the agent alone: see `PushTModel.log_prob`.
 
         Raises:
             ValueError: the shape is another, or a number is not finite. Under `jax.jit` and
