@@ -4,7 +4,8 @@
     python -m benchmarks.tuning [--results results] [--steps 4000] [--seeds 1] [NAME ...]
 
 Short trainings rank settings; they do not show what long ones reach. The validation loss uses the
-default gaps and blur for all settings, so that it can be compared.
+default gaps and blur for all settings, so that it can be compared; that of `no rest` alone cannot,
+since a density at rest has other units.
 """
 
 import argparse
@@ -54,6 +55,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "48 path points": {"model": {"path_points": 48}},
     "gaps to 2 s": {"training": {"max_gap": 2.0}},
     "clipped at 10": {"training": {"clip_norm": 10.0}},
+    "no rest": {"model": {"rest": False}},
+    "distillation 0.1": {
+        "training": {"one_to_two_weight": 0, "two_to_one_weight": 0, "distillation_weight": 0.1}
+    },
+    "blur 0.1": {"training": {"block_blur": 0.1}},
     "blur 0.25": {"training": {"block_blur": 0.25}},
     "blur 1": {"training": {"block_blur": 1.0}},
 }
@@ -76,7 +82,9 @@ def warmed_up(
     """Flow and bridge after a quarter of the steps on short gaps, and settings for the rest."""
     settings, steps = config.training, config.training.steps // 4
     short = {"steps": steps, "validate_every": steps, "final_learning_rate": 1.0}
-    source = Transitions.build(trajectories, 0.9, block_blur=settings.block_blur)
+    source = Transitions.build(
+        trajectories, 0.9, block_blur=settings.block_blur, keeps_rest=config.model.knows_rest
+    )
     brief = settings.model_copy(update=short)
     flow, bridge, _ = fit(flow, bridge, source, brief, key=key, time_step=CONTROL_DT)
     rest = settings.model_copy(update={"steps": settings.steps - steps})
@@ -108,8 +116,9 @@ def main() -> None:
         load_trajectories(options.results / "dataset.h5", split, STATE.dim)
         for split in (TRAIN, VALIDATION)
     ]
+    blur = usual.training.block_blur
     held_out = Transitions.build(
-        splits[1], usual.training.max_gap, block_blur=usual.training.block_blur
+        splits[1], usual.training.max_gap, block_blur=blur, keeps_rest=usual.model.knows_rest
     )
     heads = " | ".join(f"block CRPS {horizon:g} s (px)" for horizon in HORIZONS)
     print(f"| changed | seed | validation NLL | NLL {HORIZONS[0]:g} s | {heads} | 1 from 10 | s |")
@@ -119,7 +128,10 @@ def main() -> None:
             config = config_of(CHANGES[name], options.steps, seed)
             started = time.monotonic()
             training = Transitions.build(
-                splits[0], config.training.max_gap, block_blur=config.training.block_blur
+                splits[0],
+                config.training.max_gap,
+                block_blur=config.training.block_blur,
+                keeps_rest=config.model.knows_rest,
             )
             keys = jax.random.split(jax.random.key(seed), 3)
             normaliser = fit_normaliser(config.model, config.dmp, training.sample(keys[0], 65_536))

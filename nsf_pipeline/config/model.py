@@ -97,6 +97,9 @@ class ModelConfig(Section):
     """What the networks are given of the physics. push: the agent's path without noise and the push
     that follows from it, seen from the block; path, for comparison: without the push; none, for
     comparison: state, time and policy as plain numbers."""
+    rest: bool = True
+    """The law says how probable it is that the block rests exactly; false, for comparison: it has a
+    density everywhere. A neural SDE always has."""
     path_points: int = Field(default=24, ge=1, le=256)
     """Points of the agent's nominal path that the networks see."""
     flow: NetworkConfig = NetworkConfig()
@@ -109,19 +112,24 @@ class ModelConfig(Section):
         """The user's class that the kind names; empty if it is a kind of this package."""
         return "" if self.kind in KINDS else self.kind
 
+    @property
+    def knows_rest(self) -> bool:
+        """Whether the model gives a block at rest a probability, not a density."""
+        return self.rest and self.kind == "flow"
+
     def contradictions(self, training: TrainingConfig) -> Iterator[str]:
         """One line for each contradiction with another section."""
         if self.settings and not self.user_class:
             yield f"model.settings are for a class of your own, and model.kind is {self.kind}"
         if self.kind == "neural_sde" and (
             training.max_gap >= 2 * CONTROL_DT
-            or training.one_to_two_weight
-            or training.two_to_one_weight
+            or training.consistency_weight
+            or training.distillation_weight
         ):
             yield (
                 "model.kind = neural_sde has a density only over one control step: set "
-                f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0 and "
-                "training.two_to_one_weight = 0"
+                f"training.max_gap = {CONTROL_DT}, training.one_to_two_weight = 0, "
+                "training.two_to_one_weight = 0 and training.distillation_weight = 0"
             )
         for name, value in (("conditional", False), ("autonomous", True)):
             if self.physics == "path" and getattr(self, name) == value:

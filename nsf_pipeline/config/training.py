@@ -35,18 +35,25 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
     clip_norm: float = Field(default=1.0, ge=1e-12, le=1e30)
-    """Global norm that the likelihood's gradient is clipped to; for the consistency losses, times
-    the sum of their weights."""
+    """Global norm that the likelihood's gradient is clipped to; for the consistency losses and the
+    distillation, times the sum of their weights."""
     one_to_two_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 2->1 flow-consistency loss."""
+    distillation_weight: float = Field(default=0.0, ge=0.0, le=1e6)
+    """Weight of the loss by which one step learns from the model's own draws in two steps."""
     consistency_fraction: float = Field(default=0.03125, ge=1e-9, le=1.0)
-    """Share of each batch for the consistency losses."""
+    """Share of each batch for the consistency losses and the distillation."""
     validate_every: int = Field(default=1000, ge=1, le=MAX_STEPS)
     """Steps between validations, a row of metrics.csv each."""
     validation_size: int = Field(default=16_384, ge=1, le=1 << 24)
     """Transitions per validation, the same each time."""
+
+    @property
+    def consistency_weight(self) -> float:
+        """The sum of both consistency losses' weights; 0 if no bridge is needed."""
+        return self.one_to_two_weight + self.two_to_one_weight
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "TrainingConfig":

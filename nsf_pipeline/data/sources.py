@@ -29,6 +29,7 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
         UserError: the train split has fewer trajectories than the settings ask for.
     """
     training, state_dim = config.training, config.model.state_dim
+    blur, keeps_rest = training.block_blur, config.model.knows_rest
     splits = [rows_of(dataset, file, split) for split in (TRAIN, VALIDATION)]
     splits[0] = _first(splits[0], training.trajectories, dataset)
     times, size = file["observations"].shape[1], file["condition"].shape[1]
@@ -39,7 +40,8 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
             Transitions.build(
                 trajectories_of(file, rows, state_dim),
                 training.max_gap,
-                block_blur=training.block_blur,
+                block_blur=blur,
+                keeps_rest=keeps_rest,
             )
             for rows in splits
         ]
@@ -51,7 +53,8 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
                 rows,
                 state_dim,
                 training.max_gap,
-                block_blur=training.block_blur,
+                block_blur=blur,
+                keeps_rest=keeps_rest,
             )
             for rows in splits
         ]

@@ -191,6 +191,7 @@ class StreamedTransitions:
         max_gap: float,
         dt: float = CONTROL_DT,
         block_blur: float = 0.0,
+        keeps_rest: bool = False,
     ):
         """Prepare to read some trajectories of a data set.
 
@@ -202,12 +203,14 @@ class StreamedTransitions:
             max_gap: s, the longest gap.
             dt: s per control step.
             block_blur: px per root second; see `blur_of`.
+            keeps_rest: whether a block that rested from start to end is not blurred.
 
         Raises:
             StoreError: arrays are compressed or in chunks.
         """
         self.rows, self.layout = rows, layout_of(state_dim)
-        self.picker = Picker.build(file["length"][...][rows], state_dim, max_gap, dt, block_blur)
+        length = file["length"][...][rows]
+        self.picker = Picker.build(length, state_dim, max_gap, dt, block_blur, keeps_rest)
         names = (*state_parts(self.layout), "condition")
         files = StreamedFiles(store.files_of(path, file))
         self._arrays = {name: StreamedArray(files, name, file[name]) for name in names}

@@ -86,6 +86,7 @@ class Picker(eqx.Module):
         blur: (state_dim) see `blur_of`.
         longest_gap: steps.
         dt: s per control step.
+        keeps_rest: whether a block that rested from start to end is left as it is, not blurred.
     """
 
     stop: Int[Array, " n"]
@@ -93,10 +94,17 @@ class Picker(eqx.Module):
     blur: Float[Array, " dim"]
     longest_gap: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
+    keeps_rest: bool = eqx.field(static=True)
 
     @classmethod
     def build(
-        cls, length: np.ndarray, state_dim: int, max_gap: float, dt: float, block_blur: float
+        cls,
+        length: np.ndarray,
+        state_dim: int,
+        max_gap: float,
+        dt: float,
+        block_blur: float,
+        keeps_rest: bool,
     ) -> "Picker":
         """A picker for trajectories of these lengths; other arguments as in `Transitions.build`."""
         length = require_lengths(length)
@@ -115,6 +123,7 @@ class Picker(eqx.Module):
             blur=blur_of(block_blur, state_dim),
             longest_gap=int(max_gap / dt + 1e-9),
             dt=dt,
+            keeps_rest=keeps_rest,
         )
 
     def __len__(self) -> int:
@@ -142,6 +151,10 @@ class Picker(eqx.Module):
     ) -> TransitionBatch:
         """The batch of the picked transitions, given their states and conditions."""
         std = jnp.sqrt(self.dt * (picks.later - picks.step))[..., None] * self.blur
+        if self.keeps_rest:
+            block = layout_of(len(self.blur)).block
+            moved = (x_init[..., block] != x_final[..., block]).any(axis=-1, keepdims=True)
+            std = jnp.where(moved, std, 0.0)
         return TransitionBatch(
             x_init=x_init,
             x_final=x_final + std * picks.noise,
@@ -165,6 +178,7 @@ class Transitions(eqx.Module):
         max_gap: float,
         dt: float = CONTROL_DT,
         block_blur: float = 0.0,
+        keeps_rest: bool = False,
     ) -> "Transitions":
         """Put some trajectories on the device.
 
@@ -173,6 +187,7 @@ class Transitions(eqx.Module):
             max_gap: s, the longest gap.
             dt: s per control step.
             block_blur: px per root second; see `blur_of`.
+            keeps_rest: whether a block that rested from start to end is not blurred.
 
         Raises:
             ValueError: there is no trajectory, arrays do not belong together, a number is not
@@ -189,7 +204,9 @@ class Transitions(eqx.Module):
         known = np.where(reached[..., None], checks.real("states", states), 0)
         checks.numbers("states", known, dtype=np.float32)
         return cls(
-            picker=Picker.build(trajectories.length, state_dim, max_gap, dt, block_blur),
+            picker=Picker.build(
+                trajectories.length, state_dim, max_gap, dt, block_blur, keeps_rest
+            ),
             states=jnp.asarray(trajectories.states, jnp.float32),
             conditions=jnp.asarray(trajectories.condition, jnp.float32),
         )
@@ -244,9 +261,9 @@ def require_lengths(length: Any) -> Int[np.ndarray, " n"]:
 def blur_of(block_blur: float, state_dim: int) -> Float[Array, " dim"]:
     """Standard deviations per root second of a Brownian motion added to the block alone.
 
-    An untouched block does not move at all, so the true law has no density there, and likelihood
-    would reward ever sharper spikes over honest tails. With the blur the law has a density, and the
-    process is still Markov. The angle's blur moves the T's outline about as far as the position's.
+    Neither a block at rest nor a pushed one always has a law with a density: pushed twice alike, it
+    lies where it lay. Likelihood would reward ever sharper spikes over honest tails; with the blur
+    there is a density. The angle's blur moves the T's outline about as far as the position's.
     """
     layout, blur = layout_of(state_dim), np.zeros(state_dim, np.float32)
     blur[layout.block_position], blur[layout.angle] = block_blur, block_blur / BLUR_LEVER

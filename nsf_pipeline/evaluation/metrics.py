@@ -504,8 +504,10 @@ METRICS = (
         meaning=(
             "negative log-likelihood of the whole state, agent and block together, so the same in "
             "all groups' rows; densities are per px, px/s and rad. Persistence is a Gaussian "
-            "around the present state with the train split's root mean square change. Not to be "
-            "compared with the numbers of training and validation, which blur the block "
+            "around the present state with the train split's root mean square change. Where a "
+            "flow's block rests exactly, the density is of the agent alone, times the probability "
+            "of rest: not to be compared with that of a law without such an atom, nor with the "
+            "numbers of training and validation, which blur a block that moves "
             "(training.block_blur)"
         ),
         score=Score(Over.STATE, ("log_density",), np.negative),

@@ -85,10 +85,12 @@ class ContinuousAffineCoupling(eqx.Module):
 
     Attributes:
         moved: which components are moved; in one dimension, the only one.
+        seen: which of A the network gets.
     """
 
     conditioner: Conditioner
     moved: tuple[bool, ...] = eqx.field(static=True)
+    seen: tuple[bool, ...] = eqx.field(static=True)
     scale_function: ScaleFunction = eqx.field(static=True)
 
     def __init__(
@@ -100,12 +102,14 @@ class ContinuousAffineCoupling(eqx.Module):
         activation: Activation = jax.nn.silu,
         scale_function: ScaleFunction = "tanh_exp",
         *,
+        groups: Sequence[int] | None = None,
         key: PRNGKeyArray,
     ):
-        """Build a coupling.
+        """Build a coupling; for `groups`, see `seen_by`.
 
         Raises:
-            ValueError: no component is moved, or the scale function is unknown.
+            ValueError: no component is moved, the scale function is unknown, or components of
+                several groups are moved.
         """
         check_coupling(moved, scale_function)
         dim = len(moved)
@@ -113,6 +117,7 @@ class ContinuousAffineCoupling(eqx.Module):
             dim, context_dim, 2 * dim, hidden_size, depth, activation, key=key
         )
         self.moved = tuple(bool(component) for component in moved)
+        self.seen = seen_by(self.moved, groups)
         self.scale_function = scale_function
 
     def forward(
@@ -140,9 +145,8 @@ class ContinuousAffineCoupling(eqx.Module):
     def _log_scale_and_shift(
         self, state: Array, delta: Array, context: Array
     ) -> tuple[Array, Array]:
-        moved = jnp.array(self.moved, state.dtype)
-        kept_state = state * (1.0 - moved)
-        raw, shift = jnp.split(self.conditioner(kept_state, context), 2)
+        moved, seen = jnp.array(self.moved, state.dtype), jnp.array(self.seen, state.dtype)
+        raw, shift = jnp.split(self.conditioner(state * seen, context), 2)
         log_scale = SCALE_FUNCTIONS[self.scale_function](delta * raw)
         return moved * log_scale, moved * (delta * shift)
 
@@ -166,11 +170,13 @@ class ContinuousSplineCoupling(eqx.Module):
 
     Attributes:
         moved: which components are moved; in one dimension, the only one.
+        seen: which of A the network gets.
         num_bins: pieces of the spline.
     """
 
     conditioner: Conditioner
     moved: tuple[bool, ...] = eqx.field(static=True)
+    seen: tuple[bool, ...] = eqx.field(static=True)
     scale_function: ScaleFunction = eqx.field(static=True)
     num_bins: int = eqx.field(static=True)
 
@@ -184,13 +190,14 @@ class ContinuousSplineCoupling(eqx.Module):
         scale_function: ScaleFunction = "tanh_exp",
         num_bins: int = 8,
         *,
+        groups: Sequence[int] | None = None,
         key: PRNGKeyArray,
     ):
-        """Build a coupling.
+        """Build a coupling; for `groups`, see `seen_by`.
 
         Raises:
-            ValueError: no component is moved, the scale function is unknown, or num_bins is no
-                whole number from 1 to 1,024.
+            ValueError: no component is moved, the scale function is unknown, num_bins is no whole
+                number from 1 to 1,024, or components of several groups are moved.
         """
         check_coupling(moved, scale_function)
         checks.whole("num_bins", num_bins, 1, MOST_BINS)
@@ -199,6 +206,7 @@ class ContinuousSplineCoupling(eqx.Module):
             len(moved), context_dim, out_dim, hidden_size, depth, activation, key=key
         )
         self.moved = tuple(bool(component) for component in moved)
+        self.seen = seen_by(self.moved, groups)
         self.scale_function = scale_function
         self.num_bins = num_bins
 
@@ -238,9 +246,9 @@ class ContinuousSplineCoupling(eqx.Module):
         positive = base.scale > 0.0
         noise = (state - base.loc) / jnp.where(positive, base.scale, 1.0)
         # Clipped, so that gradients stay finite for states far from the base law's mean.
-        kept = jnp.clip(noise, -4.0 * BOX, 4.0 * BOX) * (1.0 - np.array(self.moved, np.float32))
+        seen = jnp.clip(noise, -4.0 * BOX, 4.0 * BOX) * np.array(self.seen, np.float32)
         moved = self._moved_indices
-        raw = self.conditioner(kept, context).reshape(len(moved), -1)
+        raw = self.conditioner(seen, context).reshape(len(moved), -1)
         strength = safe_sqrt(delta)
         log_scale = SCALE_FUNCTIONS[self.scale_function](strength * raw[:, 0])
         spline = Spline.of(strength * raw[:, 2:])
@@ -283,6 +291,27 @@ def check_coupling(moved: Sequence[bool], scale_function: str) -> None:
         )
 
 
+def seen_by(moved: Sequence[bool], groups: Sequence[int] | None) -> tuple[bool, ...]:
+    """Which components the network of a coupling gets: all that it does not move.
+
+    With groups, a number per component, it gets those of its own and of earlier groups only. The
+    law of the first groups is then that of their own couplings, whatever the later ones do.
+
+    Raises:
+        ValueError: there is not one group per component, or components of several groups are moved.
+    """
+    if groups is None:
+        return tuple(not component for component in moved)
+    checks.require_shape("groups", np.shape(groups), (len(moved),))
+    own = {group for group, component in zip(groups, moved, strict=True) if component}
+    if len(own) != 1:
+        raise ValueError(f"expected a coupling to move one group, got groups {sorted(own)}")
+    latest = own.pop()
+    return tuple(
+        group <= latest and not component for group, component in zip(groups, moved, strict=True)
+    )
+
+
 def build_couplings(
     cycle: Sequence[Sequence[bool]],
     context_dim: int,
@@ -292,11 +321,12 @@ def build_couplings(
     kind: str,
     num_bins: int,
     *,
+    groups: Sequence[int] | None = None,
     keys: Sequence[PRNGKeyArray],
 ) -> tuple[Coupling, ...]:
     """One coupling per key; `cycle` holds their masks in order, and is repeated.
 
-    The hidden layers are as wide as the context.
+    The hidden layers are as wide as the context. For `groups`, see `seen_by`.
 
     Raises:
         ValueError: the kind is unknown, or a coupling cannot be built.
@@ -310,11 +340,11 @@ def build_couplings(
     sizes = (context_dim, context_dim, depth, activation, scale_function)
     if kind == "affine":
         return tuple(
-            ContinuousAffineCoupling(moved, *sizes, key=key)
+            ContinuousAffineCoupling(moved, *sizes, groups=groups, key=key)
             for moved, key in zip(masks, keys, strict=True)
         )
     return tuple(
-        ContinuousSplineCoupling(moved, *sizes, num_bins, key=key)
+        ContinuousSplineCoupling(moved, *sizes, num_bins, groups=groups, key=key)
         for moved, key in zip(masks, keys, strict=True)
     )
 

@@ -1,5 +1,6 @@
 """The bridge b(x_m | x_s, x_t): the law of the state in between, given both ends."""
 
+from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
@@ -63,8 +64,10 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         activation: Activation = jax.nn.silu,
         scale_function: ScaleFunction = "tanh_exp",
         min_std: float = 1e-3,
+        moved: Sequence[Sequence[bool]] | None = None,
         coupling: CouplingKind = "affine",
         num_bins: int = 8,
+        groups: Sequence[int] | None = None,
         *,
         key: PRNGKeyArray,
     ):
@@ -78,13 +81,14 @@ class ConditionalAuxiliaryFlow(eqx.Module):
         self.encoder = build_encoder(in_dim, hidden_size, depth, activation, key=encoder_key)
         self.head = zero_linear(hidden_size, 2 * state_dim, key=head_key)
         self.couplings = build_couplings(
-            alternating_halves(state_dim, 2),
+            moved or alternating_halves(state_dim, 2),
             hidden_size,
             depth,
             activation,
             scale_function,
             coupling,
             num_bins,
+            groups=groups,
             keys=keys,
         )
         self.state_dim = state_dim

@@ -1,5 +1,6 @@
 """Distributions with exact densities: one draw at a time, batched by `jax.vmap`."""
 
+import abc
 import functools
 from collections.abc import Callable
 from typing import Any, Protocol, final, runtime_checkable
@@ -65,8 +66,78 @@ def _require_known(
         checks.numbers(name, values, shape, least=least)
 
 
+class LawOfNoise(eqx.Module):
+    """The law of what an invertible map makes of independent standard Gaussian noise.
+
+    The map also gives the logarithm of its derivative as one number per component, whose sum is the
+    log-determinant. Where the first components of x depend on the first of the noise alone, the
+    first of these numbers are the log-determinant of that part of the map. So they give the density
+    of the first components alone (`log_densities`).
+    """
+
+    @abc.abstractmethod
+    def from_noise(
+        self, noise: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """x, and the log-derivatives of x with respect to the noise."""
+
+    @abc.abstractmethod
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """The noise, and the log-derivatives of x with respect to it, as in `from_noise`."""
+
+    @property
+    @abc.abstractmethod
+    def no_noise(self) -> Float[Array, " dim"]:
+        """Noise of 0."""
+
+    def noise(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
+        """Noise to make a draw of."""
+        require_key(key)
+        zeros = self.no_noise
+        return jax.random.normal(key, zeros.shape, zeros.dtype)
+
+    @jittable
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
+        """One draw."""
+        return self.from_noise(self.noise(key))[0]
+
+    @jittable
+    def noiseless(self) -> Float[Array, " dim"]:
+        """The draw for which the noise is 0; in general not the mean of the law."""
+        return self.from_noise(self.no_noise)[0]
+
+    @jittable
+    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
+        """Log-density in nats, by the change of variables."""
+        zeros = self.no_noise
+        noise, log_slopes = self.to_noise(finite("x", x, zeros.shape, zeros.dtype))
+        return log_densities(noise, log_slopes).sum()
+
+    @jittable
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+        """One draw and its log-density, in one pass."""
+        noise = self.noise(key)
+        x, log_slopes = self.from_noise(noise)
+        return x, log_densities(noise, log_slopes).sum()
+
+
+def log_densities(
+    noise: Float[Array, " dim"], log_slopes: Float[Array, " dim"]
+) -> Float[Array, " dim"]:
+    """Numbers whose sum is the log-density of a `LawOfNoise`, in nats.
+
+    The sum of the first is the log-density of the first components alone, if these depend on the
+    first of the noise alone.
+    """
+    return -(0.5 * noise**2 + log_slopes + 0.5 * np.log(2.0 * np.pi))
+
+
 @final
-class MultivariateNormalDiag(eqx.Module):
+class MultivariateNormalDiag(LawOfNoise):
     """A Gaussian with independent components.
 
     Attributes:
@@ -81,44 +152,26 @@ class MultivariateNormalDiag(eqx.Module):
         _require_known("loc", self.loc, self.loc.shape)
         _require_known("scale", self.scale, self.loc.shape, least=0.0)
 
-    @jittable
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
-        """One draw."""
-        require_key(key)
-        return self._from_noise(self._noise(key))
+    @property
+    def no_noise(self) -> Float[Array, " dim"]:
+        """Noise of 0."""
+        return jnp.zeros_like(self.loc)
 
-    @jittable
-    def noiseless(self) -> Float[Array, " dim"]:
-        """The mean."""
-        return self.loc
+    def from_noise(
+        self, noise: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.from_noise`."""
+        return self.loc + self.scale * noise, jnp.log(self.scale)
 
-    @jittable
-    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
-        """Log-density in nats."""
-        x = finite("x", x, self.loc.shape, self.loc.dtype)
-        return self._log_prob_of_noise((x - self.loc) / self.scale)
-
-    @jittable
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray
-    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
-        """One draw and its log-density."""
-        require_key(key)
-        noise = self._noise(key)
-        return self._from_noise(noise), self._log_prob_of_noise(noise)
-
-    def _noise(self, key: PRNGKeyArray) -> Array:
-        return jax.random.normal(key, self.loc.shape, self.loc.dtype)
-
-    def _from_noise(self, noise: Array) -> Array:
-        return self.loc + self.scale * noise
-
-    def _log_prob_of_noise(self, noise: Array) -> Array:
-        return -jnp.sum(0.5 * noise**2 + jnp.log(self.scale) + 0.5 * np.log(2.0 * np.pi))
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.to_noise`."""
+        return (x - self.loc) / self.scale, jnp.log(self.scale)
 
 
 @final
-class MultivariateNormalTri(eqx.Module):
+class MultivariateNormalTri(LawOfNoise):
     """A Gaussian with correlated components.
 
     Attributes:
@@ -135,45 +188,34 @@ class MultivariateNormalTri(eqx.Module):
         if not checks.is_traced(self.factor):
             _require_known("factor's diagonal", jnp.diagonal(self.factor), None, least=0.0)
 
-    @jittable
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
-        """One draw."""
-        require_key(key)
-        return self.loc + self.factor @ self._noise(key)
+    @property
+    def no_noise(self) -> Float[Array, " dim"]:
+        """Noise of 0."""
+        return jnp.zeros_like(self.loc)
 
-    @jittable
-    def noiseless(self) -> Float[Array, " dim"]:
-        """The mean."""
-        return self.loc
+    def from_noise(
+        self, noise: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.from_noise`."""
+        return self.loc + self.factor @ noise, jnp.log(jnp.diagonal(self.factor))
 
-    @jittable
-    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
-        """Log-density in nats."""
-        error = finite("x", x, self.loc.shape, self.loc.dtype) - self.loc
-        return self._log_prob_of_noise(
-            jax.scipy.linalg.solve_triangular(self.factor, error, lower=True)
-        )
-
-    @jittable
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray
-    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
-        """One draw and its log-density."""
-        require_key(key)
-        noise = self._noise(key)
-        return self.loc + self.factor @ noise, self._log_prob_of_noise(noise)
-
-    def _noise(self, key: PRNGKeyArray) -> Array:
-        return jax.random.normal(key, self.loc.shape, self.loc.dtype)
-
-    def _log_prob_of_noise(self, noise: Array) -> Array:
-        log_scale = jnp.log(jnp.diagonal(self.factor))
-        return -jnp.sum(0.5 * noise**2 + log_scale + 0.5 * np.log(2.0 * np.pi))
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.to_noise`."""
+        noise = jax.scipy.linalg.solve_triangular(self.factor, x - self.loc, lower=True)
+        return noise, jnp.log(jnp.diagonal(self.factor))
 
 
 @runtime_checkable
 class Coupling(Protocol):
-    """A bijection that is the identity at strength `delta` = 0."""
+    """A bijection that is the identity at strength `delta` = 0.
+
+    Attributes:
+        moved: which components it moves.
+    """
+
+    moved: tuple[bool, ...]
 
     def forward(
         self,
@@ -197,7 +239,7 @@ class Coupling(Protocol):
 
 
 @final
-class ContinuousNormalizingFlow(eqx.Module):
+class ContinuousNormalizingFlow(LawOfNoise):
     """A base distribution pushed through couplings of strength `delta`.
 
     Attributes:
@@ -212,39 +254,34 @@ class ContinuousNormalizingFlow(eqx.Module):
     delta: Float[Array, ""]
     context: Float[Array, " context"]
 
-    @jittable
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:
-        """One draw: one pass through the couplings."""
-        require_key(key)
-        return self._forward(self.base.sample(key))[0]
+    @property
+    def no_noise(self) -> Float[Array, " dim"]:
+        """Noise of 0."""
+        return self.base.no_noise
 
-    @jittable
-    def noiseless(self) -> Float[Array, " dim"]:
-        """The draw that the base's mean becomes; not the mean of the law."""
-        return self._forward(self.base.noiseless())[0]
-
-    @jittable
-    def log_prob(self, x: Float[Given, " dim"]) -> Float[Array, ""]:
-        """Log-density in nats, by the change of variables."""
-        x = finite("x", x, self.base.loc.shape, self.base.loc.dtype)
-        log_det = jnp.zeros((), x.dtype)
-        for coupling in reversed(self.couplings):
-            x, change = coupling.inverse(x, self.delta, self.context, self.base)
-            log_det += change
-        return self.base.log_prob(x) + log_det
-
-    @jittable
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray
-    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
-        """One draw and its log-density, in one pass."""
-        z, log_prob = self.base.sample_and_log_prob(key)
-        x, log_det = self._forward(z)
-        return x, log_prob - log_det
-
-    def _forward(self, x: Array) -> tuple[Array, Array]:
-        log_det = jnp.zeros((), x.dtype)
+    def from_noise(
+        self, noise: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.from_noise`; one pass through the couplings."""
+        x, log_slopes = self.base.from_noise(noise)
         for coupling in self.couplings:
             x, change = coupling.forward(x, self.delta, self.context, self.base)
-            log_det += change
-        return x, log_det
+            log_slopes += change * _shares(coupling)
+        return x, log_slopes
+
+    def to_noise(
+        self, x: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+        """See `LawOfNoise.to_noise`; one pass through the couplings."""
+        log_slopes = jnp.zeros_like(x)
+        for coupling in reversed(self.couplings):
+            x, change = coupling.inverse(x, self.delta, self.context, self.base)
+            log_slopes -= change * _shares(coupling)
+        noise, of_base = self.base.to_noise(x)
+        return noise, of_base + log_slopes
+
+
+def _shares(coupling: Coupling) -> np.ndarray:
+    """Divides a coupling's log-determinant among the components that it moves."""
+    moved = np.array(coupling.moved, np.float32)
+    return moved / moved.sum()

@@ -8,7 +8,15 @@ s to t and two steps through m (Neural Stochastic Flows, arXiv:2510.25769):
     2->1:  E [log p(x_m|x_s) + log p(x_t|x_m) - log p(x_t|x_s) - log b(x_m|x_s,x_t)],
            x_m ~ p(.|x_s), x_t ~ p(.|x_m)
 
-Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so its mean is at least 0.
+Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so its mean is at least 0. That
+holds for laws with atoms, too, if b has those that two steps lead to: the densities of both laws of
+(x_m, x_t) are then with respect to the same measure. Gradients pass through the noise of a draw,
+but not through the choice of its atoms: their probabilities are learnt where their law is the
+divergence's second argument, so each loss teaches those of one side.
+
+The distillation loss teaches one step from draws of two, without a bridge:
+
+    E [-log p(x_t|x_s)],    x_m ~ p(.|x_s), x_t ~ p(.|x_m), both held fixed
 """
 
 from collections.abc import Callable
@@ -173,6 +181,34 @@ def consistency_losses(
     one_to_two = log_one_step + log_bridge - log_mid - log_final
     two_to_one = log_first + log_second - log_one_step_ - bridge_law(x_final_).log_prob(x_mid_)
     return one_to_two, two_to_one
+
+
+def distillation_loss(
+    flow: Transition,
+    x_init: State,
+    t_init: Scalar,
+    t_mid: Scalar,
+    t_final: Scalar,
+    condition: Condition = None,
+    *,
+    encoding: Any = None,
+    key: PRNGKeyArray,
+) -> Scalar:
+    """The distillation loss on one sample; for the arguments see `consistency_losses`.
+
+    Raises:
+        ValueError: a time that is known is not finite, or not in order, or the key is no single
+            key.
+    """
+    require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
+    require_key(key)
+    if encoding is None:
+        encoding = encode(flow, x_init, t_init, t_final, condition)
+    x_init, t_init, t_final, condition = encoding[:4]
+    keys = jax.random.split(key)
+    x_mid = flow(x_init, t_init, t_mid, condition).sample(keys[0])
+    x_final = flow(x_mid, t_mid, t_final, condition).sample(keys[1])
+    return -law_of(flow, encoding).log_prob(jax.lax.stop_gradient(x_final))
 
 
 def _call_together(function: Callable[..., Any], *calls: tuple[Any, ...]) -> Any:

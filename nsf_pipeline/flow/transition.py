@@ -104,6 +104,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
         moved: Sequence[Sequence[bool]] | None = None,
         coupling: CouplingKind = "affine",
         num_bins: int = 8,
+        groups: Sequence[int] | None = None,
         *,
         key: PRNGKeyArray,
     ):
@@ -123,10 +124,13 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             moved: which components each coupling moves, repeated; alternating halves if None.
             coupling: affine or spline.
             num_bins: pieces of a spline.
+            groups: of the components, a number each: a coupling of one group does not see later
+                groups, so the law of the first groups does not depend on the later (`seen_by`).
             key: for the initial weights.
 
         Raises:
-            ValueError: a size is out of range, or a name is unknown.
+            ValueError: a size is out of range, a name is unknown, or a coupling moves several
+                groups.
         """
         check_sizes(state_dim, condition_dim, hidden_size, depth, num_flow_layers)
         check_min_std(min_std, state_dim)
@@ -144,6 +148,7 @@ class ConditionalNeuralStochasticFlow(eqx.Module):
             scale_function,
             coupling,
             num_bins,
+            groups=groups,
             keys=keys,
         )
         self.state_dim = state_dim

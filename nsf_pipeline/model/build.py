@@ -7,12 +7,14 @@ from jaxtyping import PRNGKeyArray
 
 from nsf_pipeline.config import DMPConfig, ModelConfig, NetworkConfig
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.flow.atoms import Atom
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.model.encoder import Encoder
 from nsf_pipeline.model.model import PushTModel
 from nsf_pipeline.model.normaliser import Normaliser
 from nsf_pipeline.model.transition import FlowTransition, PushTBridge
 from nsf_pipeline.numerics import with_defaults
+from nsf_pipeline.pusht.state import StateLayout
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -55,41 +57,76 @@ def build_model(
         shape = sizes.hidden_size, sizes.depth, ACTIVATIONS[sizes.activation]
         least = _min_std(config)
         return PushTModel(SDETransition.build(encoder, *shape, least, key=key), None)
-    flow_key, bridge_key = jax.random.split(key)
-    transition = FlowTransition(flow=_flow(encoder, key=flow_key), encoder=encoder)
-    return PushTModel(transition, PushTBridge(_bridge(encoder, key=bridge_key), encoder))
+    flow_key, bridge_key, rest_key = jax.random.split(key, 3)
+    transition = FlowTransition(
+        flow=_flow(encoder, key=flow_key),
+        rest=_rests(encoder, 1, config.flow.hidden_size, key=rest_key),
+        encoder=encoder,
+    )
+    bridge = PushTBridge(*_bridge(encoder, key=bridge_key), encoder)
+    return PushTModel(transition, bridge)
 
 
 def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochasticFlow:
     layout, least = encoder.layout, _min_std(encoder.config)
     agents = AGENT_MIN_STD if encoder.knows_noise else least
-    agent, moved = layout.block.start, []
-    # Couplings move the block's position given the rest, its angle given the rest, and the agent
-    # given the block. Where the agent's noise is known the agent's law is Gaussian, for nothing
-    # pushes the agent back: no coupling moves it.
-    for part in (layout.block_position, layout.block_angle, slice(0, agent)):
-        places = range(*part.indices(layout.dim))
-        moved.append([place in places for place in range(layout.dim)])
+    agent = layout.block.start
+    # Couplings move the block's position given the rest, its angle given the rest, and the agent.
+    # Where the agent's noise is known the agent's law is Gaussian, for nothing pushes the agent
+    # back: no coupling moves it.
+    parts = [layout.block_position, layout.block_angle, slice(0, agent)]
+    if encoder.knows_noise:
+        parts.pop()
     return ConditionalNeuralStochasticFlow(
         layout.dim,
         encoder.feature_dim,
         autonomous=True,  # s enters by the features alone, where the model may know it
         min_std=(agents,) * agent + (least,) * (layout.dim - agent),
         **_network(encoder.config.flow),
-        moved=moved[: 2 if encoder.knows_noise else 3],
+        moved=[_mask(layout, part) for part in parts],
+        groups=_groups(layout),
         key=key,
     )
 
 
-def _bridge(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalAuxiliaryFlow:
-    return ConditionalAuxiliaryFlow(
-        encoder.layout.dim,
+def _bridge(
+    encoder: Encoder, *, key: PRNGKeyArray
+) -> tuple[ConditionalAuxiliaryFlow, tuple[Atom, ...]]:
+    layout, config = encoder.layout, encoder.config.bridge
+    key, rest_key = jax.random.split(key)
+    parts = (layout.block, layout.velocity or layout.agent)
+    flow = ConditionalAuxiliaryFlow(
+        layout.dim,
         encoder.feature_dim,
         autonomous=True,
         min_std=_min_std(encoder.config),
-        **_network(encoder.config.bridge),
+        **_network(config),
+        moved=[_mask(layout, part) for part in parts],
+        groups=_groups(layout),
         key=key,
     )
+    return flow, _rests(encoder, 2, config.hidden_size, key=rest_key)
+
+
+def _rests(
+    encoder: Encoder, count: int, hidden_size: int, *, key: PRNGKeyArray
+) -> tuple[Atom, ...]:
+    """Atoms of a block at rest."""
+    if not encoder.config.rest:
+        return ()
+    pinned = _mask(encoder.layout, encoder.layout.block)
+    keys = jax.random.split(key, count)
+    return tuple(Atom(pinned, hidden_size, hidden_size, key=each) for each in keys)
+
+
+def _mask(layout: StateLayout, part: slice) -> list[bool]:
+    places = range(*part.indices(layout.dim))
+    return [place in places for place in range(layout.dim)]
+
+
+def _groups(layout: StateLayout) -> list[int]:
+    """The agent, then the block: nothing that the block does changes the agent's law."""
+    return [int(place >= layout.block.start) for place in range(layout.dim)]
 
 
 def _min_std(config: ModelConfig) -> float:

@@ -16,18 +16,18 @@ rounding, and changes nothing else.
 
 from typing import final
 
-import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float
 
-from nsf_pipeline.flow.distributions import Distribution
+from nsf_pipeline.flow.distributions import LawOfNoise
 from nsf_pipeline.model.contact import rotate
 from nsf_pipeline.model.nominal import Scalar, State
 from nsf_pipeline.pusht.state import STATE, layout_of
 
 
 @final
-class BlockFrameLaw(eqx.Module):
+class BlockFrameLaw(LawOfNoise):
     """The law of a state, as that of its residual in the frame of the block at s, or another.
 
     Attributes:
@@ -39,28 +39,26 @@ class BlockFrameLaw(eqx.Module):
             in x and in y alike; its determinant is positive. None: nothing is mixed.
     """
 
-    residual: Distribution
+    residual: LawOfNoise
     origin: State
     angle: Scalar
     scale: State
     agent_factor: Float[Array, "2 2"] | None = None
 
-    def sample(self, key: PRNGKeyArray) -> State:
-        """One state."""
-        return self._state(self.residual.sample(key))
+    @property
+    def no_noise(self) -> State:
+        """Noise of 0."""
+        return self.residual.no_noise
 
-    def noiseless(self) -> State:
-        """The state for which the residual's noise is 0."""
-        return self._state(self.residual.noiseless())
+    def from_noise(self, noise: State) -> tuple[State, State]:
+        """See `LawOfNoise.from_noise`; x is a state."""
+        residual, log_slopes = self.residual.from_noise(noise)
+        return self._state(residual), log_slopes + self._log_scales()
 
-    def log_prob(self, x: State) -> Scalar:
-        """Log-density in nats, per px, px/s and rad."""
-        return self.residual.log_prob(self.residual_of(x)) - self._log_volume()
-
-    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
-        """One state and its log-density."""
-        residual, log_prob = self.residual.sample_and_log_prob(key)
-        return self._state(residual), log_prob - self._log_volume()
+    def to_noise(self, x: State) -> tuple[State, State]:
+        """See `LawOfNoise.to_noise`; x is a state, and densities are per px, px/s and rad."""
+        noise, log_slopes = self.residual.to_noise(self.residual_of(x))
+        return noise, log_slopes + self._log_scales()
 
     def residual_of(self, x: State) -> State:
         """e of a state."""
@@ -82,13 +80,15 @@ class BlockFrameLaw(eqx.Module):
             moved = STATE.join(position, velocity, moved[STATE.block], jnp)
         return self.origin + rotate_planes(moved, self.angle)
 
-    def _log_volume(self) -> Scalar:
-        # Rotating the frame leaves volumes as they are.
-        volume = jnp.log(self.scale).sum()
+    def _log_scales(self) -> State:
+        # Rotating the frame leaves the volume of each plane as it is.
+        scales = jnp.log(self.scale)
         if self.agent_factor is None:
-            return volume
+            return scales
         (a, b), (c, d) = self.agent_factor
-        return volume + 2.0 * jnp.log(a * d - b * c)
+        # The determinant counts once for x and once for y, divided among four numbers.
+        is_agents = np.arange(len(scales)) < STATE.block.start
+        return scales + 0.5 * jnp.log(a * d - b * c) * is_agents
 
 
 def rotate_planes(state: State, angle: Scalar) -> State:

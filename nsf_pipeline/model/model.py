@@ -58,6 +58,8 @@ class Law(eqx.Module):
     def log_prob(self, x: Numbers) -> Scalar:
         """Log-density of a state (state_dim) in nats, per px, px/s and rad.
 
+        Where the block rests, it is of the agent alone: see `PushTModel.log_prob`.
+
         Raises:
             ValueError: the shape is another, or a number is not finite. Under `jax.jit` and
                 `jax.vmap`, where numbers are not known, the result is NaN instead.
@@ -204,6 +206,10 @@ class PushTModel(eqx.Module):
         condition: Numbers,
     ) -> Scalar:
         """Log-density in nats, per px, px/s and rad, of a state at a later time.
+
+        If the block's pose is that of `state`, bit for bit, the block rests: the result is then
+        the log-density of the agent alone, plus the logarithm of the probability of rest. (Unless
+        the model was built with `rest: false`, or is a neural SDE.)
 
         At t_final = t_init the law is a point mass and the result is not finite. A neural SDE's
         density is known over one control step (0.1 s) at most; beyond, the result is NaN.

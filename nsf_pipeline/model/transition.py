@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
+from nsf_pipeline.flow.atoms import NEVER, Atom, LawWithAtoms
 from nsf_pipeline.flow.distributions import Distribution
 from nsf_pipeline.flow.guard import finite, require_times
 from nsf_pipeline.model.agent_motion import end_of_at_least_a_step
@@ -20,6 +21,8 @@ from nsf_pipeline.pusht.state import STATE
 
 TIME_UNIT = 0.5
 """s; the flow's unit of time, so that gaps are of order one."""
+TINY = 1e-6
+"""Least share of a gap whose logarithm is taken."""
 SHORTEST = 1e-3
 """s; for a shorter gap, noise has the shape that it has for this one."""
 
@@ -59,9 +62,21 @@ class PushTTransition(eqx.Module):
 
 @final
 class FlowTransition(PushTTransition):
-    """The law as one pass of a flow."""
+    """The law as one pass of a flow, and an atom where the block rests.
+
+    A block that nothing touches keeps its pose exactly. With a probability that depends on the
+    features and on the agent's noise it rests, and the agent alone follows the flow. Over a part of
+    a control step the probability is that of the whole step: so the mean motions of the parts add
+    up, as do those of the agent, but several short rests are less probable than the long one.
+
+    Attributes:
+        flow: of the residual.
+        rest: the atom of a resting block; none if every block is said to move.
+        encoder: see `Encoder`.
+    """
 
     flow: ConditionalNeuralStochasticFlow
+    rest: tuple[Atom, ...]
     encoder: Encoder
 
     def encode(
@@ -70,7 +85,7 @@ class FlowTransition(PushTTransition):
         """See `PushTTransition.encode`."""
         return self.encoder(x_init, t_init, t_final, condition)
 
-    def law(self, encoding: Encoding) -> BlockFrameLaw:
+    def law(self, encoding: Encoding) -> LawWithAtoms:
         """The law of the state at t_final.
 
         Raises:
@@ -96,20 +111,33 @@ class FlowTransition(PushTTransition):
             factor = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
         residual = PartOfStep.of(whole, share, noise)
         angle = self.encoder.frame(state)
-        return BlockFrameLaw(residual, state + moved, angle, scale, factor)
+        moving = BlockFrameLaw(residual, state + moved, angle, scale, factor)
+        count = len(self.rest)
+        points = jnp.tile(state, (count, 1))
+        return LawWithAtoms(moving, self.rest, points, whole.context, jnp.zeros(count))
 
 
 @final
 class PushTBridge(eqx.Module):
     """b(x_m | x_s, x_t, s, m, t, c) in physical units, from the transition's encoding of s to t.
 
+    A block that rests from s to t rests at m. Another one rests until after m, has come to rest
+    before m, or lies in between; the two atoms tell how probable that is.
+
     Traced arguments are not checked, as in `PushTTransition`.
+
+    Attributes:
+        flow: of the residual.
+        rests: the atoms of a block that is still where it was at s, and of one that is already
+            where it is at t; none for a transition without an atom.
+        encoder: see `Encoder`.
     """
 
     flow: ConditionalAuxiliaryFlow
+    rests: tuple[Atom, ...]
     encoder: Encoder
 
-    def law(self, encoding: Encoding, x_final: State, t_mid: Scalar) -> BlockFrameLaw:
+    def law(self, encoding: Encoding, x_final: State, t_mid: Scalar) -> LawWithAtoms:
         """The law of the state at t_mid (s).
 
         Raises:
@@ -127,7 +155,21 @@ class PushTBridge(eqx.Module):
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)
         residual = self.flow.unguarded(start, end, 0.0, mid, final, encoding.features)
-        return BlockFrameLaw(residual, state + to_mid, angle, scale)
+        between = BlockFrameLaw(residual, state + to_mid, angle, scale)
+        points = jnp.stack([state, x_final])[: len(self.rests)]
+        shift = jnp.stack(self._shifts(state, x_final, mid / final))[: len(self.rests)]
+        return LawWithAtoms(between, self.rests, points, residual.context, shift)
+
+    def _shifts(self, state: State, x_final: State, r: Scalar) -> tuple[Scalar, Scalar]:
+        """What is added to both logits, so that the ends are exact.
+
+        At s the block is where it was at s, at t where it is then, and always there if it rests.
+        """
+        early = jnp.log(jnp.clip(1.0 - r, TINY)) - jnp.log(jnp.clip(r, TINY))
+        early = jnp.where(r <= 0.0, -NEVER, jnp.where(r >= 1.0, NEVER, early))
+        block = self.encoder.layout.block
+        rests = (state[block] == x_final[block]).all()
+        return jnp.where(rests, -NEVER, early), -early
 
     def __call__(
         self,
@@ -137,6 +179,6 @@ class PushTBridge(eqx.Module):
         t_mid: Scalar,
         t_final: Scalar,
         condition: Condition,
-    ) -> BlockFrameLaw:
+    ) -> LawWithAtoms:
         """The law of the state at t_mid (s)."""
         return self.law(self.encoder(x_init, t_init, t_final, condition), x_final, t_mid)

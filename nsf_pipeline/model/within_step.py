@@ -15,19 +15,19 @@ does not add up.) In no time the residual is exactly 0.
 
 from typing import final
 
-import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from nsf_pipeline.flow import ContinuousNormalizingFlow
 from nsf_pipeline.flow.bijectors import safe_sqrt
+from nsf_pipeline.flow.distributions import LawOfNoise
 
 Scalar = Float[Array, ""]
 State = Float[Array, " dim"]
 
 
 @final
-class PartOfStep(eqx.Module):
+class PartOfStep(LawOfNoise):
     """The law of e', in terms of that of e.
 
     Attributes:
@@ -46,19 +46,17 @@ class PartOfStep(eqx.Module):
         root = safe_sqrt(noise)
         return cls(whole, (share - root) * whole.base.loc, root)
 
-    def sample(self, key: PRNGKeyArray) -> State:
-        """One residual."""
-        return self.root * self.whole.sample(key) + self.shift
+    @property
+    def no_noise(self) -> State:
+        """Noise of 0."""
+        return self.whole.no_noise
 
-    def noiseless(self) -> State:
-        """The residual for which the flow's noise is 0."""
-        return self.root * self.whole.noiseless() + self.shift
+    def from_noise(self, noise: State) -> tuple[State, State]:
+        """See `LawOfNoise.from_noise`."""
+        residual, log_slopes = self.whole.from_noise(noise)
+        return self.root * residual + self.shift, log_slopes + jnp.log(self.root)
 
-    def log_prob(self, x: State) -> Scalar:
-        """Log-density in nats."""
-        return self.whole.log_prob((x - self.shift) / self.root) - len(x) * jnp.log(self.root)
-
-    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[State, Scalar]:
-        """One residual and its log-density."""
-        x, log_prob = self.whole.sample_and_log_prob(key)
-        return self.root * x + self.shift, log_prob - len(x) * jnp.log(self.root)
+    def to_noise(self, x: State) -> tuple[State, State]:
+        """See `LawOfNoise.to_noise`."""
+        noise, log_slopes = self.whole.to_noise((x - self.shift) / self.root)
+        return noise, log_slopes + jnp.log(self.root)

@@ -44,14 +44,14 @@ def fit(
 ) -> tuple[FlowT, BridgeT, list[Row]]:
     """Train a flow and its bridge together.
 
-    The loss is the negative log-likelihood plus both flow-consistency losses, weighted. Steps run
-    in compiled blocks of about a second, on batches drawn ahead; each batch is divided among all
-    devices. Every random number follows from the key and the step, so neither the blocks' sizes nor
-    interruptions change the result.
+    The loss is the negative log-likelihood plus both flow-consistency losses and the distillation
+    loss, weighted. Steps run in compiled blocks of about a second, on batches drawn ahead; each
+    batch is divided among all devices. Every random number follows from the key and the step, so
+    neither the blocks' sizes nor interruptions change the result.
 
     Args:
         flow: p(x_t | x_s, s, t, c), called with one example.
-        bridge: b(x_m | x_s, x_t, s, m, t, c), likewise; None where both weights are 0.
+        bridge: b(x_m | x_s, x_t, s, m, t, c), likewise; None where both consistency weights are 0.
         transitions: what to train on.
         config: optimisation settings.
         key: for batches and losses.
@@ -73,7 +73,7 @@ def fit(
             draw from, the key is no single key, the time step is not positive, or a parameter is
             not of single precision.
     """
-    if bridge is None and (config.one_to_two_weight or config.two_to_one_weight):
+    if bridge is None and config.consistency_weight:
         raise UserError(
             f"expected a bridge for training.one_to_two_weight = {config.one_to_two_weight:g} and "
             f"training.two_to_one_weight = {config.two_to_one_weight:g}, got None; give one, or "

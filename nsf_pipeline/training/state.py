@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Row = dict[str, int | float]
-TERMS = ("nll", "one_to_two", "two_to_one")
+TERMS = ("nll", "one_to_two", "two_to_one", "distillation")
 """The terms of the loss, in nats."""
 SUMMED = ("loss", *TERMS, "gradient_norm", "clipped")
 """Quantities that are summed over steps; the history has their means."""

@@ -13,7 +13,12 @@ from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
 from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.keys import loss_key
-from nsf_pipeline.training.losses import batch_consistency, batch_encoding, batch_likelihood
+from nsf_pipeline.training.losses import (
+    batch_consistency,
+    batch_distillation,
+    batch_encoding,
+    batch_likelihood,
+)
 from nsf_pipeline.training.state import SUMMED, TERMS, StepState
 
 
@@ -22,8 +27,8 @@ from nsf_pipeline.training.state import SUMMED, TERMS, StepState
 class Step:
     """`next_state = step(state, batch)`; jit-able.
 
-    The loss is the negative log-likelihood plus both flow-consistency losses, weighted. The
-    consistency losses are estimated on the first part of the batch.
+    The loss is the negative log-likelihood plus both flow-consistency losses and the distillation
+    loss, weighted. All but the likelihood are estimated on the first part of the batch.
 
     Attributes:
         fixed: the parts of the flow and the bridge that are not trained.
@@ -82,22 +87,22 @@ class Step:
         The norm is that of the likelihood's gradients before they were clipped.
         """
         config, parameters = self.config, state.parameters
-        weight = config.one_to_two_weight + config.two_to_one_weight
+        weight = config.consistency_weight + config.distillation_weight
         # Computed once for all losses, and not differentiated, since it has no parameters.
         encoding = self._encoding(parameters, batch)
         nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, encoding)
         gradients, norm = clip(gradients, config.clip_norm)
         if not weight:
-            return [nll, jnp.zeros(()), jnp.zeros(())], nll, gradients, norm
+            return [nll, *jnp.zeros(len(TERMS) - 1)], nll, gradients, norm
         count = max(1, round(config.consistency_fraction * config.batch_size))
         part = jax.tree.map(lambda values: values[:count], (batch, encoding))
-        (total, pair), more = jax.value_and_grad(self._consistency, has_aux=True)(
+        (total, others), more = jax.value_and_grad(self._two_steps, has_aux=True)(
             parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
         )
         # Clipped apart from the likelihood's gradients: one sample where the log-density is very
         # steep would outweigh the likelihood of the whole batch.
         more, _ = clip(more, weight * config.clip_norm)
-        return [nll, *pair], nll + total, jax.tree.map(jnp.add, gradients, more), norm
+        return [nll, *others], nll + total, jax.tree.map(jnp.add, gradients, more), norm
 
     def _encoding(self, parameters: PyTree, batch: TransitionBatch) -> PyTree:
         flow, _ = eqx.combine(parameters, self.fixed)
@@ -107,14 +112,19 @@ class Step:
         flow, _ = eqx.combine(parameters, self.fixed)
         return batch_likelihood(flow, batch, encoding)
 
-    def _consistency(
+    def _two_steps(
         self, parameters: PyTree, batch: TransitionBatch, encoding: PyTree, key: PRNGKeyArray
-    ) -> tuple[Array, tuple[Array, Array]]:
-        """The weighted sum of both consistency losses, and each of them."""
+    ) -> tuple[Array, list[Array]]:
+        """The weighted sum of the losses that compare one step with two, and each of them."""
         flow, bridge = eqx.combine(parameters, self.fixed)
-        pair = batch_consistency(flow, bridge, batch, encoding, self.time_step, key=key)
-        weights = self.config.one_to_two_weight, self.config.two_to_one_weight
-        return weights[0] * pair[0] + weights[1] * pair[1], pair
+        config, given = self.config, (batch, encoding, self.time_step)
+        losses = [jnp.zeros(())] * 3
+        if config.consistency_weight:
+            losses[:2] = batch_consistency(flow, bridge, *given, key=key)
+        if config.distillation_weight:
+            losses[2] = batch_distillation(flow, *given, key=key)
+        weights = config.one_to_two_weight, config.two_to_one_weight, config.distillation_weight
+        return jnp.dot(jnp.array(weights), jnp.stack(losses)), losses
 
 
 def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:

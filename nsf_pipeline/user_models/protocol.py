@@ -25,7 +25,7 @@ class Source(Protocol):
 
         It has x_init (batch, 7), x_final (batch, 7), t_init (batch), t_final (batch) and condition
         (batch, C), in px, px/s, rad and s, as arrays of JAX. The gap is at most `training.max_gap`,
-        and the later state is blurred by `training.block_blur`, as for the flow.
+        and the later state is blurred by `training.block_blur`, also where the block rests.
         """
 
 

@@ -121,7 +121,7 @@ def test_other_seeds_draw_other_states_and_episodes_end(many):
         *_, cut, info = many.step(np.full((2, 2), 250.0))
         ends.append(cut.all())
         if len(ends) == 1:
-            assert (info["block_pose"][0] != info["block_pose"][1]).all()
+            assert (info["pos_agent"][0] != info["pos_agent"][1]).all()
     assert ends == [False, False, True, False]
 
 

@@ -195,30 +195,82 @@ def test_log_prob_is_the_density_of_draws(state_dim, gap):
 def require_density_of_draws(model, state, gap):
     """Over 7 dimensions a grid is out of reach: weigh draws of a Gaussian by the density instead.
 
-    A density's expectation of p / q under q is its integral, 1.
+    The expectation of p / q under q is the integral of p: the probability that the block moves, or
+    that it rests, where p is a density of the agent alone.
     """
-    draws = np.asarray(sample(model, state, 0.5, 0.5 + gap), np.float64)
-    mean, covariance = draws.mean(axis=0), 2.0 * np.cov(draws.T)
-    random = np.random.default_rng(0)
-    wide = random.multivariate_normal(mean, covariance, COUNT)
-    offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
-    log_q = -0.5 * (offset**2).sum(axis=0) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
-    log_p = np.asarray(log_probs(model, wide, state, 0.5, 0.5 + gap))
-    weight = np.exp(log_p - log_q)
-    error = weight.std() / np.sqrt(len(weight))
-    assert error < 0.05
-    assert abs(weight.mean() - 1.0) < 5 * error
-    moved = (weight[:, None] * (wide - mean)).mean(axis=0)
-    assert (np.abs(moved) < 0.25 * draws.std(axis=0)).all()
+    draws, state = np.asarray(sample(model, state, 0.5, 0.5 + gap)), np.asarray(state)
+    block = model.encoder.layout.block
+    rests = (draws[:, block] == state[block]).all(axis=1)
+    assert 0.1 < rests.mean() < 0.9
+    total = 0.0
+    for kind, size in ((~rests, len(state)), (rests, block.start)):
+        own = draws[kind, :size].astype(np.float64)
+        mean, covariance = own.mean(axis=0), 2.0 * np.cov(own.T)
+        random = np.random.default_rng(0)
+        wide = random.multivariate_normal(mean, covariance, COUNT)
+        offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
+        log_q = -0.5 * (offset**2).sum(axis=0)
+        log_q -= 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+        ends = np.tile(state, (COUNT, 1))
+        ends[:, :size] = wide
+        log_p = np.asarray(log_probs(model, ends, state, 0.5, 0.5 + gap))
+        weight = np.exp(log_p - log_q)
+        error = weight.std() / np.sqrt(len(weight))
+        assert error < 0.05
+        assert abs(weight.mean() - kind.mean()) < 5 * error + 0.02
+        moved = (weight[:, None] * (wide - mean)).mean(axis=0)
+        assert (np.abs(moved) < 0.25 * own.std(axis=0)).all()
+        total += weight.mean()
+    assert total == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("state_dim", "autonomous"), FIRST_VARIANT)
+def test_a_block_rests_bit_for_bit(state_dim, autonomous):
+    """Over a control step and a part of it; each draw has the probability of its kind."""
+    model, state = model_of(state_dim, autonomous), state_of(state_dim)
+    block = model.encoder.layout.block
+    for end in (0.53, 0.9):
+        draws = sample(model, state, 0.5, end)
+        rests = (np.asarray(draws)[:, block] == np.asarray(state)[block]).all(axis=1)
+        assert 0.1 < rests.mean() < 0.9
+        densities = np.asarray(log_probs(model, draws, state, 0.5, end))
+        beside = draws.at[:, block.start].set(np.nextafter(state[block.start], np.float32(1e3)))
+        other = np.asarray(log_probs(model, beside, state, 0.5, end))
+        assert np.isfinite(densities).all()
+        # One bit beside the point there is only a density, far smaller in 3 narrow components.
+        assert (densities[rests] != other[rests]).all()
+
+
+def test_the_bridge_rests_where_its_ends_do():
+    model, start = model_of(), state_of(7)
+    end = start + 3.0
+
+    @eqx.filter_jit
+    def drawn(end, mid):
+        law = model.bridge(start, end, jnp.float32(0.5), mid, jnp.float32(1.3), CONDITION)
+        draws, densities = jax.vmap(law.sample_and_log_prob)(jax.random.split(KEY, 1000))
+        return draws[:, 4:], densities, jax.vmap(law.log_prob)(draws)
+
+    mid = jnp.float32(0.9)
+    block, *densities = drawn(end, mid)
+    np.testing.assert_allclose(*densities, rtol=1e-3, atol=0.01)
+    early, late = ((block == x[4:]).all(axis=1) for x in (start, end))
+    for kind in (early, late, ~early & ~late):
+        assert 0.05 < kind.mean() < 0.9
+    assert (drawn(end.at[4:].set(start[4:]), mid)[0] == start[4:]).all()
+    assert (drawn(end, jnp.float32(0.5))[0] == start[4:]).all()
+    assert (drawn(end, jnp.float32(1.3))[0] == end[4:]).all()
 
 
 @pytest.mark.parametrize("start", [0.5, 0.54])
 def test_short_steps_make_up_a_control_step(start):
     """Means and spreads, where the law hardly changes on the way: no contact, and small weights."""
     model, state = model_of(), state_of(7).at[4:6].set(400.0)
-    weights, rest = eqx.partition(model.transition.flow, eqx.is_inexact_array)
-    small = eqx.combine(jax.tree.map(lambda leaf: 0.1 * leaf, weights), rest)
-    model = eqx.tree_at(lambda model: model.transition.flow, model, small)
+    weights, others = eqx.partition(model.transition.flow, eqx.is_inexact_array)
+    small = eqx.combine(jax.tree.map(lambda leaf: 0.1 * leaf, weights), others)
+    # Of a block that moves: each part has a rest of its own, and their spreads do not add up.
+    changed = lambda model: (model.transition.flow, model.transition.rest)  # noqa: E731
+    model = eqx.tree_at(changed, model, (small, ()))
     whole = np.asarray(sample(model, state, start, start + 0.1))
     times = np.linspace(start, start + 0.1, 11)
     parts = np.asarray(model.rollout(KEY, state, times, CONDITION, COUNT)[:, -1])
@@ -232,13 +284,13 @@ def test_networks_see_no_step_shorter_than_a_control_step(state_dim, autonomous)
     transition = eqx.filter_jit(model_of(state_dim, autonomous).transition)
     state = state_of(state_dim)
     laws = [transition(state, *jnp.float32([0.5, t]), CONDITION) for t in (0.5, 0.53, 0.6, 0.7)]
-    none, part, whole, two = (law.residual.whole for law in laws)
+    none, part, whole, two = (law.law.residual.whole for law in laws)
     for one in none, part, whole:
         np.testing.assert_allclose(one.context, whole.context, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(one.base.scale, whole.base.scale, rtol=1e-4)
     assert (two.context != whole.context).any()
-    assert [float(law.residual.root) for law in laws[::2]] == [0.0, 1.0]
-    assert not laws[2].residual.shift.any()
+    assert [float(law.law.residual.root) for law in laws[::2]] == [0.0, 1.0]
+    assert not laws[2].law.residual.shift.any()
 
 
 @pytest.mark.parametrize(("state_dim", "autonomous"), FIRST_VARIANT)

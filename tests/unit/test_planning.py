@@ -178,7 +178,8 @@ def asked(count=5):
 def of_the_law(transition, end, condition, key):
     """Three draws; the one without noise, and what the couplings have made it of."""
     law = transition(jnp.asarray(CLEAR, jnp.float32), jnp.zeros(()), end, condition)
-    whole, base = law.residual.whole, law.residual.whole.noiseless()
+    whole = law.law.residual.whole
+    base = whole.noiseless()
     for coupling in reversed(whole.couplings):
         base, _ = coupling.inverse(base, whole.delta, whole.context, whole.base)
     draws = jax.vmap(law.sample)(jax.random.split(key, 3))

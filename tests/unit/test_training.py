@@ -147,6 +147,15 @@ def test_consistency_losses_fall_and_train_the_bridge():
     assert not eqx.tree_equal(bridge, laws()[1])
 
 
+def test_one_step_is_taught_by_two_without_a_bridge():
+    config = TrainingConfig(**{**BRIEF, "steps": 200, "distillation_weight": 0.5})
+    _, _, history = fit(laws()[0], None, BrownianTransitions(), config, key=KEY)
+    for row in history:
+        assert row["loss"] == pytest.approx(row["nll"] + 0.5 * row["distillation"], rel=1e-3)
+        assert np.isfinite(row["distillation"])
+    assert history[-1]["distillation"] != 0.0
+
+
 def test_the_best_on_validation_is_returned():
     """Trained on one law and validated on another: the first parameters are the best."""
     source, other = BrownianTransitions(), BrownianTransitions(spoiled=-1.0)

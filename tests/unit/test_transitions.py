@@ -191,9 +191,24 @@ def test_transitions_of_a_data_set_are_finite_and_in_its_splits(made):
     assert all(jnp.isfinite(values).all() for values in jax.tree.leaves(batch))
 
 
+def test_a_block_that_rests_is_not_blurred():
+    trajectories = ladder()
+    states = np.array(trajectories.states)
+    states[:, 5:, STATE.block] = states[:, 5:6, STATE.block]  # no push from step 5 on
+    source = Transitions.build(
+        trajectories._replace(states=states), 1.0, DT, block_blur=1.0, keeps_rest=True
+    )
+    batch = source.sample(jax.random.key(0), BATCH)
+    rested = np.asarray(batch.t_init) > 4.5 * DT
+    same = np.asarray(batch.x_init == batch.x_final)[:, STATE.block]
+    assert 0.1 < rested.mean() < 0.9
+    assert same[rested].all()
+    assert not same[~rested].any()
+
+
 def opened(path, split, *, streamed, state_dim=7):
     """Transitions of a split, in memory or streamed."""
-    options = {"block_blur": 1.5}
+    options = {"block_blur": 1.5, "keeps_rest": True}
     with store.reading(path, "dataset") as file:
         rows = rows_of(path, file, split)
         if streamed:
@@ -250,7 +265,7 @@ def test_the_file_that_was_checked_is_streamed_whatever_its_path_names_by_then(m
     with store.reading(path, "dataset") as file:
         rows = rows_of(path, file, 0)
         os.replace(other, path)
-        streamed = StreamedTransitions(path, file, rows, 7, 1.0, block_blur=1.5)
+        streamed = StreamedTransitions(path, file, rows, 7, 1.0, block_blur=1.5, keeps_rest=True)
     key = jax.random.key(0)
     expected = opened(made[0], 0, streamed=True).sample(key, 500)
     assert bits(streamed.sample(key, 500)) == bits(expected)
