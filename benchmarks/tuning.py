@@ -53,7 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "12 path points": {"model": {"path_points": 12}},
     "48 path points": {"model": {"path_points": 48}},
     "gaps to 2 s": {"training": {"max_gap": 2.0}},
-    "clipped at 10": {"training": {"clip_norm": 10.0}},
+    "clipped at 1.5 times the running norm": {"training": {"clip_ratio": 1.5}},
     "blur 0.25": {"training": {"block_blur": 0.25}},
     "blur 1": {"training": {"block_blur": 1.0}},
 }

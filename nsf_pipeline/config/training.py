@@ -31,9 +31,9 @@ class TrainingConfig(Section):
     """Share of the peak rate that the cosine decay ends at."""
     warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
-    clip_norm: float = Field(default=1.0, ge=1e-12, le=1e30)
-    """Global norm that the likelihood's gradient is clipped to; for the consistency losses, times
-    the sum of their weights."""
+    clip_ratio: float = Field(default=3.0, ge=1.0, le=1e30)
+    """The likelihood's gradient is shortened to at most this many times the running mean of its
+    norm; that of the consistency losses, to the running mean times the sum of their weights."""
     one_to_two_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.03, ge=0.0, le=1e6)
