@@ -24,8 +24,8 @@ from benchmarks.flow import SQUARE, data, matrix_product, seconds, work_of_produ
 from nsf_pipeline.config import Config
 from nsf_pipeline.model import build_model, fit_normaliser
 from nsf_pipeline.training import each_row, fit
-from nsf_pipeline.training.losses import batch_consistency, batch_encoding
 from nsf_pipeline.training.clipping import shortened
+from nsf_pipeline.training.losses import batch_consistency, batch_encoding
 from nsf_pipeline.training.step import make_optimiser
 
 

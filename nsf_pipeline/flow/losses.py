@@ -13,6 +13,7 @@ Each is a Kullback-Leibler divergence between laws of (x_m, x_t), so its mean is
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -166,7 +167,7 @@ def consistency_losses(
     )
     x_mid, log_bridge = bridge_law(x_final).sample_and_log_prob(keys[2])
     both = _call_together(lambda x: encode(flow, x, t_mid, t_final, condition), (x_mid,), (x_mid_,))
-    second, second_ = (jax.tree.map(lambda values: values[i], both) for i in range(2))  # noqa: B023
+    second, second_ = (jax.tree.map(itemgetter(place), both) for place in range(2))
     x_final_, log_second = draw(second_, key)
     log_one_step_, log_mid, log_final = _call_together(
         density, (encoding, x_final_), (first, x_mid), (second, x_final)

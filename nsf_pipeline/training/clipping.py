@@ -29,9 +29,7 @@ def updated(usual: Float[Array, ""], norm: Float[Array, ""], ratio: float) -> Fl
     return jnp.where(jnp.isfinite(norm), changed, usual)
 
 
-def shortened(
-    gradients: PyTree, norm: Float[Array, ""], limit: Float[Array, ""] | float
-) -> PyTree:
+def shortened(gradients: PyTree, norm: Float[Array, ""], limit: Float[Array, ""] | float) -> PyTree:
     """Gradients of a global norm, scaled down to one of at most `limit`."""
     factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
     # Gradients whose norm is not finite have no direction: they are replaced by 0.

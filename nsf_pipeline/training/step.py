@@ -136,4 +136,3 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
         end_value=config.final_learning_rate * config.learning_rate,
     )
     return optax.adam(schedule)
-

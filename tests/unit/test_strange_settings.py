@@ -71,7 +71,10 @@ YAML = {
     "weight 1->2": ("training: {one_to_two_weight: 1.0e+300}", "training.one_to_two_weight: exp"),
     "weight 2->1": ("training: {two_to_one_weight: 1.0e+39}", "training.two_to_one_weight: exp"),
     "large clip ratio": ("training: {clip_ratio: 1.0e+300}", "training.clip_ratio: expected less"),
-    "small clip ratio": ("training: {clip_ratio: 1.0e-320}", "training.clip_ratio: expected greater"),
+    "small clip ratio": (
+        "training: {clip_ratio: 1.0e-320}",
+        "training.clip_ratio: expected greater",
+    ),
     "tiny rate": ("training: {learning_rate: 1.0e-320}", "training.learning_rate: expected gre"),
     "tiny share": ("dataset: {test_fraction: 1.0e-320}", "dataset.test_fraction: expected great"),
     "tiny decay": ("dmp: {phase_decay: 1.0e-320}", "dmp.phase_decay: expected greater than"),

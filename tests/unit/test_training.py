@@ -22,12 +22,12 @@ from nsf_pipeline.training import (
     Callback,
     Stopped,
     TrainingError,
+    clipping,
     each_row,
     fit,
     losses,
 )
 from nsf_pipeline.training.checkpoints import Checkpoints
-from nsf_pipeline.training import clipping
 from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.losses import batch_consistency
 from nsf_pipeline.training.state import SUMMED, Row, TrainingLog, TrainingState
@@ -394,10 +394,30 @@ def test_rate_warms_up_and_decays(warmup):
     assert float(rates[-1]) == pytest.approx(0.001, rel=0.02)
 
 
-@pytest.mark.parametrize(("norm", "expected"), [(0.0, 0.0), (0.4, 0.4), (5e4, 0.5)])
+@pytest.mark.parametrize(("norm", "expected"), [(0.0, 0.0), (0.4, 0.4), (5e4, 0.5), (np.inf, 0.0)])
 def test_gradients_are_shortened_to_the_limit(norm, expected):
     gradients = {"a": jnp.array([0.6 * norm]), "b": jnp.array([[0.8 * norm]])}
-    clipped, before = clip(gradients, 0.5)
-    assert float(before) == pytest.approx(norm)
+    clipped = clipping.shortened(gradients, jnp.asarray(norm), 0.5)
     assert float(clipped["a"][0]) == pytest.approx(0.6 * expected)
     assert float(clipped["b"][0, 0]) == pytest.approx(0.8 * expected)
+
+
+def test_the_running_norm_follows_the_gradients_and_not_their_outliers():
+    def after(norms, running):
+        for norm in norms:
+            usual = clipping.reference(running, jnp.asarray(norm))
+            running = clipping.updated(usual, jnp.asarray(norm), 3.0)
+        return float(running)
+
+    none = jnp.zeros(())
+    assert after([7.0], none) == pytest.approx(7.0)
+    assert after([7.0] + [2.0] * 1000, none) == pytest.approx(2.0, rel=1e-3)
+    # An outlier counts as the three times that it is shortened to, and what is not finite as none.
+    assert after([1e30], jnp.asarray(2.0)) == pytest.approx(2.04)
+    assert after([np.inf, np.nan], jnp.asarray(2.0)) == 2.0
+    assert after([np.inf, 4.0], none) == pytest.approx(4.0)
+
+
+def test_steps_are_clipped_by_exception():
+    _, _, history = trained()
+    assert max(row["clipped"] for row in history) < 0.2
