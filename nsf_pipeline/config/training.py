@@ -40,6 +40,9 @@ class TrainingConfig(Section):
     """Weight of the 2->1 flow-consistency loss."""
     consistency_fraction: float = Field(default=0.03125, ge=1e-9, le=1.0)
     """Share of each batch for the consistency losses."""
+    threads: int = Field(default=2, ge=1, le=1024)
+    """Threads that the networks' sums are divided among on a CPU, on any number of cores: another
+    number changes a model's last bits."""
     validate_every: int = Field(default=1000, ge=1, le=MAX_STEPS)
     """Steps between validations, a row of metrics.csv each."""
     validation_size: int = Field(default=16_384, ge=1, le=1 << 24)

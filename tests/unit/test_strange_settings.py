@@ -73,7 +73,7 @@ YAML = {
     "large clip ratio": ("training: {clip_ratio: 1.0e+300}", "training.clip_ratio: expected less"),
     "small clip ratio": (
         "training: {clip_ratio: 1.0e-320}",
-        "training.clip_ratio: expected greater",
+        "training.clip_ratio: expected gre",
     ),
     "tiny rate": ("training: {learning_rate: 1.0e-320}", "training.learning_rate: expected gre"),
     "tiny share": ("dataset: {test_fraction: 1.0e-320}", "dataset.test_fraction: expected great"),
