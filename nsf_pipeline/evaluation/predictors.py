@@ -24,8 +24,6 @@ DRAWS = CHUNK * 128
 """Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
 STEPS_TOGETHER = 10
 """Numbers of steps are rounded up to a multiple of this, so that few need compiling."""
-ROWS_TOGETHER = 1024
-"""Draws at once where each starts from a state of its own."""
 TURN = np.float32(2.0 * np.pi)
 """rad; a whole turn."""
 PATH_STEPS = 48
@@ -139,9 +137,9 @@ def one_draw_each(model: Any, states: States, *, key: PRNGKeyArray) -> Float[np.
     """
     rows = states, jax.random.split(key, len(states))
     if isinstance(model, UserModel):
-        (draws,) = in_chunks(partial(_user_draw, model), rows, ROWS_TOGETHER, at_once=1)
+        (draws,) = in_chunks(partial(_user_draw, model), rows, CHUNK, at_once=1)
     else:
-        (draws,) = in_chunks(partial(_one_draw, model), rows, ROWS_TOGETHER)
+        (draws,) = in_chunks(partial(_one_draw, model), rows, CHUNK)
     return draws
 
 
