@@ -31,7 +31,7 @@ class TrainingConfig(Section):
     """Share of the peak rate that the cosine decay ends at."""
     warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
-    clip_ratio: float = Field(default=3.0, ge=1.0, le=1e30)
+    clip_ratio: float = Field(default=2.0, ge=1.0, le=1e30)
     """The likelihood's gradient is shortened to at most this many times the running mean of its
     norm; that of the consistency losses, to the running mean times the sum of their weights."""
     one_to_two_weight: float = Field(default=0.03, ge=0.0, le=1e6)
