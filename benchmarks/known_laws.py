@@ -72,7 +72,6 @@ def train(law: Law, settings: Settings, seed: int = 0) -> ConditionalNeuralStoch
         learning_rate=5e-3,
         final_learning_rate=0.0,
         warmup_steps=min(200, settings.steps // 10),
-        clip_norm=10.0,
         one_to_two_weight=settings.consistency,
         two_to_one_weight=settings.consistency,
         consistency_fraction=0.25,

@@ -107,7 +107,6 @@ def train(
         batch_size=arguments.batch,
         learning_rate=arguments.rate,
         final_learning_rate=0.0,
-        clip_norm=10.0,
         one_to_two_weight=arguments.weight,
         two_to_one_weight=arguments.weight,
         validate_every=2000,

@@ -24,8 +24,9 @@ from benchmarks.flow import SQUARE, data, matrix_product, seconds, work_of_produ
 from nsf_pipeline.config import Config
 from nsf_pipeline.model import build_model, fit_normaliser
 from nsf_pipeline.training import each_row, fit
+from nsf_pipeline.training.clipping import shortened
 from nsf_pipeline.training.losses import batch_consistency, batch_encoding
-from nsf_pipeline.training.step import clip, make_optimiser
+from nsf_pipeline.training.step import make_optimiser
 
 
 def step_function(model: Any, settings: Any) -> Callable[..., Any]:
@@ -50,10 +51,10 @@ def step_function(model: Any, settings: Any) -> Callable[..., Any]:
 
     def step(trainable: Any, state: Any, batch: Any, key: Any) -> tuple[Any, Any, jax.Array]:
         nll, gradients = jax.value_and_grad(likelihood)(trainable, batch)
-        gradients, _ = clip(gradients, settings.clip_norm)
+        norm = optax.tree.norm(gradients)
         part = jax.tree.map(lambda values: values[:count], batch)
         total, more = jax.value_and_grad(consistency)(trainable, part, key)
-        more, _ = clip(more, sum(weights) * settings.clip_norm)
+        more = shortened(more, optax.tree.norm(more), sum(weights) * norm)
         gradients = jax.tree.map(jnp.add, gradients, more)
         updates, state = optimiser.update(gradients, state, trainable)
         return optax.apply_updates(trainable, updates), state, nll + total

@@ -54,7 +54,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "12 path points": {"model": {"path_points": 12}},
     "48 path points": {"model": {"path_points": 48}},
     "gaps to 2 s": {"training": {"max_gap": 2.0}},
-    "clipped at 10": {"training": {"clip_norm": 10.0}},
+    "clipped at 1.5 times the running norm": {"training": {"clip_ratio": 1.5}},
     "no rest": {"model": {"rest": False}},
     "distillation 0.1": {
         "training": {"one_to_two_weight": 0, "two_to_one_weight": 0, "distillation_weight": 0.1}

@@ -106,10 +106,15 @@ def train(settings, folder, **environment):
     )
 
 
-def test_the_environment_changes_no_byte(settings, tmp_path):
+def test_neither_the_environment_nor_the_number_of_cores_changes_a_byte(settings, tmp_path):
     usual, other = tmp_path / "usual", tmp_path / "other"
-    for folder, environment in ((usual, {}), (other, IGNORED)):
-        done = train(settings, folder, **environment)
+    cores = os.sched_getaffinity(0)
+    for folder, environment, given in ((usual, {}, cores), (other, IGNORED, {min(cores)})):
+        os.sched_setaffinity(0, given)  # the process that trains inherits it
+        try:
+            done = train(settings, folder, **environment)
+        finally:
+            os.sched_setaffinity(0, cores)
         assert done.returncode == 0, done.stderr
     for name in ("model.eqx", "curves.png"):
         assert (usual / name).read_bytes() == (other / name).read_bytes(), name

@@ -307,7 +307,7 @@ def test_data_streamed_from_the_disk_give_the_same_model(undisturbed, training):
 
 @pytest.mark.thorough
 def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undisturbed, tmp_path):
-    wild = {"learning_rate": 1.0, "clip_norm": 1e30, "warmup_steps": 0, "validate_every": 20}
+    wild = {"learning_rate": 1.0, "clip_ratio": 1e30, "warmup_steps": 0, "validate_every": 20}
     training = Training(tmp_path, undisturbed.dataset, training=wild)
     process = training.start()
     printed, _ = process.communicate()
@@ -316,7 +316,7 @@ def test_a_divergence_names_step_term_and_checkpoint_and_writes_no_model(undistu
     assert line.startswith("nsf_pipeline: step ")
     assert "nll" in line
     assert "last good checkpoint: " in line
-    assert line.endswith("lower training.learning_rate or training.clip_norm")
+    assert line.endswith("lower training.learning_rate or training.clip_ratio")
     assert not training.model.exists()
     assert not training.metrics.exists()
 

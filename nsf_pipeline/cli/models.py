@@ -12,6 +12,7 @@ from nsf_pipeline.cli.command import SIGNALLED, Exit, resolved, verb
 from nsf_pipeline.cli.options import (
     CONFIG,
     CORES,
+    MAX_PROCESSES,
     Dataset,
     Folder,
     Jobs,
@@ -47,7 +48,7 @@ Ensembles = Annotated[Path, typer.Option(help="Folder of the ensembles' shards."
 ENSEMBLE_SHARDS = Path(paths.ENSEMBLES).parent
 
 
-@verb("train", "--config my.yaml --threads 8")
+@verb("train", "--config my.yaml")
 def _train(
     config: Settings = CONFIG,
     variant: Annotated[
@@ -86,7 +87,15 @@ def _train(
             help="File descriptor of a terminal for the progress bar.",
         ),
     ] = STANDARD_ERROR,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MAX_PROCESSES,
+            metavar="N",
+            help="CPU threads for a model of a user's class; others take training.threads.",
+        ),
+    ] = None,
 ) -> None:
     """Train the model, or a variant of it, on a data set."""
     settings = load_config(config)
@@ -104,7 +113,7 @@ def _train(
     )
     if settings.model.user_class:
         user_code.require(settings.model.user_class)
-    before_jax(threads)
+    before_jax(threads if settings.model.user_class else settings.training.threads)
     if settings.model.user_class:
         from nsf_pipeline.stages import user_train
 

@@ -34,9 +34,10 @@ class TrainingConfig(Section):
     """Share of the peak rate that the cosine decay ends at."""
     warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
-    clip_norm: float = Field(default=1.0, ge=1e-12, le=1e30)
-    """Global norm that the likelihood's gradient is clipped to; for the consistency losses and the
-    distillation, times the sum of their weights."""
+    clip_ratio: float = Field(default=2.0, ge=1.0, le=1e30)
+    """The likelihood's gradient is shortened to at most this many times the running mean of its
+    norm; that of the consistency losses and the distillation, to the running mean times the sum of
+    their weights."""
     one_to_two_weight: float = Field(default=0.03, ge=0.0, le=1e6)
     """Weight of the 1->2 flow-consistency loss."""
     two_to_one_weight: float = Field(default=0.03, ge=0.0, le=1e6)
@@ -45,6 +46,9 @@ class TrainingConfig(Section):
     """Weight of the loss by which one step learns from the model's own draws in two steps."""
     consistency_fraction: float = Field(default=0.03125, ge=1e-9, le=1.0)
     """Share of each batch for the consistency losses and the distillation."""
+    threads: int = Field(default=2, ge=1, le=1024)
+    """Threads that the networks' sums are divided among on a CPU, on any number of cores: another
+    number changes a model's last bits."""
     validate_every: int = Field(default=1000, ge=1, le=MAX_STEPS)
     """Steps between validations, a row of metrics.csv each."""
     validation_size: int = Field(default=16_384, ge=1, le=1 << 24)

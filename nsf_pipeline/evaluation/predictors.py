@@ -1,6 +1,7 @@
 """Predictors of the state at a later time: models, baselines and the simulator itself."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nsf_pipeline.chunks import in_chunks
 from nsf_pipeline.config import DMPConfig
 from nsf_pipeline.evaluation.metrics import gaussian_log_density
 from nsf_pipeline.evaluation.states import Ensembles, States, gap_of
@@ -22,8 +24,6 @@ DRAWS = CHUNK * 128
 """Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
 STEPS_TOGETHER = 10
 """Numbers of steps are rounded up to a multiple of this, so that few need compiling."""
-ROWS_TOGETHER = 1024
-"""Draws at once where each starts from a state of its own."""
 TURN = np.float32(2.0 * np.pi)
 """rad; a whole turn."""
 PATH_STEPS = 48
@@ -63,8 +63,8 @@ class OnePass:
         """Draws and densities."""
         known = states.with_numbers(self.model.state_names)
         keys = jax.random.split(key, len(states))
-        chunk = _states_at_once(num_samples)
-        return Prediction(*in_chunks(_one_pass, self.model, known, keys, num_samples, chunk=chunk))
+        predict = partial(_one_pass, self.model, num_samples=num_samples)
+        return Prediction(*in_chunks(predict, (known, keys), _states_at_once(num_samples)))
 
 
 class OfUser:
@@ -77,7 +77,8 @@ class OfUser:
         """Draws, and densities if the class has them."""
         states = states.with_numbers(STATE.names)
         keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
-        found = in_chunks(_of_user, self.model, states, keys, num_samples, chunk=chunk)
+        predict = partial(_of_user, self.model, num_samples=num_samples)
+        found = in_chunks(predict, (states, keys), chunk, at_once=1)
         return Prediction(found[0], found[1] if len(found) > 1 else None)
 
 
@@ -121,7 +122,8 @@ def draws_in_steps(
     keys, chunk = jax.random.split(key, len(states)), _states_at_once(num_samples)
     longest = -(-steps // STEPS_TOGETHER) * STEPS_TOGETHER
     count = jnp.asarray(steps)
-    (draws,) = in_chunks(_in_steps, model, known, keys, count, longest, num_samples, chunk=chunk)
+    predict = partial(_in_steps, model, steps=count, longest=longest, num_samples=num_samples)
+    (draws,) = in_chunks(predict, (known, keys), chunk)
     return draws
 
 
@@ -133,9 +135,11 @@ def one_draw_each(model: Any, states: States, *, key: PRNGKeyArray) -> Float[np.
         states: as the model knows them: with its own numbers.
         key: for the draws.
     """
-    keys, chunk = jax.random.split(key, len(states)), ROWS_TOGETHER
-    function = _user_draw if isinstance(model, UserModel) else _one_draw
-    (draws,) = in_chunks(function, model, states, keys, chunk=chunk)
+    rows = states, jax.random.split(key, len(states))
+    if isinstance(model, UserModel):
+        (draws,) = in_chunks(partial(_user_draw, model), rows, CHUNK, at_once=1)
+    else:
+        (draws,) = in_chunks(partial(_one_draw, model), rows, CHUNK)
     return draws
 
 
@@ -234,29 +238,6 @@ def _repeated(values: np.ndarray, count: int) -> np.ndarray:
 
 def _states_at_once(num_samples: int) -> int:
     return min(CHUNK, max(1, DRAWS // num_samples))
-
-
-def in_chunks(
-    function: Any, model: Any, states: States, keys: Array, *more: Any, chunk: int = CHUNK
-) -> tuple[np.ndarray, ...]:
-    """A compiled function's results for all states, a chunk at a time to bound the memory.
-
-    Args:
-        function: takes model, states, keys and `more`; gives arrays with a row per state.
-        model: its first argument.
-        states: n states.
-        keys: (n) keys, one per state.
-        more: its other arguments.
-        chunk: states at once.
-    """
-    results = []
-    for first in range(0, len(states), chunk):
-        # The last chunk is padded with the last state, so that all chunks share one compilation.
-        rows = np.minimum(np.arange(first, first + chunk), len(states) - 1)
-        part = jax.tree.map(lambda values: values[rows], states)  # noqa: B023
-        found = function(model, part, keys[rows], *more)
-        results.append([np.asarray(values) for values in found])
-    return tuple(np.concatenate(part)[: len(states)] for part in zip(*results, strict=True))
 
 
 def _of_user(

@@ -21,6 +21,7 @@ The distillation loss teaches one step from draws of two, without a bridge:
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -173,7 +174,8 @@ def consistency_losses(
         draw, (encoding, keys[0]), (first, keys[1])
     )
     x_mid, log_bridge = bridge_law(x_final).sample_and_log_prob(keys[2])
-    second, second_ = (encode(flow, x, t_mid, t_final, condition) for x in (x_mid, x_mid_))
+    both = _call_together(lambda x: encode(flow, x, t_mid, t_final, condition), (x_mid,), (x_mid_,))
+    second, second_ = (jax.tree.map(itemgetter(place), both) for place in range(2))
     x_final_, log_second = draw(second_, key)
     log_one_step_, log_mid, log_final = _call_together(
         density, (encoding, x_final_), (first, x_mid), (second, x_final)

@@ -5,6 +5,7 @@ same one control step at a time; models of users' classes; the nominal push, whi
 without learning; the simulator itself; and one that knows nothing.
 """
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nsf_pipeline import checks, dmp
+from nsf_pipeline import checks, chunks, dmp
 from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.config.policy_file import MOST_NOISE
 from nsf_pipeline.config.section import MAX_DURATION
@@ -169,7 +170,7 @@ class OfUser:
         """See `WorldModel.predict`."""
         asked = _asked(states, policies, key, self.dmp, self.draws)
         given = self._model, self.draws
-        return _finite(_in_chunks(self._function, given, asked, self.draws))
+        return _finite(_in_chunks(self._function, given, asked, self.draws, at_once=1))
 
 
 def learned(model: Learnt, draws: int, name: str = "flow", *, in_steps: bool = False) -> WorldModel:
@@ -359,7 +360,9 @@ def _finite(ends: np.ndarray) -> np.ndarray:
     return ends
 
 
-def _in_chunks(function: Any, given: Any, asked: _Asked, draws: int) -> np.ndarray:
+def _in_chunks(
+    function: Any, given: Any, asked: _Asked, draws: int, *, at_once: int | None = None
+) -> np.ndarray:
     """A compiled function's result for all candidates, a chunk at a time.
 
     Args:
@@ -368,20 +371,17 @@ def _in_chunks(function: Any, given: Any, asked: _Asked, draws: int) -> np.ndarr
         given: its first argument.
         asked: n candidates.
         draws: of each one's end.
+        at_once: chunks at once; see `chunks.in_chunks`.
     """
-    count, chunk = len(asked.states), max(1, min(CHUNK, DRAWS_TOGETHER // draws))
     rows = (
         asked.states.astype(np.float32),
         (CONTROL_DT * policy_steps(asked.policies)).astype(np.float32),
         asked.policies.as_vector().astype(np.float32),
         asked.keys,
     )
-    results = []
-    for first in range(0, count, chunk):
-        # The last chunk is padded with the last candidate.
-        places = np.minimum(np.arange(first, first + chunk), count - 1)
-        results.append(function(given, *(values[places] for values in rows)))
-    return np.concatenate([np.asarray(found, np.float64) for found in results])[:count]
+    chunk = max(1, min(CHUNK, DRAWS_TOGETHER // draws))
+    found = chunks.in_chunks(partial(function, given), rows, chunk, at_once=at_once)
+    return np.asarray(found, np.float64)
 
 
 @eqx.filter_jit

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from nsf_pipeline.data.transitions import TransitionBatch
-from nsf_pipeline.training.feed import Feed
+from nsf_pipeline.training.feed import Drawn, Feed
 from nsf_pipeline.training.state import StepState
 from nsf_pipeline.training.step import Step
 
@@ -30,21 +29,21 @@ class Blocks:
         The arrays of the given state are overwritten.
         """
         began, step = time.monotonic(), int(state.step)
-        batches, first, last = self._feed(step)
+        drawn, first, last = self._feed(step)
         until = min(step + self._size, last, end)
         state = jax.block_until_ready(
-            self._run(state, batches, jnp.asarray(first), jnp.asarray(until))
+            self._run(state, drawn, jnp.asarray(first), jnp.asarray(until))
         )
         pace = (time.monotonic() - began) / (until - step)
         self._size = max(1, min(int(BLOCK_SECONDS / pace), 4 * self._size))
         return state
 
     def _block(
-        self, state: StepState, batches: TransitionBatch, first: Int[Array, ""], end: Int[Array, ""]
+        self, state: StepState, drawn: Drawn, first: Int[Array, ""], end: Int[Array, ""]
     ) -> StepState:
         """Run the steps up to `end`; the first of the batches belongs to the step `first`."""
 
         def body(index: Array, state: StepState) -> StepState:
-            return self._step(state, jax.tree.map(lambda values: values[index - first], batches))
+            return self._step(state, *jax.tree.map(lambda values: values[index - first], drawn))
 
         return jax.lax.fori_loop(state.step, end, body, state)

@@ -21,7 +21,7 @@ from nsf_pipeline.training.callbacks import Callback
 from nsf_pipeline.training.state import TrainingLog, TrainingState
 from nsf_pipeline.training.table import METRICS
 
-FORMAT = "nsf_pipeline checkpoint 2"
+FORMAT = "nsf_pipeline checkpoint 3"
 SUFFIX = ".checkpoint"
 MAX_LOG = 1 << 26
 """Bytes of a state's log, at most: those of some 200,000 rows."""
@@ -186,7 +186,7 @@ class Checkpoints:
     def _faults(self, state: TrainingState) -> Iterator[str]:
         """What cannot be so in a state that training left."""
         current, rows = state.current, state.history
-        trained = current.parameters, current.optimiser, state.best, current.first_nll
+        trained = *current[:3], state.best, current.first_nll
         if not arrays.are_finite(trained) or current.fault:
             yield "its numbers are not finite"
         steps = [row.get("step", 0) for row in rows]

@@ -49,5 +49,5 @@ def require_no_divergence(state: TrainingState, callbacks: Sequence[Callback]) -
 
 def _failed(what: str, callbacks: Sequence[Callback]) -> TrainingError:
     hints = [hint for callback in callbacks if (hint := callback.on_failure())]
-    advice = "lower training.learning_rate or training.clip_norm"
+    advice = "lower training.learning_rate or training.clip_ratio"
     return TrainingError("; ".join([what, *hints, advice]))

@@ -108,7 +108,7 @@ def fit(
     def clock() -> float:
         return time.monotonic() - started
 
-    with Feed(transitions, step_key, config, devices) as feed:
+    with Feed(transitions, flow, step_key, config, devices) as feed:
         run_block = Blocks(step, feed)
         while state.step < config.steps and not code:
             row_end = next_row(state.step, config)

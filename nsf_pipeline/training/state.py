@@ -20,6 +20,7 @@ class StepState(NamedTuple):
     Attributes:
         parameters: those of the flow and the bridge.
         optimiser: the optimiser's state.
+        running_norm: of the likelihood's gradients; see `clipping`. 0 before the first step.
         step: steps done.
         sums: sums of the quantities `SUMMED` since the last row of the history.
         first_nll: nll of the first step's batch, nats.
@@ -29,6 +30,7 @@ class StepState(NamedTuple):
 
     parameters: PyTree
     optimiser: optax.OptState
+    running_norm: Float[Array, ""]
     step: Int[Array, ""]
     sums: Float[Array, " values"]
     first_nll: Float[Array, ""]

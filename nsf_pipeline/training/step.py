@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from nsf_pipeline.config import TrainingConfig
 from nsf_pipeline.data.transitions import TransitionBatch
+from nsf_pipeline.training import clipping
 from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.keys import loss_key
 from nsf_pipeline.training.losses import (
@@ -49,6 +50,7 @@ class Step:
         return StepState(
             parameters=parameters,
             optimiser=make_optimiser(self.config).init(parameters),
+            running_norm=jnp.zeros(()),
             step=jnp.zeros((), jnp.int32),
             sums=jnp.zeros(len(SUMMED)),
             first_nll=jnp.zeros(()),
@@ -56,18 +58,23 @@ class Step:
             faulty=jnp.zeros(len(TERMS), bool),
         )
 
-    def __call__(self, state: StepState, batch: TransitionBatch) -> StepState:
-        """The state after one step."""
-        terms, loss, gradients, norm = self._gradients(state, batch)
+    def __call__(
+        self, state: StepState, batch: TransitionBatch, encoding: PyTree = None
+    ) -> StepState:
+        """The state after one step; `encoding` is that of the batch, if already computed."""
+        if encoding is None:
+            encoding = self._encoding(state.parameters, batch)
+        terms, loss, gradients, norm, usual = self._gradients(state, batch, encoding)
         updates, optimiser = make_optimiser(self.config).update(
             gradients, state.optimiser, state.parameters
         )
-        clipped = (norm > self.config.clip_norm).astype(jnp.float32)
+        clipped = (norm > self.config.clip_ratio * usual).astype(jnp.float32)
         faulty = ~jnp.isfinite(jnp.stack(terms))
         is_first = (state.fault == 0) & faulty.any()
         return StepState(
             parameters=optax.apply_updates(state.parameters, updates),
             optimiser=optimiser,
+            running_norm=clipping.updated(usual, norm, self.config.clip_ratio),
             step=state.step + 1,
             sums=state.sums + jnp.stack([loss, *terms, norm, clipped]),
             first_nll=jnp.where(state.step == 0, terms[0], state.first_nll),
@@ -80,29 +87,31 @@ class Step:
         return self._likelihood(parameters, batch, self._encoding(parameters, batch))
 
     def _gradients(
-        self, state: StepState, batch: TransitionBatch
-    ) -> tuple[list[Array], Array, PyTree, Array]:
-        """The `TERMS` of the loss, the loss, its clipped gradients, and a norm.
+        self, state: StepState, batch: TransitionBatch, encoding: PyTree
+    ) -> tuple[list[Array], Array, PyTree, Array, Array]:
+        """The `TERMS` of the loss, the loss, its clipped gradients, and two norms.
 
-        The norm is that of the likelihood's gradients before they were clipped.
+        They are that of the likelihood's gradients before they were clipped, and the running norm
+        that it is held against.
         """
         config, parameters = self.config, state.parameters
         weight = config.consistency_weight + config.distillation_weight
-        # Computed once for all losses, and not differentiated, since it has no parameters.
-        encoding = self._encoding(parameters, batch)
         nll, gradients = jax.value_and_grad(self._likelihood)(parameters, batch, encoding)
-        gradients, norm = clip(gradients, config.clip_norm)
+        norm = optax.tree.norm(gradients)
+        usual = clipping.reference(state.running_norm, norm)
+        gradients = clipping.shortened(gradients, norm, config.clip_ratio * usual)
         if not weight:
-            return [nll, *jnp.zeros(len(TERMS) - 1)], nll, gradients, norm
+            return [nll, *jnp.zeros(len(TERMS) - 1)], nll, gradients, norm, usual
         count = max(1, round(config.consistency_fraction * config.batch_size))
         part = jax.tree.map(lambda values: values[:count], (batch, encoding))
         (total, others), more = jax.value_and_grad(self._two_steps, has_aux=True)(
             parameters, *self.devices.constrain(part), loss_key(self.key, state.step)
         )
-        # Clipped apart from the likelihood's gradients: one sample where the log-density is very
+        # Clipped apart, by the likelihood's running norm: one sample where the log-density is very
         # steep would outweigh the likelihood of the whole batch.
-        more, _ = clip(more, weight * config.clip_norm)
-        return [nll, *others], nll + total, jax.tree.map(jnp.add, gradients, more), norm
+        more = clipping.shortened(more, optax.tree.norm(more), weight * usual)
+        gradients = jax.tree.map(jnp.add, gradients, more)
+        return [nll, *others], nll + total, gradients, norm, usual
 
     def _encoding(self, parameters: PyTree, batch: TransitionBatch) -> PyTree:
         flow, _ = eqx.combine(parameters, self.fixed)
@@ -137,12 +146,3 @@ def make_optimiser(config: TrainingConfig) -> optax.GradientTransformation:
         end_value=config.final_learning_rate * config.learning_rate,
     )
     return optax.adam(schedule)
-
-
-def clip(gradients: PyTree, limit: float) -> tuple[PyTree, Float[Array, ""]]:
-    """Gradients scaled down to a global norm of at most `limit`, and their norm before."""
-    norm = optax.tree.norm(gradients)
-    factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
-    # Gradients whose norm is not finite have no direction: they are replaced by 0.
-    finite = jnp.isfinite(norm)
-    return jax.tree.map(lambda g: jnp.where(finite, factor * g, 0.0), gradients), norm

@@ -126,7 +126,7 @@ UNSOUND = {
     "a byte altered": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
     "HDF5": lambda content: label.HDF5 + content,
     "a model's label": labelled(format="nsf_pipeline model"),
-    "a list for the format": labelled(format=["nsf_pipeline checkpoint 2"]),
+    "a list for the format": labelled(format=["nsf_pipeline checkpoint 3"]),
     "an integer for the versions": labelled(versions=5),
     "a list for the versions": labelled(versions=["jax"]),
     "numbers for the versions": labelled(versions={"jax": 1}),

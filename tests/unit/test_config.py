@@ -86,7 +86,10 @@ REFUSED = {
         'training.learning_rate: expected a valid number, got "1e-3" (a number given as text: '
         "write it as 1.0e-3",
     ),
-    "not a number": ("training: {clip_norm: .nan}", "clip_norm: expected a finite number, got NaN"),
+    "not a number": (
+        "training: {clip_ratio: .nan}",
+        "clip_ratio: expected a finite number",
+    ),
     "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
     "too small": ("num_trajectories: 0", "num_trajectories: expected greater than or equal to 1"),
     "too large": ("dataset: {test_fraction: 2}", "expected less than 1, got 2"),

@@ -127,7 +127,6 @@ def test_a_fit_recovers_correlated_noise():
     settings: dict[str, Any] = {
         "one_to_two_weight": 0.0,
         "two_to_one_weight": 0.0,
-        "clip_norm": 100.0,
     }
     config = TrainingConfig(
         steps=400,

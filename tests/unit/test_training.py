@@ -22,6 +22,7 @@ from nsf_pipeline.training import (
     Callback,
     Stopped,
     TrainingError,
+    clipping,
     each_row,
     fit,
     losses,
@@ -30,7 +31,7 @@ from nsf_pipeline.training.checkpoints import Checkpoints
 from nsf_pipeline.training.devices import Devices
 from nsf_pipeline.training.losses import batch_consistency
 from nsf_pipeline.training.state import SUMMED, Row, TrainingLog, TrainingState
-from nsf_pipeline.training.step import Step, clip, make_optimiser
+from nsf_pipeline.training.step import Step, make_optimiser
 
 DRIFT, STD = np.array([1.0, -0.5], np.float32), np.array([0.5, 0.8], np.float32)
 KEY = jax.random.key(0)
@@ -41,7 +42,6 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-2,
     "validate_every": 100,
     "validation_size": 512,
-    "clip_norm": 10.0,
 }
 # Without the losses that take long to compile, for tests that are not about them.
 BRIEF: dict[str, Any] = {**SETTINGS, "one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
@@ -280,7 +280,7 @@ def test_a_checkpoint_of_another_format_is_passed_over_in_one_line(tmp_path):
     start = first_state(TrainingConfig())
     assert Checkpoints(path.parent, 1e9, said.append).restore(start) is start
     assert said == [
-        f"{path}: not a sound checkpoint: expected the format 'nsf_pipeline checkpoint 2', found "
+        f"{path}: not a sound checkpoint: expected the format 'nsf_pipeline checkpoint 3', found "
         "'nsf_pipeline checkpoint'; trying the one before"
     ]
 
@@ -381,7 +381,7 @@ def test_callbacks_are_called_at_the_start_rows_blocks_and_the_end():
 @pytest.mark.parametrize("warmup", [0, 50])
 def test_rate_warms_up_and_decays(warmup):
     config = TrainingConfig(
-        steps=500, warmup_steps=warmup, learning_rate=0.01, final_learning_rate=0.1, clip_norm=1e9
+        steps=500, warmup_steps=warmup, learning_rate=0.01, final_learning_rate=0.1
     )
     optimiser = make_optimiser(config)
 
@@ -403,10 +403,30 @@ def test_rate_warms_up_and_decays(warmup):
     assert float(rates[-1]) == pytest.approx(0.001, rel=0.02)
 
 
-@pytest.mark.parametrize(("norm", "expected"), [(0.0, 0.0), (0.4, 0.4), (5e4, 0.5)])
+@pytest.mark.parametrize(("norm", "expected"), [(0.0, 0.0), (0.4, 0.4), (5e4, 0.5), (np.inf, 0.0)])
 def test_gradients_are_shortened_to_the_limit(norm, expected):
     gradients = {"a": jnp.array([0.6 * norm]), "b": jnp.array([[0.8 * norm]])}
-    clipped, before = clip(gradients, 0.5)
-    assert float(before) == pytest.approx(norm)
+    clipped = clipping.shortened(gradients, jnp.asarray(norm), 0.5)
     assert float(clipped["a"][0]) == pytest.approx(0.6 * expected)
     assert float(clipped["b"][0, 0]) == pytest.approx(0.8 * expected)
+
+
+def test_the_running_norm_follows_the_gradients_and_not_their_outliers():
+    def after(norms, running):
+        for norm in norms:
+            usual = clipping.reference(running, jnp.asarray(norm))
+            running = clipping.updated(usual, jnp.asarray(norm), 3.0)
+        return float(running)
+
+    none = jnp.zeros(())
+    assert after([7.0], none) == pytest.approx(7.0)
+    assert after([7.0] + [2.0] * 1000, none) == pytest.approx(2.0, rel=1e-3)
+    # An outlier counts as the three times that it is shortened to, and what is not finite as none.
+    assert after([1e30], jnp.asarray(2.0)) == pytest.approx(2.04)
+    assert after([np.inf, np.nan], jnp.asarray(2.0)) == 2.0
+    assert after([np.inf, 4.0], none) == pytest.approx(4.0)
+
+
+def test_steps_are_clipped_by_exception():
+    _, _, history = trained()
+    assert max(row["clipped"] for row in history) < 0.2
