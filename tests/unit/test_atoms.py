@@ -136,7 +136,12 @@ def test_without_noise_the_likelier_kind_is_drawn():
 
 def test_slopes_are_finite():
     x = jnp.stack([POINTS[0].at[0].set(0.2), POINTS[1].at[:2].set(0.2), jnp.full(3, 0.2)])
-    slopes = eqx.filter_jit(eqx.filter_grad(lambda law: log_probs(law, x).sum()))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def slopes(law):
+        return log_probs(law, x).sum()
+
     for shift in (0.0, -NEVER):
         found = jax.tree.leaves(slopes(law_of(shift, 0.0)))
         assert all(jnp.isfinite(leaf).all() for leaf in found)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +209,7 @@ def test_a_block_that_rests_is_not_blurred():
 
 def opened(path, split, *, streamed, state_dim=7):
     """Transitions of a split, in memory or streamed."""
-    options = {"block_blur": 1.5, "keeps_rest": True}
+    options: dict[str, Any] = {"block_blur": 1.5, "keeps_rest": True}
     with store.reading(path, "dataset") as file:
         rows = rows_of(path, file, split)
         if streamed:
@@ -282,4 +283,4 @@ def test_a_file_cut_short_while_it_is_streamed_is_reported(made, tmp_path):
 
 def test_more_starts_than_32_bits_count_are_refused():
     with pytest.raises(UserError, match=r"at most 2147483647 states .* got 2200000000"):
-        Picker.build(np.full(22, 10**8), 7, 1.0, DT, 0.0)
+        Picker.build(np.full(22, 10**8), 7, 1.0, DT, 0.0, keeps_rest=False)
