@@ -142,7 +142,7 @@ DEFAULTS = {
     "neural_sde": Default(
         "A neural SDE of the flow's size, with a density over one control step.",
         {
-            "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 268}},
+            "model": {"kind": "neural_sde", "path_points": 3, "flow": {"hidden_size": 262}},
             "training": {"max_gap": CONTROL_DT, **LIKELIHOOD_ONLY},
         },
     ),

@@ -219,7 +219,7 @@ def _depth(contacts: Contacts, error: np.ndarray) -> np.ndarray:
 
     A push of depth s with the lever l about the centre of mass moves that by p = s / (1 + l^2 / I)
     along the push and turns the block by p l / I, with I the moment of inertia over the mass
-    (`model.contact.nominal_push`). p minimises |d - p u|^2 + (55 px)^2 (θ - p l / I)^2.
+    (`model.push`). p minimises |d - p u|^2 + (55 px)^2 (θ - p l / I)^2.
     """
     direction, arm = contacts.direction, contacts.point - T_CENTRE
     lever = arm[..., 0] * direction[..., 1] - arm[..., 1] * direction[..., 0]

@@ -88,7 +88,7 @@ REFUSED = {
     ),
     "not a number": (
         "training: {clip_ratio: .nan}",
-        "clip_ratio: expected a finite number",
+        "clip_ratio: expected a finite number, got NaN",
     ),
     "infinite": ("policies: {weights: [-.inf, 1]}", "expected a finite number, got -Infinity"),
     "too small": ("num_trajectories: 0", "num_trajectories: expected greater than or equal to 1"),

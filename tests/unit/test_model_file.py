@@ -172,9 +172,9 @@ HEADERS = {
     "a step that is true": at("step", True),
     "a validation that is text": at("validation_nll", "1.5"),
     "a validation that is NaN": text(b'"validation_nll": 1.5', b'"validation_nll": NaN'),
-    "a list for the version": at("format_version", [4]),
+    "a list for the version": at("format_version", [FORMAT_VERSION]),
     "true for the version": at("format_version", True),
-    "a float for the version": at("format_version", 4.0),
+    "a float for the version": at("format_version", float(FORMAT_VERSION)),
     "no version": without("format_version"),
     "a version of infinity": text(
         f'"format_version": {FORMAT_VERSION}'.encode(), b'"format_version": 1e400'
