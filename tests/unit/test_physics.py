@@ -21,6 +21,7 @@ from nsf_pipeline.config import ModelConfig, parse_config
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.learned_envs.dynamics import Draws, Dynamics
 from nsf_pipeline.model import fit_normaliser, load_model, save_model
+from nsf_pipeline.model.nominal import PARTS
 from nsf_pipeline.planning import InSteps, Noiseless, OnePass, WorldModel
 from nsf_pipeline.pusht.state import layout_of
 
@@ -73,9 +74,10 @@ def test_with_the_path_alone_the_networks_see_all_but_the_push():
     np.testing.assert_allclose(
         hidden.displacements[:, :4], told.displacements[:, :4], rtol=1e-5, atol=1e-3
     )
-    # Between the distances and the block's pose: how it moves, how deep, and the deepest.
+    # Between the distances and the block's pose: how it moves, by pushes aside too, and how those
+    # differ from the push itself; how deep, and the deepest.
     first = 2 + 2 * points + 1 + points + 2
-    pushed = np.arange(first, first + 3 + points + 1)
+    pushed = np.arange(first, first + 3 * (PARTS + 2 + 2) + points + 1)
     np.testing.assert_allclose(
         hidden.features, np.delete(told.features, pushed), rtol=1e-5, atol=1e-5
     )
@@ -102,8 +104,8 @@ def test_without_physics_a_residual_is_the_change_of_the_state():
     @eqx.filter_jit
     def residuals(plain, solver):
         laws = (
-            plain.transition(state, s, t, CONDITION),
-            plain.bridge(state, end, s, m, t, CONDITION),
+            plain.transition(state, s, t, CONDITION).law,
+            plain.bridge(state, end, s, m, t, CONDITION).law,
             solver.transition(state, s, m, CONDITION).euler_step(),
         )
         return [law.residual_of(end) for law in laws]
@@ -144,7 +146,9 @@ def test_planners_and_environments_ask_a_model_without_physics(asked):
     for world in worlds:
         ends = world.predict(states, policies, key=KEY)
         assert np.isfinite(ends).all()
-        assert (ends != states[:, None]).all()
+        moved = ends != states[:, None]
+        assert moved[..., :4].all()
+        assert (moved[..., 4:].all(axis=-1) | ~moved[..., 4:].any(axis=-1)).all()  # or it rests
     dynamics = Dynamics(PLAIN, "policy")
     draws = Draws(np.zeros((3, 2), np.uint32), np.arange(3, dtype=np.uint32))
     assert np.isfinite(dynamics.draw(states, policies, np.full(3, 20), draws)).all()
