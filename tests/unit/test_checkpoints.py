@@ -174,6 +174,7 @@ UNSOUND = {
             state_at(23).current.optimiser,
         )
     ),
+    "a running norm that is NaN": with_current(running_norm=jnp.asarray(jnp.nan)),
     "a best model that is NaN": held(state_at(23)._replace(best=SPOILT)),
     "a first loss that is NaN": with_current(first_nll=jnp.asarray(jnp.nan)),
     "a fault": with_current(fault=jnp.asarray(4)),
