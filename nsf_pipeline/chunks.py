@@ -27,7 +27,8 @@ def in_chunks(
         function: takes what `rows` holds, each with `size` rows; gives arrays with as many rows.
         rows: trees of arrays, with n rows each.
         size: rows in a chunk.
-        at_once: chunks at once; one for each thread that JAX may use, if None.
+        at_once: chunks at once; one for each thread that JAX may use, if None. With 1, all are
+            computed in the caller's thread.
 
     Returns:
         The function's arrays, of NumPy's, with n rows.
@@ -43,9 +44,12 @@ def in_chunks(
 
     # The first compiles the function for all.
     results, rest = [one(0)], range(size, count, size)
-    if rest:
-        with ThreadPoolExecutor(at_once or _threads()) as pool:
+    threads = min(at_once or _threads(), len(rest))
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
             results += pool.map(one, rest)
+    else:
+        results += map(one, rest)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
 

@@ -41,6 +41,17 @@ def test_chunks_run_side_by_side_after_the_first_and_with_the_defaults_of_jax():
     assert {dtype for _, dtype in seen} == {np.dtype(np.float32)}
 
 
+def test_one_at_once_stays_in_the_callers_thread():
+    seen = set()
+
+    def function(values):
+        seen.add(threading.current_thread())
+        return values
+
+    in_chunks(function, (np.arange(6),), 2, at_once=1)
+    assert seen == {threading.current_thread()}
+
+
 def test_what_goes_wrong_in_a_chunk_is_raised():
     def function(values):
         if values[0]:
