@@ -251,7 +251,7 @@ FILES = {
     ),
     "picture of other settings' data": (
         ["picture", "--dataset", "dataset.h5", "--output", "out.png", "--config", '{"seed": 1}'],
-        "dataset.h5: num_trajectories was 240, is 50000; seed was 0, is 1; shard_size was 60, is ",
+        "dataset.h5: num_trajectories was 240, is 200000; seed was 0, is 1; shard_size was 60, is ",
     ),
     "page of other settings' tables": (
         [*PAGE, "--provenance", "provenance.json", "--config", '{"seed": 1}'],

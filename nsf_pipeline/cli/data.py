@@ -70,7 +70,7 @@ def _policies(
     policies.run(settings, first, stop, output)
 
 
-@verb("second-policies", "--first 50000 --stop 50100 --output policies.h5")
+@verb("second-policies", "--first 200000 --stop 200100 --output policies.h5")
 def _second_policies(
     first: Annotated[int, typer.Option(min=0, max=MAX_TRAJECTORIES, help="First trajectory.")],
     stop: Annotated[

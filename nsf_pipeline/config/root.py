@@ -48,7 +48,7 @@ class Config(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of all random numbers."""
-    num_trajectories: int = Field(default=50_000, ge=1, le=MAX_TRAJECTORIES)
+    num_trajectories: int = Field(default=200_000, ge=1, le=MAX_TRAJECTORIES)
     """Trajectories to simulate."""
     shard_size: int = Field(default=2500, ge=1, le=MAX_SHARD_SIZE)
     """Trajectories per shard: one file and two jobs each."""
