@@ -210,8 +210,8 @@ REFUSED = {
         "variants.short: warmup_steps = 500 must be less than steps = 100",
     ),
     "variant larger than the data": (
-        "variants: {large: {training: {batch_size: 1000000}}}",
-        "variants.large: training.batch_size = 1000000 is larger than the data",
+        "variants: {large: {training: {batch_size: 2000000}}}",
+        "variants.large: training.batch_size = 2000000 is larger than the data",
     ),
     "neural SDE over long gaps": (
         "variants: {neural_sde: {training: {max_gap: 0.3}}}",
@@ -244,8 +244,8 @@ REFUSED = {
         "scaling: width: [32, 32] names one value twice",
     ),
     "more trajectories than there are": (
-        "training: {trajectories: 45000}",
-        "training.trajectories = 45000 is more than the train split has, about 40000 of num_",
+        "training: {trajectories: 165000}",
+        "training.trajectories = 165000 is more than the train split has, about 160000 of num_",
     ),
     "second round that would not be trained on": (
         "{training: {trajectories: 5000}, second_round: {trajectories: 5000}}",

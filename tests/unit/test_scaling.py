@@ -55,7 +55,7 @@ def leaves(settings, path=""):
 def test_a_point_changes_one_setting_of_the_run():
     config = Config()
     assert list(config.points) == [
-        *("scaling_trajectories_5000", "scaling_trajectories_20000"),
+        *(f"scaling_trajectories_{count}" for count in (5000, 20_000, 80_000)),
         *("scaling_width_32", "scaling_width_64", "scaling_width_256"),
         *("scaling_depth_1", "scaling_depth_3"),
         *("scaling_steps_1000", "scaling_steps_4000", "scaling_steps_64000"),
