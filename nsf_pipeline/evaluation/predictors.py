@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -42,6 +42,7 @@ class Prediction(NamedTuple):
     log_density: Float[np.ndarray, " n"] | None
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Predicts the states at `states.t_final`; uses `x_final` only to give its density."""
 

@@ -26,7 +26,7 @@ CHANGING = (
     # Kernels and precision of XLA's libraries.
     *("TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL", "TF_CUDNN_", "TF_XLA_FLAGS", "DNNL_", "ONEDNN_"),
     *("NVIDIA_TF32_OVERRIDE", "CUBLAS_", "CUBLASLT_", "CUDNN_", "MIOPEN_"),
-    *("NPROC", "PJRT_NPROC"),  # numbers of threads, for which there is --threads
+    *("NPROC", "PJRT_NPROC"),  # threads, for which there are --threads and training.threads
     "PYTHONWARNINGS",
 )
 HARMLESS = (
