@@ -49,8 +49,8 @@ class Encoding(NamedTuple):
         t_init: s, since the policy started.
         t_final: s, since the policy started.
         condition: the packed DMP vector.
-        displacements: nominal ones (px, px/s, rad, rad/s) at even times from s to t, or over one control
-            step where that is longer; for a neural SDE, always over one control step.
+        displacements: nominal ones (px, px/s, rad, rad/s) at even times from s to t, or over one
+            control step where that is longer; for a neural SDE, always over one control step.
         features: what the networks are given, of order one.
     """
 

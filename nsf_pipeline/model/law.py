@@ -56,8 +56,7 @@ class BlockFrameLaw(LawOfNoise):
         return self._state(residual), log_slopes + self._log_scales()
 
     def to_noise(self, x: State) -> tuple[State, State]:
-        """See `LawOfNoise.to_noise`; x is a state, and densities are per px, px/s, rad and
-        rad/s."""
+        """See `LawOfNoise.to_noise`; x is a state, densities are in its units."""
         noise, log_slopes = self.residual.to_noise(self.residual_of(x))
         return noise, log_slopes + self._log_scales()
 

@@ -39,7 +39,8 @@ class NominalMotion(NamedTuple):
         agent: (2) px; where the agent is at s.
         velocity: (2) px/s; the agent's at s. None where the state does not hold it.
         block: (3) px, px, rad; where the block is at s.
-        displacements: (knots, dim) px, px/s, rad, rad/s; from the state at s, at evenly spaced times.
+        displacements: (knots, dim) px, px/s, rad, rad/s; from the state at s, at evenly spaced
+            times.
         path: (points, 2) px; the agent's way, without its start.
         pushed: (PARTS, 3) px, px, rad; where the block is after each part of the way, the last of
             them at the end. None where the push is not known.
