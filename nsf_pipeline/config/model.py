@@ -138,11 +138,6 @@ class ModelConfig(Section):
                     f"model.physics = path changes nothing with model.{name} = "
                     f"{str(value).lower()}, which leaves out the push too; set it to push or none"
                 )
-        if self.state_dim == 10 and not self.knows_rest and not self.user_class:
-            yield (
-                "model.state_dim = 10: a block's velocity is often exactly 0, which only the kind "
-                "flow with model.rest = true can say; choose both, or 7 numbers"
-            )
         if self.user_class and self.state_dim != ModelConfig().state_dim:
             yield f"model.state_dim = {self.state_dim}: a class of your own is given all 7 numbers"
         for name in ("flow", "bridge"):

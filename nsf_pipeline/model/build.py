@@ -79,10 +79,10 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
     if encoder.knows_noise:
         parts.pop()
     sizes = _network(encoder.config.flow)
-    if layout.block_velocity is not None:
+    if layout.block_velocity is not None and layout.block_angular_velocity is not None:
         # After each of these, one that moves a part of the block's velocity given all the rest.
-        velocity = [layout.block_velocity, layout.block_angular_velocity]
-        parts = [part for own in zip(parts, itertools.cycle(velocity)) for part in own]
+        velocity = itertools.cycle([layout.block_velocity, layout.block_angular_velocity])
+        parts = [part for own in zip(parts, velocity, strict=False) for part in own]
         sizes["num_flow_layers"] *= 2
     return ConditionalNeuralStochasticFlow(
         layout.dim,

@@ -151,7 +151,7 @@ class Encoder(eqx.Module):
         if velocity is not None:
             parts.append(rotate(velocity, -block[2]) / 200.0)
         if motion.block_velocity is not None:
-            parts.append(_velocity_features(motion))
+            parts.append(_velocity_features(motion, motion.block_velocity))
         return jnp.concatenate(parts)
 
     def _plain_features(
@@ -240,13 +240,14 @@ def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
     )
 
 
-def _velocity_features(motion: NominalMotion) -> Float[Array, " velocities"]:
+def _velocity_features(
+    motion: NominalMotion, velocity: Float[Array, "3"]
+) -> Float[Array, " velocities"]:
     """The block's velocity, and those that the push gives it at both ends if it is known."""
-    own, pushed = motion.block_velocity[None], motion.pushed_velocity
-    both = own if pushed is None else jnp.concatenate([own, pushed])
-    seen = _displacements(motion.block, both)
-    # Steep for small velocities.
-    return jnp.concatenate([(seen / FAST).ravel(), jnp.tanh(seen / SLOW).ravel()])
+    own, pushed = velocity[None], motion.pushed_velocity
+    seen = _displacements(motion.block, own if pushed is None else jnp.concatenate([own, pushed]))
+    # Bounded, for the fastest are a hundred times as fast as most; and steep for slow ones.
+    return jnp.concatenate([jnp.tanh(seen / size).ravel() for size in (FAST, SLOW)])
 
 
 def _displacements(

@@ -9,11 +9,12 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline.flow import ConditionalAuxiliaryFlow, ConditionalNeuralStochasticFlow
 from nsf_pipeline.flow.atoms import LARGEST_LOGIT, NEVER, Atom, LawWithAtoms
-from nsf_pipeline.flow.distributions import Distribution
+from nsf_pipeline.flow.distributions import Distribution, LawOfNoise
 from nsf_pipeline.flow.guard import finite, require_times
 from nsf_pipeline.model.agent_motion import end_of_at_least_a_step
 from nsf_pipeline.model.agent_noise import noise_factor, noise_share
 from nsf_pipeline.model.encoder import Encoder, Encoding
+from nsf_pipeline.model.heavy_tails import HeavyTailed, compressed
 from nsf_pipeline.model.law import BlockFrameLaw, rotate_planes
 from nsf_pipeline.model.nominal import Condition, Scalar, State
 from nsf_pipeline.model.normaliser import noise_unit
@@ -117,7 +118,9 @@ class FlowTransition(PushTTransition):
             # In no time there is neither noise nor residual, and any factor will do.
             later = t_init + jnp.maximum(gap, SHORTEST)
             factor = noise_factor(t_init, later) / jnp.sqrt(delta * noise_share(t_init, later))
-        residual = PartOfStep.of(whole, share, noise)
+        residual: LawOfNoise = PartOfStep.of(whole, share, noise)
+        if self.encoder.layout.block_velocity is not None:
+            residual = HeavyTailed(residual, self.encoder.layout.block.stop)
         angle = self.encoder.frame(state)
         moving = BlockFrameLaw(residual, state + moved, angle, scale, factor)
         points, shift = self._atoms(state, gap)
@@ -181,8 +184,12 @@ class PushTBridge(eqx.Module):
         end = rotate_planes(x_final - state - to_final, -angle) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)
+        heavy = self.encoder.layout.block_velocity is not None
+        first = self.encoder.layout.block.stop
+        end = compressed(end, first) if heavy else end
         residual = self.flow.unguarded(start, end, 0.0, mid, final, encoding.features)
-        between = BlockFrameLaw(residual, state + to_mid, angle, scale)
+        law = HeavyTailed(residual, first) if heavy else residual
+        between = BlockFrameLaw(law, state + to_mid, angle, scale)
         # Of the third point, only the velocity of 0 is used.
         points = jnp.stack([state, x_final, start])[: len(self.rests)]
         shift = jnp.stack(self._shifts(state, x_final, mid / final))[: len(self.rests)]
