@@ -1,8 +1,8 @@
 """A law some of whose numbers are the hyperbolic sines of others.
 
 A block's velocity has heavy tails: where the agent overlaps it deeply, Chipmunk pushes it out with
-thousands of px/s, where tens are usual. Its residual y is y = sinh(e), and the flow gives the law of
-e: near 0 that is the same, and far from it a Gaussian e gives y the tails that it needs.
+thousands of px/s, where tens are usual. Its residual y is y = sinh(e), and the flow gives the law
+of e: near 0 that is the same, and far from it a Gaussian e gives y the tails that it needs.
 """
 
 from typing import final
