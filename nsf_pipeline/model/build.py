@@ -28,6 +28,9 @@ MIN_STD = 0.02
 WHOLE_MIN_STD = 0.005
 """The same without the nominal push: residuals are whole motions then, and their scale is larger;
 the block's about three times."""
+VELOCITY_MIN_STD = 0.1
+"""The same of the block's velocity, which nothing needs to know more closely: in the substep for
+which the block moves with it, a tenth of its scale is less than 0.1 px."""
 AGENT_MIN_STD = 0.3
 """The same of the agent where its noise is known, in units of that noise."""
 
@@ -78,17 +81,18 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
     parts = [layout.block_position, layout.block_angle, slice(0, agent)]
     if encoder.knows_noise:
         parts.pop()
-    sizes = _network(encoder.config.flow)
-    if layout.block_velocity is not None and layout.block_angular_velocity is not None:
-        # After each of these, one that moves a part of the block's velocity given all the rest.
-        velocity = itertools.cycle([layout.block_velocity, layout.block_angular_velocity])
-        parts = [part for own in zip(parts, velocity, strict=False) for part in own]
-        sizes["num_flow_layers"] *= 2
+    sizes, widths = _network(encoder.config.flow), [agents] * agent + [least] * (layout.dim - agent)
+    if layout.block_velocity is not None:
+        widths[layout.block.stop :] = [VELOCITY_MIN_STD] * (layout.dim - layout.block.stop)
+        # Unless the law is Gaussian, one coupling more moves the block's velocity given the rest.
+        count = sizes["num_flow_layers"]
+        parts = [*itertools.islice(itertools.cycle(parts), count), slice(layout.block.stop, None)]
+        sizes["num_flow_layers"] += count > 0
     return ConditionalNeuralStochasticFlow(
         layout.dim,
         encoder.feature_dim,
         autonomous=True,  # s enters by the features alone, where the model may know it
-        min_std=(agents,) * agent + (least,) * (layout.dim - agent),
+        min_std=tuple(widths),
         **sizes,
         moved=[_mask(layout, part) for part in parts],
         groups=_groups(layout),
