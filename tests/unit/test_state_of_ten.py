@@ -125,9 +125,10 @@ def test_losses_and_their_slopes_are_finite():
     @eqx.filter_value_and_grad
     def slopes(parts):
         def one(state, key):
+            flow, bridge = parts
             s, m, t = times
-            one, other = consistency_losses(*parts, state, s, m, t, CONDITION, key=key)
-            return one + other
+            losses = consistency_losses(flow, bridge, state, s, m, t, CONDITION, key=key)
+            return losses[0] + losses[1]
 
         return jax.vmap(one)(states, jax.random.split(KEY, len(states))).mean()
 
