@@ -139,10 +139,6 @@ DEFAULTS = {
         "Without the agent's velocity.",
         {"model": {"state_dim": 5}},
     ),
-    "state10": Default(
-        "With the block's velocity.",
-        {"model": {"state_dim": 10}},
-    ),
     "neural_sde": Default(
         "A neural SDE of the flow's size, with a density over one control step.",
         {

@@ -24,7 +24,6 @@ STYLES = {
     "no_consistency": ("#3aa6a6", "P"),
     "autonomous": ("#a0522d", "*"),
     "state5": ("#6b7280", "X"),
-    "state10": ("#2f4b7c", "d"),
     "neural_sde": ("#c0517a", "p"),
     PERSISTENCE: (START, "d"),
     SIMULATOR: ("#000000", "o"),
