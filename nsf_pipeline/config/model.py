@@ -87,8 +87,9 @@ class ModelConfig(Section):
     Such a model reads no other setting of this section than `settings`."""
     settings: UserSettings = Field(default_factory=dict)
     """What a class of your own is given: any names and values."""
-    state_dim: Literal[5, 7] = 7
-    """7: agent position, velocity, block pose; 5: no velocity (not Markov)."""
+    state_dim: Literal[5, 7, 10] = 7
+    """7: agent position, velocity, block pose; 10: and the block's velocity; 5: no velocity (not
+    Markov)."""
     conditional: bool = True
     """false, for comparison: the networks see nothing of the policy."""
     autonomous: bool = False

@@ -152,8 +152,8 @@ class Picker(eqx.Module):
         """The batch of the picked transitions, given their states and conditions."""
         std = jnp.sqrt(self.dt * (picks.later - picks.step))[..., None] * self.blur
         if self.keeps_rest:
-            block = layout_of(len(self.blur)).block
-            moved = (x_init[..., block] != x_final[..., block]).any(axis=-1, keepdims=True)
+            first = layout_of(len(self.blur)).block.start
+            moved = (x_init[..., first:] != x_final[..., first:]).any(axis=-1, keepdims=True)
             std = jnp.where(moved, std, 0.0)
         return TransitionBatch(
             x_init=x_init,

@@ -20,6 +20,7 @@ from nsf_pipeline.data.scenes import in_row
 from nsf_pipeline.data.transitions import rows_of
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model import PushTModel
+from nsf_pipeline.model.states import in_layout
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE, layout_of
@@ -75,8 +76,8 @@ def predict(
         (length + 1, dim) a path from the first state, each state drawn from the one before it;
         (length + 1, NUM_DRAWS, dim) draws in one pass from the first state. px, px/s, rad.
     """
-    columns = STATE.columns(model.state_names)
-    start = jnp.asarray(trajectory["initial_state"][0, columns], jnp.float32)
+    first = in_layout(trajectory["initial_state"][0], layout_of(len(model.state_names)))
+    start = jnp.asarray(first, jnp.float32)
     condition = jnp.asarray(trajectory["condition"][0], jnp.float32)
     path, draws = _predict(model, start, condition, int(trajectory["length"][0]), key)
     return np.asarray(path, np.float64), np.asarray(draws, np.float64)

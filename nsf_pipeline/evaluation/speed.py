@@ -23,10 +23,11 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import Estimate
 from nsf_pipeline.evaluation.tables import FLOW, SIMULATOR
 from nsf_pipeline.files import FileError, read_table
+from nsf_pipeline.model.states import in_layout
 from nsf_pipeline.provenance import versions
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
-from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.pusht.state import STATE, layout_of
 from nsf_pipeline.system.printing import say
 from nsf_pipeline.system.processes import Processes, processes
 from nsf_pipeline.timing import CONTROL_DT
@@ -180,13 +181,13 @@ def step_by_step(model: Any, horizon: float) -> Side:
 
 
 def _on_device(draw: Callable[..., Array], model: Any) -> Side:
-    columns = STATE.columns(model.state_names)
+    layout = layout_of(len(model.state_names))
     key = jax.random.key(0)
 
     def prepare(starts: Starts) -> Prepared:
         state, time, condition = (
             jnp.asarray(values, jnp.float32)
-            for values in (starts.state[:, columns], starts.time, starts.condition)
+            for values in (in_layout(starts.state, layout), starts.time, starts.condition)
         )
         return lambda: jax.block_until_ready(draw(model, key, state, time, condition))
 

@@ -14,7 +14,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.evaluation.metrics import GROUPS, crps
 from nsf_pipeline.explorer.simulated import MEMBERS, Law
 from nsf_pipeline.model import PushTModel, load_model
-from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.model.states import in_layout
 
 
 class Belief(NamedTuple):
@@ -22,7 +22,7 @@ class Belief(NamedTuple):
 
     Attributes:
         name: whose they are.
-        draws: (n, 5 or 7) px, px/s, rad.
+        draws: (n, dim) px, px/s, rad, rad/s.
         seconds: s; how long it took to draw them.
     """
 
@@ -47,7 +47,7 @@ def believed(name: str, path: Path, models: "Models", file: PolicyFile, time_s: 
     """
     model = models[path]
     require_same_dmps(path, model, file)
-    start = start_of(file)[STATE.columns(model.state_names)]
+    start = in_layout(start_of(file), model.encoder.layout)
     condition = params_of(file.policy).as_vector()
 
     def draw() -> np.ndarray:

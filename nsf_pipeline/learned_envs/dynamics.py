@@ -17,6 +17,7 @@ from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.envs import outcome
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel, load_model
+from nsf_pipeline.model.states import in_layout, of_seven
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
 from nsf_pipeline.pusht.factors import MOST_TURN, Factors
@@ -136,13 +137,14 @@ class Dynamics:
             draws: the random numbers to use.
 
         Returns:
-            (n, 7) px, px/s, rad, between LEAST and GREATEST; the velocity is 0 where the model's
-            state has none.
+            (n, 7) px, px/s, rad, between LEAST and GREATEST; the agent's velocity is 0 where
+            the model's state has none. The block's is not kept: each draw starts with a block at
+            rest.
 
         Raises:
             UserError: a prediction is not finite.
         """
-        known = states[:, STATE.columns(self._layout.names)].astype(np.float32)
+        known = in_layout(states, self._layout).astype(np.float32)
         ends = (CONTROL_DT * steps).astype(np.float32)
         conditions = policies.as_vector().astype(np.float32)
         given = map(jnp.asarray, (known, ends, conditions, *draws))
@@ -151,10 +153,7 @@ class Dynamics:
             raise UserError(
                 "the model's predictions are not finite; train again or use another model"
             )
-        if self._layout.velocity is None:
-            still = np.zeros((len(found), 2))
-            found = STATE.join(found[:, self._layout.agent], still, found[:, self._layout.block])
-        return found.clip(LEAST, GREATEST)
+        return of_seven(found).clip(LEAST, GREATEST)
 
 
 class Draws(NamedTuple):

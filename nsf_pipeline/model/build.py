@@ -1,5 +1,6 @@
 """Untrained models, of the kind that their settings name."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -27,6 +28,9 @@ MIN_STD = 0.02
 WHOLE_MIN_STD = 0.005
 """The same without the nominal push: residuals are whole motions then, and their scale is larger;
 the block's about three times."""
+VELOCITY_MIN_STD = 0.1
+"""The same of the block's velocity, which nothing needs to know more closely: in the substep for
+which the block moves with it, a tenth of its scale is less than 0.1 px."""
 AGENT_MIN_STD = 0.3
 """The same of the agent where its noise is known, in units of that noise."""
 
@@ -77,12 +81,19 @@ def _flow(encoder: Encoder, *, key: PRNGKeyArray) -> ConditionalNeuralStochastic
     parts = [layout.block_position, layout.block_angle, slice(0, agent)]
     if encoder.knows_noise:
         parts.pop()
+    sizes, widths = _network(encoder.config.flow), [agents] * agent + [least] * (layout.dim - agent)
+    if layout.block_velocity is not None:
+        widths[layout.block.stop :] = [VELOCITY_MIN_STD] * (layout.dim - layout.block.stop)
+        # Unless the law is Gaussian, one coupling more moves the block's velocity given the rest.
+        count = sizes["num_flow_layers"]
+        parts = [*itertools.islice(itertools.cycle(parts), count), slice(layout.block.stop, None)]
+        sizes["num_flow_layers"] += count > 0
     return ConditionalNeuralStochasticFlow(
         layout.dim,
         encoder.feature_dim,
         autonomous=True,  # s enters by the features alone, where the model may know it
-        min_std=(agents,) * agent + (least,) * (layout.dim - agent),
-        **_network(encoder.config.flow),
+        min_std=tuple(widths),
+        **sizes,
         moved=[_mask(layout, part) for part in parts],
         groups=_groups(layout),
         key=key,
@@ -111,12 +122,18 @@ def _bridge(
 def _rests(
     encoder: Encoder, count: int, hidden_size: int, *, key: PRNGKeyArray
 ) -> tuple[Atom, ...]:
-    """Atoms of a block at rest."""
+    """`count` atoms of a block at rest and, if the state holds it, that of a velocity of 0."""
+    layout = encoder.layout
     if not encoder.config.rest:
         return ()
-    pinned = _mask(encoder.layout, encoder.layout.block)
-    keys = jax.random.split(key, count)
-    return tuple(Atom(pinned, hidden_size, hidden_size, key=each) for each in keys)
+    pinned = [_mask(layout, slice(layout.block.start, None))] * count
+    if layout.block_velocity is not None:
+        pinned.append(_mask(layout, slice(layout.block.stop, None)))
+    keys = jax.random.split(key, len(pinned))
+    return tuple(
+        Atom(each, hidden_size, hidden_size, key=own)
+        for each, own in zip(pinned, keys, strict=True)
+    )
 
 
 def _mask(layout: StateLayout, part: slice) -> list[bool]:
@@ -125,8 +142,9 @@ def _mask(layout: StateLayout, part: slice) -> list[bool]:
 
 
 def _groups(layout: StateLayout) -> list[int]:
-    """The agent, then the block: nothing that the block does changes the agent's law."""
-    return [int(place >= layout.block.start) for place in range(layout.dim)]
+    """The agent, the block's pose, its velocity: none changes the law of those before it."""
+    starts = layout.block.start, layout.block.stop
+    return [sum(place >= start for start in starts) for place in range(layout.dim)]
 
 
 def _min_std(config: ModelConfig) -> float:

@@ -31,24 +31,26 @@ from nsf_pipeline.model.normaliser import Normaliser, noise_unit
 from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.state import StateLayout, layout_of
 
-MIDDLE = {"px": (WORKSPACE[0] + WORKSPACE[1]) / 2.0, "px/s": 0.0, "rad": 0.0}
+MIDDLE = {"px": (WORKSPACE[0] + WORKSPACE[1]) / 2.0, "px/s": 0.0, "rad": 0.0, "rad/s": 0.0}
 """By unit: what is subtracted from a plain number before it is scaled."""
-SIZE = {"px": (WORKSPACE[1] - WORKSPACE[0]) / 2.0, "px/s": 200.0, "rad": 1.0}
+SIZE = {"px": (WORKSPACE[1] - WORKSPACE[0]) / 2.0, "px/s": 200.0, "rad": 1.0, "rad/s": 4.0}
 """By unit: what a plain number is divided by."""
 FAR, NEAR = np.array([50.0, 50.0, 1.0], np.float32), np.array([5.0, 5.0, 0.1], np.float32)
 """px, px, rad; what displacements of the block, and small differences of them, are divided by."""
+FAST, SLOW = np.array([100.0, 100.0, 2.0], np.float32), np.array([10.0, 10.0, 0.2], np.float32)
+"""px/s, px/s, rad/s; what velocities of the block, and small ones, are divided by."""
 
 
 class Encoding(NamedTuple):
     """A transition as the networks get it.
 
     Attributes:
-        state: x_s in px, px/s, rad.
+        state: x_s in px, px/s, rad, rad/s.
         t_init: s, since the policy started.
         t_final: s, since the policy started.
         condition: the packed DMP vector.
-        displacements: nominal ones (px, px/s, rad) at even times from s to t, or over one control
-            step where that is longer; for a neural SDE, always over one control step.
+        displacements: nominal ones (px, px/s, rad, rad/s) at even times from s to t, or over one
+            control step where that is longer; for a neural SDE, always over one control step.
         features: what the networks are given, of order one.
     """
 
@@ -148,6 +150,8 @@ class Encoder(eqx.Module):
         ]
         if velocity is not None:
             parts.append(rotate(velocity, -block[2]) / 200.0)
+        if motion.block_velocity is not None:
+            parts.append(_velocity_features(motion, motion.block_velocity))
         return jnp.concatenate(parts)
 
     def _plain_features(
@@ -198,7 +202,7 @@ class Encoder(eqx.Module):
         return knows_noise(self.config)
 
     def scale(self, condition: Condition) -> State:
-        """Sizes of the residual's numbers: px, px/s, rad."""
+        """Sizes of the residual's numbers: px, px/s, rad, rad/s."""
         return jnp.array(self.normaliser.scale) * noise_unit(condition, self.config)
 
     @property
@@ -236,8 +240,18 @@ def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
     )
 
 
+def _velocity_features(
+    motion: NominalMotion, velocity: Float[Array, "3"]
+) -> Float[Array, " velocities"]:
+    """The block's velocity, and those that the push gives it at both ends if it is known."""
+    own, pushed = velocity[None], motion.pushed_velocity
+    seen = _displacements(motion.block, own if pushed is None else jnp.concatenate([own, pushed]))
+    # Bounded, for the fastest are a hundred times as fast as most; and steep for slow ones.
+    return jnp.concatenate([jnp.tanh(seen / size).ravel() for size in (FAST, SLOW)])
+
+
 def _displacements(
     block: Float[Array, "3"], moved: Float[Array, "poses 3"]
 ) -> Float[Array, "poses 3"]:
-    """Displacements of poses (px, px, rad) in the frame of a block."""
+    """Displacements of poses (px, px, rad), or velocities, in the frame of a block."""
     return jnp.concatenate([rotate(moved[:, :2], -block[2]), moved[:, 2:]], axis=1)

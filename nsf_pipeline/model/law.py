@@ -56,7 +56,7 @@ class BlockFrameLaw(LawOfNoise):
         return self._state(residual), log_slopes + self._log_scales()
 
     def to_noise(self, x: State) -> tuple[State, State]:
-        """See `LawOfNoise.to_noise`; x is a state, and densities are per px, px/s and rad."""
+        """See `LawOfNoise.to_noise`; x is a state, densities are in its units."""
         noise, log_slopes = self.residual.to_noise(self.residual_of(x))
         return noise, log_slopes + self._log_scales()
 
@@ -68,7 +68,7 @@ class BlockFrameLaw(LawOfNoise):
             position, velocity = moved[STATE.agent], moved[STATE.velocity]
             first = (d * position - b * velocity) / (a * d - b * c)
             second = (a * velocity - c * position) / (a * d - b * c)
-            moved = STATE.join(first, second, moved[STATE.block], jnp)
+            moved = jnp.concatenate([first, second, moved[STATE.block.start :]])
         return moved / self.scale
 
     def _state(self, residual: State) -> State:
@@ -77,7 +77,7 @@ class BlockFrameLaw(LawOfNoise):
             first, second = moved[STATE.agent], moved[STATE.velocity]
             (a, b), (c, d) = self.agent_factor
             position, velocity = a * first + b * second, c * first + d * second
-            moved = STATE.join(position, velocity, moved[STATE.block], jnp)
+            moved = jnp.concatenate([position, velocity, moved[STATE.block.start :]])
         return self.origin + rotate_planes(moved, self.angle)
 
     def _log_scales(self) -> State:
@@ -95,4 +95,7 @@ def rotate_planes(state: State, angle: Scalar) -> State:
     """A state or displacement with its planar parts rotated by an angle."""
     layout = layout_of(len(state))
     planes = rotate(state[layout.planar].reshape(-1, 2), angle)
-    return jnp.concatenate([planes.ravel(), state[layout.block_angle]])
+    parts = [planes.ravel(), state[layout.block_angle]]
+    if layout.block_velocity is not None:
+        parts += [rotate(state[layout.block_velocity], angle), state[layout.block_angular_velocity]]
+    return jnp.concatenate(parts)

@@ -39,7 +39,8 @@ class NominalMotion(NamedTuple):
         agent: (2) px; where the agent is at s.
         velocity: (2) px/s; the agent's at s. None where the state does not hold it.
         block: (3) px, px, rad; where the block is at s.
-        displacements: (knots, dim) px, px/s, rad; from the state at s, at evenly spaced times.
+        displacements: (knots, dim) px, px/s, rad, rad/s; from the state at s, at evenly spaced
+            times.
         path: (points, 2) px; the agent's way, without its start.
         pushed: (PARTS, 3) px, px, rad; where the block is after each part of the way, the last of
             them at the end. None where the push is not known.
@@ -47,6 +48,10 @@ class NominalMotion(NamedTuple):
             path, negative where they do not touch. None where the push is not known.
         aside: (2, 3) px, px, rad; where the block is at the end if noise keeps the agent to the
             left or to the right of its path. None where the push is not known.
+        block_velocity: (3) px/s, px/s, rad/s; the block's at s. None where the state does not hold
+            it.
+        pushed_velocity: (2, 3) px/s, px/s, rad/s; those that the push gives the block at s and at
+            the end. None where one of both is not known.
     """
 
     agent: Float[Array, "2"]
@@ -57,6 +62,8 @@ class NominalMotion(NamedTuple):
     pushed: Float[Array, "parts 3"] | None = None
     depths: Float[Array, " points"] | None = None
     aside: Float[Array, "sides 3"] | None = None
+    block_velocity: Float[Array, "3"] | None = None
+    pushed_velocity: Float[Array, "ends 3"] | None = None
 
 
 def nominal_motion(
@@ -74,7 +81,7 @@ def nominal_motion(
     `physics` path the agent moves and the block does not; with none, nothing moves.
 
     Args:
-        state: (dim) px, px/s, rad, at t_init.
+        state: (dim) px, px/s, rad, rad/s, at t_init.
         t_init: s since the policy started.
         t_final: s since the policy started.
         condition: the packed DMP vector.
@@ -84,14 +91,15 @@ def nominal_motion(
     layout, points = layout_of(config.state_dim), config.path_points
     agent, block = state[layout.agent], state[layout.block]
     velocity = None if layout.velocity is None else state[layout.velocity]
+    moving = None if layout.block_velocity is None else state[layout.block.stop :]
     still = jnp.zeros((2, config.state_dim))
     if config.physics == "none" or not config.conditional:
-        return NominalMotion(agent, velocity, block, still, agent[None])
+        return NominalMotion(agent, velocity, block, still, agent[None], block_velocity=moving)
     if config.autonomous:
         duration = DMPParams.from_vector(condition).duration
         times = duration * jnp.arange(1, points + 1) / points
         path = desired_path(condition, times, dmp)
-        return NominalMotion(agent, velocity, block, still, path)
+        return NominalMotion(agent, velocity, block, still, path, block_velocity=moving)
     step = (end_of_at_least_a_step(t_init, t_final) - t_init) / (PUSH_STEPS * points)
     times = t_init + step * jnp.arange(PUSH_STEPS * points + 1)
     # An agent whose velocity is not known is taken to be at rest.
@@ -100,19 +108,36 @@ def nominal_motion(
     path = knots[PUSH_STEPS::PUSH_STEPS]
     if config.physics == "path":
         poses = jnp.broadcast_to(block, (len(knots), 3))
-        moved = layout.join(knots, velocities, poses, jnp) - state
-        return NominalMotion(agent, velocity, block, moved, path)
-    poses, depths = nominal_push(knots, initial, block, step)
+        displacements = _displacements(state, knots, velocities, poses, jnp.zeros_like(poses))
+        return NominalMotion(agent, velocity, block, displacements, path, block_velocity=moving)
+    poses, depths, pushed = nominal_push(knots, initial, block, step)
     return NominalMotion(
         agent,
         velocity,
         block,
-        displacements=layout.join(knots, velocities, poses, jnp) - state,
+        displacements=_displacements(state, knots, velocities, poses, pushed),
         path=path,
         pushed=poses[points * PUSH_STEPS // PARTS :: points * PUSH_STEPS // PARTS],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
         aside=_aside(knots[::PUSH_STEPS], initial, block, PUSH_STEPS * step, condition),
+        block_velocity=moving,
+        pushed_velocity=None if moving is None else pushed[jnp.array([0, -1])],
     )
+
+
+def _displacements(
+    state: State,
+    agent: Float[Array, "knots 2"],
+    velocity: Float[Array, "knots 2"],
+    block: Float[Array, "knots 3"],
+    block_velocity: Float[Array, "knots 3"],
+) -> Float[Array, "knots dim"]:
+    """From a state to those after it; the block's velocity at its own time is the state's."""
+    layout = layout_of(len(state))
+    if layout.block_velocity is not None:
+        block_velocity = block_velocity.at[0].set(state[layout.block.stop :])
+    later = layout.join(agent, velocity, block, jnp, block_velocity=block_velocity)
+    return later - state
 
 
 def _aside(

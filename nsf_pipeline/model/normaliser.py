@@ -17,7 +17,7 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.pusht.state import layout_of
 
 LEAST = 1e-3
-"""px, px/s, rad; no size is smaller, so that nothing is divided by 0."""
+"""px, px/s, rad, rad/s; no size is smaller, so that nothing is divided by 0."""
 
 
 class Normaliser(NamedTuple):
@@ -25,8 +25,8 @@ class Normaliser(NamedTuple):
 
     Attributes:
         block_bounds: least and greatest block x and y, px.
-        scale: (state_dim) root mean square size of the residuals: px, px/s, rad. Where the agent's
-            noise is known, the agent's are per px of noise on the targets.
+        scale: (state_dim) root mean square size of the residuals: px, px/s, rad, rad/s. Where the
+            agent's noise is known, the agent's are per px of noise on the targets.
     """
 
     block_bounds: tuple[tuple[float, float], tuple[float, float]]

@@ -104,7 +104,7 @@ def nominal_push(
     velocity: Float[Array, "2"],
     pose: Pose,
     step: Float[Array, ""],
-) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"]]:
+) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"], Float[Array, "knots 3"]]:
     """Where the block goes as the agent follows a path.
 
     Args:
@@ -114,8 +114,9 @@ def nominal_push(
         step: s, from knot to knot, above 0.
 
     Returns:
-        Poses (knots, 3), and for each step the greatest overlap of agent and block at its end, px
-        (knots - 1); negative where they do not touch.
+        Poses (knots, 3); for each step the greatest overlap of agent and block at its end, px
+        (knots - 1), negative where they do not touch; and the block's velocities (knots, 3), px/s,
+        px/s and rad/s, which are exactly 0 where nothing pushes it.
     """
     frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
     offset_x, offset_y = frame.to_room((_MASS_X, _MASS_Y))
@@ -123,20 +124,21 @@ def nominal_push(
     recovered = (1.0 - OVERLAP_DECAY**step) / step
     agents = (path[:, 0], path[:, 1]), _planar(velocity, jnp.diff(path, axis=0) / step)
 
-    def advance(moving: Moving, agent: tuple[Pair, Pair]) -> tuple[Moving, tuple[Body, Scalar]]:
+    def advance(moving: Moving, agent: tuple[Pair, Pair]) -> tuple[Moving, tuple[Any, ...]]:
         body = _moved(moving, step)
         contacts = [*_with_agent(body, *agent), *_with_walls(body, 0), *_with_walls(body, 1)]
         answered = _answer(body, contacts, moving.impulses, recovered)
         depth = jnp.maximum(contacts[0].depth, contacts[1].depth)
-        return answered, (body, depth)
+        return answered, (body, depth, answered.velocity)
 
     at_rest = Moving(start, (jnp.zeros_like(start.x),) * 3, (jnp.zeros_like(start.x),) * CONTACTS)
-    _, (bodies, depths) = jax.lax.scan(jax.checkpoint(advance), at_rest, agents)
+    _, (bodies, depths, velocities) = jax.lax.scan(jax.checkpoint(advance), at_rest, agents)
     offset_x, offset_y = bodies.to_room((_MASS_X, _MASS_Y))
     poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
     # An untouched block keeps its pose to the last bit.
     untouched = (bodies.x == start.x) & (bodies.y == start.y) & (bodies.angle == start.angle)
-    return jnp.where(untouched[:, None], pose, poses), depths[1:]
+    moving = jnp.stack(velocities, axis=-1)
+    return jnp.where(untouched[:, None], pose, poses), depths[1:], moving
 
 
 def _planar(first: Float[Array, "2"], later: Float[Array, "steps 2"]) -> Pair:

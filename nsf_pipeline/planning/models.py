@@ -24,6 +24,7 @@ from nsf_pipeline.errors import UserError
 from nsf_pipeline.flow.guard import require_key
 from nsf_pipeline.model import PushTModel
 from nsf_pipeline.model.nominal import nominal_motion
+from nsf_pipeline.model.states import in_layout, of_seven
 from nsf_pipeline.model.transition import PushTTransition
 from nsf_pipeline.numerics import GENERATOR, with_defaults
 from nsf_pipeline.planning.pushes import policy_steps
@@ -343,14 +344,10 @@ def _learned(
     asked: _Asked,
     draws: int,
 ) -> np.ndarray:
-    """A learned model's prediction; of a model of 5 numbers, with the velocity 0."""
-    layout = model.encoder.layout
-    asked = asked._replace(states=asked.states[:, STATE.columns(layout.names)])
+    """A learned model's prediction, whatever the numbers of its state: see `model.states`."""
+    asked = asked._replace(states=in_layout(asked.states, model.encoder.layout))
     ends = _in_chunks(function, (model.transition, more), asked, draws)
-    if layout.velocity is None:
-        still = np.zeros((*ends.shape[:2], 2))
-        ends = STATE.join(ends[..., layout.agent], still, ends[..., layout.block])
-    return _finite(ends)
+    return _finite(of_seven(ends))
 
 
 def _finite(ends: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ REFUSED = {
     "a variant named as a row": ("variants: {nominal: {}}", "variants.nominal: the tables have a"),
     "a variant named as a kind of row": ("variants: {a_steps: {}}", "that end in _steps stand for"),
     "a date": ("seed: 2020-01-01", "not plain settings"),
-    "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5 or 7, got 6"),
+    "unknown choice": ("model: {state_dim: 6}", "model.state_dim: expected 5, 7 or 10, got 6"),
     "unknown name": (
         "model: {bridge: {activation: relu}}",
         "model.bridge.activation: expected 'silu', 'tanh', 'gelu' or 'softplus', got \"relu\"",

@@ -88,7 +88,7 @@ def test_crps_is_the_gaussians():
 
 
 @pytest.mark.parametrize("name", GROUPS)
-@pytest.mark.parametrize("state_dim", [5, 7])
+@pytest.mark.parametrize("state_dim", [5, 7, 10])
 def test_groups_pick_their_components_and_units(name, state_dim):
     columns = getattr(layout_of(state_dim), name)
     factor = 180.0 / np.pi if name == "block_angle" else 1.0

@@ -51,6 +51,7 @@ DMP = DMPConfig()
 NETWORK = NetworkConfig(hidden_size=8, depth=1, num_flow_layers=2)
 KEY = jax.random.key(0)
 SCALES = {7: (8.0, 8.0, 60.0, 60.0, 5.0, 5.0, 0.1), 5: (8.0, 8.0, 5.0, 5.0, 0.1)}
+SCALES[10] = (*SCALES[7], 40.0, 40.0, 0.8)
 # Agent beside the block, moving; in the middle of a policy that goes through the block.
 STATE = np.array([200.0, 260.0, 60.0, -10.0, 260.0, 230.0, 0.4], np.float32)
 WEIGHTS = np.linspace(-0.5, 0.5, 12)
@@ -727,7 +728,7 @@ def noiseless():
 def nominally(state, s, t, condition, points):
     times = jnp.linspace(s, t, points + 1)
     knots, velocities = nominal_path(state[:2], state[2:4], times, condition, DMP)
-    poses, depths = nominal_push(knots, state[2:4], state[4:], (t - s) / points)
+    poses, depths, _ = nominal_push(knots, state[2:4], state[4:], (t - s) / points)
     return knots[-1], velocities[-1], poses[-1], depths.max()
 
 

@@ -154,7 +154,9 @@ def test_planners_and_environments_ask_a_model_without_physics(asked):
     assert np.isfinite(dynamics.draw(states, policies, np.full(3, 20), draws)).all()
 
 
-@pytest.mark.parametrize("changes", [{"autonomous": True}, {"state_dim": 5}, {"physics": "none"}])
+@pytest.mark.parametrize(
+    "changes", [{"autonomous": True}, {"state_dim": 5}, {"state_dim": 10}, {"physics": "none"}]
+)
 def test_the_default_variants_go_with_other_models(changes):
     config = parse_config({"model": changes})
     assert config.variant("path").model.physics == "path"
@@ -167,8 +169,9 @@ def test_the_default_variants_go_with_other_models(changes):
         ({"autonomous": True}, 8 + len(CONDITION)),
         ({"conditional": False}, 9),
         ({"state_dim": 5}, 7 + len(CONDITION)),
+        ({"state_dim": 10}, 12 + len(CONDITION)),
     ],
-    ids=["autonomous", "unconditional", "without velocity"],
+    ids=["autonomous", "unconditional", "without velocity", "with the block's"],
 )
 def test_without_physics_other_settings_still_hide_what_they_hide(changes, size):
     assert model_of(**changes, physics="none").encoder.feature_dim == size

@@ -221,7 +221,7 @@ def bits(batch):
     return [np.asarray(values).tobytes() for values in batch]
 
 
-@pytest.mark.parametrize("state_dim", [5, 7])
+@pytest.mark.parametrize("state_dim", [5, 7, 10])
 def test_streamed_batches_are_those_in_memory_bit_for_bit(made, state_dim):
     keys = jax.random.split(jax.random.key(3), 5)
     for split in (0, 1):
