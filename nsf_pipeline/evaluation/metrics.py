@@ -447,7 +447,7 @@ def _coverage(share: float) -> Metric:
         unit="dimensionless",
         meaning=(
             f"share of truths within the central {100 * share:.0f} % of the draws; {share:g} if "
-            "calibrated; more where a block rests, since continuous laws spread draws around it"
+            "calibrated; more where a block rests and the law has no atom there"
         ),
         score=Score(Over.GROUPS, ("ranks",), lambda ranks: covered(ranks, share).mean(axis=-1)),
         shown=ByContact("truths within the central", f"{100 * share:.0f} %", ".0%"),
