@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 import jax
 import pytest
 from conftest import ROOT, flip, run, surroundings
+from selenium.common.exceptions import (
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
@@ -148,7 +152,16 @@ class Page:
         return self.wait(lambda: next((e for w, e in self.controls() if w == words), None))
 
     def press(self, words, *keys):
-        self.control(words).send_keys(*keys)
+        """Send keys to a control, once it takes them: the page draws its controls anew at times."""
+
+        def sent():
+            try:
+                self.control(words).send_keys(*keys)
+            except (ElementNotInteractableException, StaleElementReferenceException):
+                return False
+            return True
+
+        self.wait(sent)
 
     def changes(self, name, words, *keys):
         """Whether a drawing changes when keys are pressed at a control; waits until it does."""
