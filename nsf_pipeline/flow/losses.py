@@ -99,6 +99,11 @@ def encode(flow: Transition, x_init: State, t_init: Scalar, t_final: Scalar, con
     return x_init, t_init, t_final, condition
 
 
+def _known(encoding: Any, flow: Transition, *given: Any) -> Any:
+    """The encoding of the given arguments, computed if it is not known yet."""
+    return encode(flow, *given) if encoding is None else encoding
+
+
 def law_of(flow: Transition, encoding: Any) -> Distribution:
     """The flow's law, given what `encode` returned."""
     return flow.law(encoding) if isinstance(flow, EncodedTransition) else flow(*encoding)
@@ -115,8 +120,7 @@ def negative_log_likelihood(
     encoding: Any = None,
 ) -> Scalar:
     """-log p(x_t | x_s), in nats; `encoding` is the result of `encode`, if already computed."""
-    if encoding is None:
-        encoding = encode(flow, x_init, t_init, t_final, condition)
+    encoding = _known(encoding, flow, x_init, t_init, t_final, condition)
     return -law_of(flow, encoding).log_prob(x_final)
 
 
@@ -151,8 +155,7 @@ def consistency_losses(
     """
     require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
     require_key(key)
-    if encoding is None:
-        encoding = encode(flow, x_init, t_init, t_final, condition)
+    encoding = _known(encoding, flow, x_init, t_init, t_final, condition)
     x_init, t_init, t_final, condition = encoding[:4]
 
     def draw(encoding: Any, key: PRNGKeyArray) -> tuple[State, Scalar]:
@@ -204,8 +207,7 @@ def distillation_loss(
     """
     require_times(t_init=t_init, t_mid=t_mid, t_final=t_final)
     require_key(key)
-    if encoding is None:
-        encoding = encode(flow, x_init, t_init, t_final, condition)
+    encoding = _known(encoding, flow, x_init, t_init, t_final, condition)
     x_init, t_init, t_final, condition = encoding[:4]
     keys = jax.random.split(key)
     x_mid = flow(x_init, t_init, t_mid, condition).sample(keys[0])

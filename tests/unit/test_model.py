@@ -192,6 +192,15 @@ def test_draws_and_densities_are_in_physical_units(state_dim, autonomous):
     assert (near > far).all()
 
 
+def wider_gaussian(draws):
+    """COUNT draws of a Gaussian with twice the covariance of the draws, and their log-density."""
+    mean, covariance = draws.mean(axis=0), 2.0 * np.cov(draws.T)
+    wide = np.random.default_rng(0).multivariate_normal(mean, covariance, COUNT)
+    offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
+    log_q = -0.5 * (offset**2).sum(axis=0)
+    return wide, log_q - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+
+
 @pytest.mark.parametrize(
     ("state_dim", "gap"), mostly_thorough([(7, 0.4), (7, 0.03), (5, 0.4)], (7, 0.4), (7, 0.03))
 )
@@ -212,12 +221,7 @@ def require_density_of_draws(model, state, gap):
     total = 0.0
     for kind, size in ((~rests, len(state)), (rests, block.start)):
         own = draws[kind, :size].astype(np.float64)
-        mean, covariance = own.mean(axis=0), 2.0 * np.cov(own.T)
-        random = np.random.default_rng(0)
-        wide = random.multivariate_normal(mean, covariance, COUNT)
-        offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
-        log_q = -0.5 * (offset**2).sum(axis=0)
-        log_q -= 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+        wide, log_q = wider_gaussian(own)
         ends = np.tile(state, (COUNT, 1))
         ends[:, :size] = wide
         log_p = np.asarray(log_probs(model, ends, state, 0.5, 0.5 + gap))
@@ -225,7 +229,7 @@ def require_density_of_draws(model, state, gap):
         error = weight.std() / np.sqrt(len(weight))
         assert error < 0.05
         assert abs(weight.mean() - kind.mean()) < 5 * error + 0.02
-        moved = (weight[:, None] * (wide - mean)).mean(axis=0)
+        moved = (weight[:, None] * (wide - own.mean(axis=0))).mean(axis=0)
         assert (np.abs(moved) < 0.25 * own.std(axis=0)).all()
         total += weight.mean()
     assert total == pytest.approx(1.0, abs=0.05)

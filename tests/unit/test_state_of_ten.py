@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import mostly_thorough
-from test_model import CONDITION, COUNT, DMP, KEY, draw_and_score, model_of
+from test_model import CONDITION, COUNT, DMP, KEY, draw_and_score, model_of, wider_gaussian
 
 from nsf_pipeline.config import Config, ModelConfig
 from nsf_pipeline.data.policies import sample_policies
@@ -44,12 +44,7 @@ def test_a_block_rests_or_stops_exactly_or_moves(gap):
     for kind, size in zip(kinds(draws, RESTING), (4, 7, 10), strict=True):
         assert 0.05 < kind.mean() < 0.9
         own = draws[kind, :size].astype(np.float64)
-        mean, covariance = own.mean(axis=0), 2.0 * np.cov(own.T)
-        random = np.random.default_rng(0)
-        wide = random.multivariate_normal(mean, covariance, COUNT)
-        offset = np.linalg.solve(np.linalg.cholesky(covariance), (wide - mean).T)
-        log_q = -0.5 * (offset**2).sum(axis=0)
-        log_q -= 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+        wide, log_q = wider_gaussian(own)
         ends = np.tile(RESTING, (COUNT, 1))
         ends[:, :size] = wide
         log_p = np.asarray(draw_and_score(model, RESTING, times, jnp.asarray(ends))[1])
