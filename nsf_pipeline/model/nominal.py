@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -10,7 +9,7 @@ from nsf_pipeline.config import DMPConfig, ModelConfig
 from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model.agent_motion import desired_path, end_of_at_least_a_step, nominal_path
 from nsf_pipeline.model.agent_noise import effective_noise, position_spread
-from nsf_pipeline.model.push import nominal_push
+from nsf_pipeline.model.push import nominal_pushes
 from nsf_pipeline.pusht.state import layout_of
 
 PUSH_STEPS = 3
@@ -110,7 +109,12 @@ def nominal_motion(
         poses = jnp.broadcast_to(block, (len(knots), 3))
         displacements = _displacements(state, knots, velocities, poses, jnp.zeros_like(poses))
         return NominalMotion(agent, velocity, block, displacements, path, block_velocity=moving)
-    poses, depths, pushed = nominal_push(knots, initial, block, step)
+    coarse, coarse_step = knots[::PUSH_STEPS], PUSH_STEPS * step
+    off = _aside(coarse, coarse_step, condition)
+    push, left, right = nominal_pushes(
+        [(knots, step), (coarse + off, coarse_step), (coarse - off, coarse_step)], initial, block
+    )
+    poses, depths, pushed = push
     return NominalMotion(
         agent,
         velocity,
@@ -119,7 +123,7 @@ def nominal_motion(
         path=path,
         pushed=poses[points * PUSH_STEPS // PARTS :: points * PUSH_STEPS // PARTS],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
-        aside=_aside(knots[::PUSH_STEPS], initial, block, PUSH_STEPS * step, condition),
+        aside=jnp.stack([left.poses[-1], right.poses[-1]]),
         block_velocity=moving,
         pushed_velocity=None if moving is None else pushed[jnp.array([0, -1])],
     )
@@ -141,20 +145,14 @@ def _displacements(
 
 
 def _aside(
-    path: Float[Array, "knots 2"],
-    velocity: Float[Array, "2"],
-    block: Float[Array, "3"],
-    step: Scalar,
-    condition: Condition,
-) -> Float[Array, "sides 3"]:
-    """Where the block ends if the agent leaves its path to one side, and to the other.
+    path: Float[Array, "knots 2"], step: Scalar, condition: Condition
+) -> Float[Array, "knots 2"]:
+    """How far noise may keep the agent to one side of its path, px.
 
-    It does so by one standard deviation of its position's noise, at a right angle to its whole way:
-    what that changes tells how much noise will matter, and where a push would slip off.
+    It is one standard deviation of its position's noise, at a right angle to its whole way: what
+    that changes tells how much noise will matter, and where a push would slip off.
     """
     way = path[-1] - path[0]
     x, y = way / jnp.sqrt(jnp.maximum(jnp.sum(way**2), LEAST_WAY**2))
     noise = effective_noise(DMPParams.from_vector(condition).action_noise_std)
-    off = noise * position_spread(step * jnp.arange(len(path)))[:, None] * jnp.stack([-y, x])
-    paths = jnp.stack([path + off, path - off])
-    return jax.vmap(lambda path: nominal_push(path, velocity, block, step)[0][-1])(paths)
+    return noise * position_spread(step * jnp.arange(len(path)))[:, None] * jnp.stack([-y, x])

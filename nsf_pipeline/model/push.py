@@ -12,6 +12,8 @@ Applied along the agent's noiseless path, in somewhat longer steps than Chipmunk
 nominal push.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -99,52 +101,69 @@ class Moving(NamedTuple):
     impulses: tuple[Scalar, ...]
 
 
-def nominal_push(
-    path: Float[Array, "knots 2"],
+class Pushed(NamedTuple):
+    """A nominal push.
+
+    Attributes:
+        poses: (knots, 3) px, px, rad; where the block is as the agent is at each knot of its path.
+        depths: (knots - 1) px; for each step the greatest overlap of agent and block at its end,
+            negative where they do not touch.
+        velocities: (knots, 3) px/s, px/s, rad/s; the block's, exactly 0 where nothing pushes it.
+    """
+
+    poses: Float[Array, "_ 3"]
+    depths: Float[Array, " _"]
+    velocities: Float[Array, "_ 3"]
+
+
+def nominal_pushes(
+    paths: Sequence[tuple[Float[Array, "_ 2"], Float[Array, ""]]],
     velocity: Float[Array, "2"],
     pose: Pose,
-    step: Float[Array, ""],
-) -> tuple[Float[Array, "knots 3"], Float[Array, " steps"], Float[Array, "knots 3"]]:
-    """Where the block goes as the agent follows a path.
+) -> list[Pushed]:
+    """Where the block goes as the agent follows a path, for each of some paths.
+
+    All pushes run one after the other in one loop: a compiler takes seconds for each loop.
 
     Args:
-        path: (knots, 2) px, the agent's positions.
-        velocity: (2) px/s, the agent's at the path's start. A block that it touches moves with it.
-        pose: px, px, rad; of the block at the path's start.
-        step: s, from knot to knot, above 0.
-
-    Returns:
-        Poses (knots, 3); for each step the greatest overlap of agent and block at its end, px
-        (knots - 1), negative where they do not touch; and the block's velocities (knots, 3), px/s,
-        px/s and rad/s, which are exactly 0 where nothing pushes it.
+        paths: for each, (knots, 2) px, the agent's positions; and s, from knot to knot, above 0.
+        velocity: (2) px/s, the agent's at the paths' start. A block that it touches moves with it.
+        pose: px, px, rad; of the block at the paths' start.
     """
     frame = Body(pose[0], pose[1], pose[2], jnp.cos(pose[2]), jnp.sin(pose[2]))
     offset_x, offset_y = frame.to_room((_MASS_X, _MASS_Y))
     start = frame._replace(x=frame.x + offset_x, y=frame.y + offset_y)
-    recovered = (1.0 - OVERLAP_DECAY**step) / step
-    agents = (path[:, 0], path[:, 1]), _planar(velocity, jnp.diff(path, axis=0) / step)
+    at_rest = Moving(start, (jnp.zeros_like(start.x),) * 3, (jnp.zeros_like(start.x),) * CONTACTS)
 
-    def advance(moving: Moving, agent: tuple[Pair, Pair]) -> tuple[Moving, tuple[Any, ...]]:
+    def advance(moving: Moving, now: tuple[Any, ...]) -> tuple[Moving, tuple[Any, ...]]:
+        is_first, step, recovered, position, agent_velocity = now
+        moving = jax.tree.map(partial(jnp.where, is_first), at_rest, moving)
         body = _moved(moving, step)
-        contacts = [*_with_agent(body, *agent), *_with_walls(body, 0), *_with_walls(body, 1)]
+        agent = _with_agent(body, position, agent_velocity)
+        contacts = [*agent, *_with_walls(body, 0), *_with_walls(body, 1)]
         answered = _answer(body, contacts, moving.impulses, recovered)
-        depth = jnp.maximum(contacts[0].depth, contacts[1].depth)
+        depth = jnp.maximum(agent[0].depth, agent[1].depth)
         return answered, (body, depth, answered.velocity)
 
-    at_rest = Moving(start, (jnp.zeros_like(start.x),) * 3, (jnp.zeros_like(start.x),) * CONTACTS)
-    _, (bodies, depths, velocities) = jax.lax.scan(jax.checkpoint(advance), at_rest, agents)
+    knots = [len(path) for path, _ in paths]
+    is_first = np.concatenate([np.arange(count) == 0 for count in knots])
+    steps = jnp.concatenate([jnp.full(len(path), step) for path, step in paths])
+    recovered = (1.0 - OVERLAP_DECAY**steps) / steps
+    positions = jnp.concatenate([path for path, _ in paths])
+    velocities = jnp.concatenate(
+        [part for path, step in paths for part in (velocity[None], jnp.diff(path, axis=0) / step)]
+    )
+    agents = (positions[:, 0], positions[:, 1]), (velocities[:, 0], velocities[:, 1])
+    each = is_first, steps, recovered, *agents
+    _, (bodies, depths, moving) = jax.lax.scan(jax.checkpoint(advance), at_rest, each)
     offset_x, offset_y = bodies.to_room((_MASS_X, _MASS_Y))
     poses = jnp.stack([bodies.x - offset_x, bodies.y - offset_y, bodies.angle], axis=-1)
     # An untouched block keeps its pose to the last bit.
     untouched = (bodies.x == start.x) & (bodies.y == start.y) & (bodies.angle == start.angle)
-    moving = jnp.stack(velocities, axis=-1)
-    return jnp.where(untouched[:, None], pose, poses), depths[1:], moving
-
-
-def _planar(first: Float[Array, "2"], later: Float[Array, "steps 2"]) -> Pair:
-    """x and y of plane vectors."""
-    both = jnp.concatenate([first[None], later])
-    return both[:, 0], both[:, 1]
+    poses = jnp.where(untouched[:, None], pose, poses)
+    ends = np.cumsum(knots)[:-1].tolist()
+    parts = (jnp.split(of_all, ends) for of_all in (poses, depths, jnp.stack(moving, axis=-1)))
+    return [Pushed(own, depth[1:], speed) for own, depth, speed in zip(*parts, strict=True)]
 
 
 def _moved(moving: Moving, step: Scalar) -> Body:

@@ -42,7 +42,7 @@ from nsf_pipeline.model.agent_motion import nominal_path, propagator
 from nsf_pipeline.model.agent_noise import LEAST_NOISE, noise_factor, noise_share
 from nsf_pipeline.model.contact import clearance, distance_and_normal
 from nsf_pipeline.model.file import FORMAT, FORMAT_VERSION, model_header
-from nsf_pipeline.model.push import OVERLAP_ALLOWED, nominal_push
+from nsf_pipeline.model.push import OVERLAP_ALLOWED, nominal_pushes
 from nsf_pipeline.model.transition import FlowTransition
 from nsf_pipeline.pusht import geometry, simulator
 from nsf_pipeline.pusht.state import layout_of
@@ -137,13 +137,13 @@ def test_an_unconditional_law_hides_the_policy(autonomous):
 @pytest.mark.thorough
 def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
     model, state, (s, m, t) = model_of(), state_of(7), jnp.array([0.5, 0.6, 0.9])
-    flow, push, pushes = model.transition, nominal.nominal_push, itertools.count()
+    flow, push, pushes = model.transition, nominal.nominal_pushes, itertools.count()
 
     def counted(*given):
         next(pushes)
         return push(*given)
 
-    monkeypatch.setattr(nominal, "nominal_push", counted)
+    monkeypatch.setattr(nominal, "nominal_pushes", counted)
 
     @jax.jit
     def losses(state):
@@ -151,8 +151,8 @@ def test_an_encoding_is_computed_once_for_all_losses(monkeypatch):
         ends, steps = (state, state + 1.0, s, t, CONDITION), (state, s, m, t, CONDITION)
         consistency = consistency_losses(flow, model.bridge, *steps, encoding=encoding, key=KEY)
         shared = *consistency, negative_log_likelihood(flow, *ends, encoding=encoding)
-        # The push and those aside: for the step to t, the first one, and both second ones at once.
-        assert next(pushes) == 2 * 3
+        # For the step to t, the first one, and both second ones at once.
+        assert next(pushes) == 3
         alone = consistency_losses(flow, model.bridge, *steps, key=KEY)
         return shared, (*alone, negative_log_likelihood(flow, *ends))
 
@@ -732,8 +732,8 @@ def noiseless():
 def nominally(state, s, t, condition, points):
     times = jnp.linspace(s, t, points + 1)
     knots, velocities = nominal_path(state[:2], state[2:4], times, condition, DMP)
-    poses, depths, _ = nominal_push(knots, state[2:4], state[4:], (t - s) / points)
-    return knots[-1], velocities[-1], poses[-1], depths.max()
+    (push,) = nominal_pushes([(knots, (t - s) / points)], state[2:4], state[4:])
+    return knots[-1], velocities[-1], push.poses[-1], push.depths.max()
 
 
 @pytest.mark.parametrize("steps", mostly_thorough([1, 2, 3, 10], 1, 10))
