@@ -3,15 +3,17 @@
 The push is Chipmunk's own, in its own order. PushT has no friction, neither the agent nor the walls
 give way, and the space damps all motion: in every substep the block's velocity is found anew from
 its contacts. With a contact's direction u and its lever arm l = r x u about the centre of mass, an
-impulse j >= 0 (over the mass) changes the velocity by j u and the turning by j l / I, and the
-contact's speed by j (1 + l^2 / I). Impulses are found one after the other, such that the block
-leaves each contact at least as fast as the agent or wall comes, and faster where they overlap: a
-share of the overlap is recovered in each substep. The next substep moves the block.
+impulse j >= 0 (over the mass) changes the velocity by j u and the turning by j l / I, and so the
+speed along another contact's direction u' by j (u . u' + l l' / I). Impulses are found one after
+the other, such that the block leaves each contact at least as fast as the agent or wall comes, and
+faster where they overlap: a share of the overlap is recovered in each substep. The next substep
+moves the block.
 
 Applied along the agent's noiseless path, in somewhat longer steps than Chipmunk's, this is the
 nominal push.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -195,14 +197,6 @@ def _answer(
         impulses: those of the step before, from which the solution starts.
         recovered: share of an overlap that is recovered, per s.
     """
-    zero = jnp.zeros_like(body.x)
-    velocity = [zero, zero, zero]
-
-    def push(velocity: list[Scalar], contact: Contact, impulse: Scalar) -> list[Scalar]:
-        (x, y), (along_x, along_y) = velocity[:2], contact.direction
-        turn = impulse * contact.lever * (1.0 / T_INERTIA)
-        return [x + impulse * along_x, y + impulse * along_y, velocity[2] + turn]
-
     touching = [contact.depth >= 0.0 for contact in contacts]
     wanted = [
         contact.velocity + recovered * jnp.maximum(contact.depth - OVERLAP_ALLOWED, 0.0)
@@ -213,26 +207,33 @@ def _answer(
         jnp.where(touches, 1.0 / (1.0 + contact.lever**2 * (1.0 / T_INERTIA)), 0.0)
         for touches, contact in zip(touching, contacts, strict=True)
     ]
-    total = [
+    total = tuple(
         jnp.where(touches, before, 0.0) for touches, before in zip(touching, impulses, strict=True)
-    ]
-    for contact, impulse in zip(contacts, total, strict=True):
-        velocity = push(velocity, contact, impulse)
+    )
+    # The speed at one contact of a pair from an impulse at the other.
+    coupling = {}
+    for one, other in itertools.combinations(range(CONTACTS), 2):
+        along = _dot(contacts[one].direction, contacts[other].direction)
+        turning = contacts[one].lever * contacts[other].lever * (1.0 / T_INERTIA)
+        coupling[one, other] = coupling[other, one] = along + turning
 
-    def sweep(_: Any, solution: tuple[list[Scalar], list[Scalar]]) -> Any:
-        velocity, total = solution[0], [*solution[1]]
-        for number, contact in enumerate(contacts):
-            (x, y, turn), (along_x, along_y) = velocity, contact.direction
-            speed = x * along_x + y * along_y + turn * contact.lever
-            before = total[number]
-            total[number] = jnp.maximum(before + (wanted[number] - speed) * response[number], 0.0)
-            velocity = push(velocity, contact, total[number] - before)
-        return velocity, total
+    def sweep(_: Any, impulses: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        found = list(impulses)
+        for one in range(CONTACTS):
+            lacking = wanted[one]
+            for other in range(CONTACTS):
+                if other != one:
+                    lacking = lacking - coupling[one, other] * found[other]
+            found[one] = jnp.maximum(lacking * response[one], 0.0)
+        return tuple(found)
 
     # A loop: unrolled, a compiler computes shared parts again and again.
-    velocity, total = jax.lax.fori_loop(0, SWEEPS, sweep, (velocity, total))
-    x, y, turn = velocity
-    return Moving(body, (x, y, turn), tuple(total))
+    total = jax.lax.fori_loop(0, SWEEPS, sweep, total)
+    x, y, turn = (
+        sum(impulse * effect for impulse, effect in zip(total, effects, strict=True))
+        for effects in zip(*((*each.direction, each.lever) for each in contacts), strict=True)
+    )
+    return Moving(body, (x, y, turn * (1.0 / T_INERTIA)), total)
 
 
 def _with_agent(body: Body, agent: Pair, velocity: Pair) -> list[Contact]:
