@@ -3,8 +3,9 @@
     python benchmarks/flow.py [--horizon 2.0] [--rounds 5]
 
 The default model, untrained: what it computes does not depend on its weights. Everything takes
-turns in one run. XLA counts the operations of the compiled program, with the body of a loop counted
-once: the flow's networks have no loops, but the nominal motion in the features has.
+turns in one run. Draws from states of their own are made as planners make them, on all cores. XLA
+counts the operations of the compiled program, with the body of a loop counted once: the flow's
+networks have no loops, but the nominal motion in the features has.
 """
 
 import argparse
@@ -23,12 +24,16 @@ from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.states import join_state
 from nsf_pipeline.data.transitions import Trajectories, Transitions
+from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser
+from nsf_pipeline.planning import OnePass
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.training import each_row, fit
 
 SIZES = (1, 16, 256, 4096, 65_536)
+OWN = 4096
+"""Draws from states of their own; the policies end 1 to 3.6 s later."""
 SQUARE = 1024
 
 
@@ -81,6 +86,13 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
     features = (one - per_draw) / 1e3
     print(f"One draw: {per_draw / 1e3:.1f} kFLOP; a query's features: {features:.1f} kFLOP\n")
 
+    policies = DMPParams.from_vector(rollouts["condition"][:OWN])
+    states, world = rollouts["initial_state"][: len(policies.duration)], OnePass(model, 1)
+
+    def own() -> np.ndarray:
+        return world.predict(states, policies, key=key)
+
+    own()
     compiled = {size: sample(size) for size in SIZES}
     for function in compiled.values():
         jax.block_until_ready(function(key, state, condition))
@@ -88,19 +100,24 @@ def draws(model: PushTModel, horizon: float, rollouts: dict[str, np.ndarray], ro
     noise = np.random.default_rng(0).normal(0.0, 8.0, (256, round(10 * horizon), 2))
     targets = rollouts["targets"][row, : noise.shape[1]] + noise
     initial = rollouts["initial_state"][row]
-    taken: dict[int | str, list[float]] = {name: [] for name in (*SIZES, "simulator")}
+    taken: dict[int | str, list[float]] = {name: [] for name in (*SIZES, "own", "simulator")}
     for _ in range(rounds):
         for size, function in compiled.items():
             taken[size].append(seconds(functools.partial(function, key, state, condition)) / size)
+        taken["own"].append(seconds(own) / len(states))
         taken["simulator"].append(
             seconds(lambda: simulator.ensemble(initial, targets)) / len(targets)
         )
     reference = statistics.median(taken["simulator"])
     print(f"Draws {horizon:g} s ahead of one state:\n")
     print("| | at once | draws/s | times the simulator |\n| --- | ---: | ---: | ---: |")
+    labels = {
+        "own": ("flow, each from a state of its own", f"{len(states):,}"),
+        "simulator": ("simulator, one core", ""),
+    }
     for name, times in taken.items():
         median = statistics.median(times)
-        label = ("simulator, one core", "") if name == "simulator" else ("flow", f"{name:,}")
+        label = labels.get(str(name)) or ("flow", f"{name:,}")
         print(f"| {label[0]} | {label[1]} | {1 / median:,.0f} | {reference / median:.2f} |")
 
 
@@ -150,7 +167,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     config = Config()
-    transitions, rollouts = data(config, 2000)
+    transitions, rollouts = data(config, OWN)
     normaliser = fit_normaliser(
         config.model, config.dmp, transitions.sample(jax.random.key(0), 8192)
     )

@@ -29,7 +29,7 @@ class ExportConfig(Section):
         "stable_worldmodel",
         "stable_worldmodel_lance",
     )
-    """The formats."""
+    """Formats, one folder each."""
     splits: Annotated[tuple[Split, ...], Field(min_length=1, max_length=3)] = (
         "train",
         "validation",

@@ -14,6 +14,8 @@ from nsf_pipeline.config.section import Section
 from nsf_pipeline.config.variants import DEFAULTS
 
 WIDTH = 100
+WIDEST = 60
+"""Columns of a setting with its value that leave room for a comment beside them."""
 """Characters per line, at most."""
 HARD_SPACE = "\u00a0"
 """A space inside a range, where lines must not break."""
@@ -143,11 +145,21 @@ def _comment(text: str) -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> str:
-    """Lines of YAML whose comments start in one column; long comments continue below."""
-    column = 2 + max(len(row.yaml) for row in rows if row.comment)
+    """Lines of YAML whose comments start in one column; long comments continue below.
+
+    The comment of a long line stands above it.
+    """
+    column = 2 + max(
+        (len(row.yaml) for row in rows if row.comment and len(row.yaml) <= WIDEST), default=0
+    )
     lines = []
     for row in rows:
         left = row.yaml
+        if row.comment and len(left) > WIDEST:
+            indent = left[: -len(left.lstrip())]
+            above = _wrapped(row.comment, WIDTH - len(indent))
+            lines += [*(f"{indent}{part}" for part in above), left]
+            continue
         for part in _wrapped(row.comment, WIDTH - column) or [""]:
             lines.append(f"{left:<{column}}{part}".rstrip())
             left = ""

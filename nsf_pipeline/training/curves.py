@@ -39,6 +39,8 @@ def picture(rows: Rows) -> Figure:
     likelihood.set(ylabel="negative log-likelihood (nats)")
     line(consistency, "one_to_two", "one step to two", TRAINING)
     line(consistency, "two_to_one", "two steps to one", OTHER)
+    if any(row["distillation"] for row in rows):
+        line(consistency, "distillation", "distillation", VALIDATION)
     consistency.axhline(0.0, color=LINE, linewidth=0.8)
     consistency.set(ylabel="flow consistency (nats)", yscale="symlog")
     line(gradients, "gradient_norm", "norm before clipping", TRAINING)

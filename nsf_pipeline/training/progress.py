@@ -40,9 +40,11 @@ class Display:
         """A row of the history as a line."""
         step = int(row["step"])
         self._validation = f", validation nll {row['validation_nll']:.3f}"
+        distilled = row["distillation"]
         self.say(
             f"step {step} of {self.steps}, {row['seconds']:.0f} s, {self._left(step)}: "
             f"nll {row['nll']:.3f}, 1->2 {row['one_to_two']:.3f}, 2->1 {row['two_to_one']:.3f}, "
+            f"{f'distillation {distilled:.3f}, ' if distilled else ''}"
             f"gradient norm {row['gradient_norm']:.3g}, clipped {row['clipped']:.0%}"
             f"{self._validation}"
         )
