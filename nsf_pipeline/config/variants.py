@@ -109,7 +109,9 @@ class Default(NamedTuple):
     changes: dict[str, Any]
 
 
-LIKELIHOOD_ONLY = {"one_to_two_weight": 0.0, "two_to_one_weight": 0.0}
+LIKELIHOOD_ONLY = {
+    name: 0 for name in ("one_to_two_weight", "two_to_one_weight", "distillation_weight")
+}
 DEFAULTS = {
     "gaussian": Default(
         "A Gaussian law: the same features, no couplings.",
@@ -128,7 +130,7 @@ DEFAULTS = {
         {"model": {"physics": "none"}},
     ),
     "no_consistency": Default(
-        "Trained by the likelihood alone, without the consistency losses.",
+        "Trained by the likelihood alone, without consistency losses and distillation.",
         {"training": LIKELIHOOD_ONLY},
     ),
     "autonomous": Default(

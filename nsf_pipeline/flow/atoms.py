@@ -8,6 +8,7 @@ with and without pinned components have different units, and only their sum over
 something: it is still maximised by the true law.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import final
 
@@ -17,10 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from nsf_pipeline import checks
 from nsf_pipeline.flow.bijectors import Activation, Conditioner
-from nsf_pipeline.flow.distributions import Given, LawOfNoise, jittable, log_densities
+from nsf_pipeline.flow.distributions import (
+    Given,
+    LawOfNoise,
+    jittable,
+    log_densities,
+    require_known,
+)
 from nsf_pipeline.flow.guard import finite, require_key
 from nsf_pipeline.flow.splines import BOX
+from nsf_pipeline.flow.transition import DEEPEST, LARGEST
 
 LARGEST_LOGIT = 15.0
 """Bound of what a network says for or against an atom, so that a surprise costs a finite amount."""
@@ -53,7 +62,17 @@ class Atom(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        """Build one, with `depth` hidden layers."""
+        """Build one, with `depth` hidden layers.
+
+        Raises:
+            ValueError: no component is pinned, a size is out of range, or the key is no single key.
+        """
+        if not any(pinned):
+            raise ValueError("expected an atom to pin at least one component, got none")
+        checks.whole("context_dim", context_dim, 0, LARGEST)
+        checks.whole("hidden_size", hidden_size, 1, LARGEST)
+        checks.whole("depth", depth, 1, DEEPEST)
+        require_key(key)
         self.network = Conditioner(
             len(pinned), context_dim, 1, hidden_size, depth, activation, key=key
         )
@@ -84,6 +103,8 @@ class LawWithAtoms(eqx.Module):
     What an atom pins includes what the next one pins, and the law of the components that it leaves
     free must not depend on those that it pins, nor on their noise (`seen_by`).
 
+    Numbers that are known when it is made are checked; of traced ones, only the shapes.
+
     Attributes:
         law: of the state, if no atom happens.
         atoms: in order.
@@ -97,6 +118,21 @@ class LawWithAtoms(eqx.Module):
     points: Float[Array, "atoms dim"]
     context: Float[Array, " context"]
     shift: Float[Array, " atoms"]
+
+    def __check_init__(self) -> None:
+        dim = jax.eval_shape(lambda: self.law.no_noise).shape
+        require_known("points", self.points, (len(self.atoms), *dim))
+        require_known("shift", self.shift, (len(self.atoms),))
+        for atom in self.atoms:
+            checks.require_shape("an atom's pinned", np.shape(atom.pinned), dim)
+            size = int(atom.network.context_layer.in_features)
+            require_known("context", self.context, (size,))
+        for atom, following in itertools.pairwise(self.atoms):
+            if (atom.free & ~following.free).any():
+                raise ValueError(
+                    "expected each atom to pin what the next one pins, got "
+                    f"{atom.pinned} and then {following.pinned}"
+                )
 
     @jittable
     def sample(self, key: PRNGKeyArray) -> Float[Array, " dim"]:

@@ -56,7 +56,7 @@ class Distribution(Protocol):
         ...
 
 
-def _require_known(
+def require_known(
     name: str, values: Array, shape: tuple[int, ...] | None, least: float | None = None
 ) -> None:
     """Check the numbers of a law that are known; of traced ones, only the shape."""
@@ -149,8 +149,8 @@ class MultivariateNormalDiag(LawOfNoise):
     scale: Float[Array, " dim"]
 
     def __check_init__(self) -> None:
-        _require_known("loc", self.loc, self.loc.shape)
-        _require_known("scale", self.scale, self.loc.shape, least=0.0)
+        require_known("loc", self.loc, self.loc.shape)
+        require_known("scale", self.scale, self.loc.shape, least=0.0)
 
     @property
     def no_noise(self) -> Float[Array, " dim"]:
@@ -183,10 +183,10 @@ class MultivariateNormalTri(LawOfNoise):
     factor: Float[Array, "dim dim"]
 
     def __check_init__(self) -> None:
-        _require_known("loc", self.loc, self.loc.shape)
-        _require_known("factor", self.factor, self.loc.shape * 2)
+        require_known("loc", self.loc, self.loc.shape)
+        require_known("factor", self.factor, self.loc.shape * 2)
         if not checks.is_traced(self.factor):
-            _require_known("factor's diagonal", jnp.diagonal(self.factor), None, least=0.0)
+            require_known("factor's diagonal", jnp.diagonal(self.factor), None, least=0.0)
 
     @property
     def no_noise(self) -> Float[Array, " dim"]:

@@ -3,6 +3,9 @@
 A block's velocity has heavy tails: where the agent overlaps it deeply, Chipmunk pushes it out with
 thousands of px/s, where tens are usual. Its residual y is y = sinh(e), and the flow gives the law
 of e: near 0 that is the same, and far from it a Gaussian e gives y the tails that it needs.
+
+Beyond |e| = `LINEAR_FROM` y goes on along its tangent, so that no e that a network may give, for a
+state far from those that it was trained on, overflows.
 """
 
 from typing import final
@@ -13,6 +16,9 @@ import numpy as np
 
 from nsf_pipeline.flow.distributions import LawOfNoise
 from nsf_pipeline.model.nominal import State
+
+LINEAR_FROM = 10.0
+"""|e| beyond which y grows linearly; y is then 11,000 times the usual size of a residual."""
 
 
 @final
@@ -44,18 +50,29 @@ class HeavyTailed(LawOfNoise):
         return noise, log_slopes + self._log_slopes(e)
 
     def _log_slopes(self, e: State) -> State:
-        """log cosh(e), without overflow."""
+        """log cosh(e), and no more than where y grows linearly."""
+        e = _bounded(e)
         return jnp.where(_from(e, self.first), jnp.logaddexp(e, -e) - np.log(2.0), 0.0)
 
 
 def stretched(e: State, first: int) -> State:
     """y."""
-    return jnp.concatenate([e[:first], jnp.sinh(e[first:])])
+    tails = e[first:]
+    curved = _bounded(tails)
+    return jnp.concatenate([e[:first], jnp.sinh(curved) + np.cosh(LINEAR_FROM) * (tails - curved)])
 
 
 def compressed(y: State, first: int) -> State:
     """e, the inverse of `stretched`."""
-    return jnp.concatenate([y[:first], jnp.arcsinh(y[first:])])
+    tails = y[first:]
+    end = np.sinh(LINEAR_FROM)
+    curved = jnp.clip(tails, -end, end)
+    e = jnp.arcsinh(curved) + (tails - curved) / np.cosh(LINEAR_FROM)
+    return jnp.concatenate([y[:first], e])
+
+
+def _bounded(e: State) -> State:
+    return jnp.clip(e, -LINEAR_FROM, LINEAR_FROM)
 
 
 def _from(e: State, first: int) -> np.ndarray:

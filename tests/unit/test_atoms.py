@@ -119,6 +119,42 @@ def test_free_components_do_not_depend_on_pinned_ones():
         )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"points": POINTS[:1], "shift": jnp.zeros(1)}, r"expected points of shape \(2, 3\)"),
+        ({"points": POINTS.at[0, 1].set(jnp.nan)}, "expected points to be finite"),
+        ({"context": jnp.zeros(3)}, r"expected context of shape \(2,\)"),
+        ({"context": jnp.full(2, jnp.nan)}, "expected context to be finite"),
+        ({"shift": jnp.full(2, jnp.nan)}, "expected shift to be finite"),
+        ({"law": MultivariateNormalDiag(jnp.zeros(2), jnp.ones(2))}, "expected points of shape"),
+        (
+            {"atoms": tuple(Atom(each, 2, 8, key=KEY) for each in PINNED[::-1])},
+            "expected each atom to pin what the next one pins",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(change, message):
+    law, atoms = networks()
+    usual = {"law": law, "atoms": atoms, "points": POINTS, "context": CONTEXT}
+    with pytest.raises(ValueError, match=message):
+        LawWithAtoms(**{**usual, "shift": jnp.zeros(2), **change})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((False, False), 1), "expected an atom to pin at least one component"),
+        (((True,), -1), "expected context_dim"),
+        (((True,), 1, 0), "expected hidden_size"),
+        (((True,), 1, 4, 0), "expected depth"),
+    ],
+)
+def test_an_atom_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Atom(*arguments, key=KEY)
+
+
 def test_an_atom_may_be_certain_or_impossible():
     keys = jax.random.split(KEY, 500)
     assert (kinds_of(drawn(law_of(-NEVER, 0.0), keys)[0]) == 1).all()

@@ -336,6 +336,15 @@ def test_a_variant_is_the_settings_with_its_changes(tmp_path):
     assert load_config(config.model_dump_json()) == config
 
 
+def test_a_run_may_distil_beside_the_default_variants(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("training: {distillation_weight: 0.1}")
+    config = load_config(path)
+    for name in config.variant_names:
+        alone = name in ("no_consistency", "neural_sde")
+        assert config.variant(name).training.distillation_weight == (0.0 if alone else 0.1)
+
+
 def test_settings_survive_as_json_text():
     config = Config()
     changed = config.model_copy(

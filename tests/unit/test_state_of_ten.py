@@ -13,8 +13,9 @@ from nsf_pipeline.data.policies import sample_policies
 from nsf_pipeline.data.rollouts import simulate
 from nsf_pipeline.data.states import join_state
 from nsf_pipeline.dmp import DMPParams
-from nsf_pipeline.flow import consistency_losses
+from nsf_pipeline.flow import MultivariateNormalDiag, consistency_losses
 from nsf_pipeline.learned_envs.dynamics import Draws, Dynamics
+from nsf_pipeline.model.heavy_tails import LINEAR_FROM, HeavyTailed
 from nsf_pipeline.model.law import rotate_planes
 from nsf_pipeline.model.nominal import nominal_motion
 from nsf_pipeline.model.states import in_layout, of_seven
@@ -109,6 +110,25 @@ def test_a_block_that_rests_from_start_to_end_rests_between():
     end = RESTING.at[:4].add(3.0)
     block = between(model_of(10), RESTING, end, jnp.float32(0.9))[0]
     assert (block == RESTING[4:]).all()
+
+
+def test_heavy_tails_are_those_of_a_density_and_never_overflow():
+    """Of one number, which a wide Gaussian e takes far beyond where y grows linearly."""
+    law = HeavyTailed(MultivariateNormalDiag(jnp.zeros(1), jnp.full(1, 6.0)), 0)
+    noise = np.linspace(-5.0, 5.0, 20_001, dtype=np.float32)[:, None]
+    y, log_slopes = jax.vmap(law.from_noise)(noise)
+    assert (np.abs(6.0 * noise) > LINEAR_FROM).any()
+    back, slopes_back = jax.vmap(law.to_noise)(y)
+    np.testing.assert_allclose(back, noise, atol=1e-5)
+    np.testing.assert_allclose(slopes_back, log_slopes, atol=1e-4)
+    density = np.exp(np.asarray(jax.vmap(law.log_prob)(y), np.float64))
+    assert np.trapezoid(density, np.asarray(y[:, 0], np.float64)) == pytest.approx(1.0, abs=1e-3)
+    extreme, slope = jax.vmap(jax.value_and_grad(lambda x: law.from_noise(x[None])[0][0]))(
+        jnp.array([-1e20, 100.0, 1e30])
+    )
+    assert np.isfinite(extreme).all()
+    assert np.isfinite(slope).all()
+    assert np.isfinite(jax.vmap(law.log_prob)(jnp.array([[1e7], [-1e7]]))).all()
 
 
 @pytest.mark.thorough
