@@ -421,6 +421,16 @@ def test_a_seed_of_the_data_is_refused():
         stage.require_unseen(config, range(seed - 3, seed + 1))
 
 
+@pytest.mark.parametrize("verb", [("episodes",), ("goals", "--steps", "25")])
+def test_too_many_searches_side_by_side_are_refused_before_the_first(verb, tmp_path, capsys):
+    """50,000 first rounds would find room, but not their second pushes."""
+    given = ["--world-model", "nominal", "--stop", "50000", "--output", str(tmp_path / "shard.h5")]
+    assert main([*verb, "--config", "{}", *given]) == 1
+    printed = capsys.readouterr().err
+    assert "48000000 pushes at once with 1 draws each are more than 33554432 predictions" in printed
+    assert printed.count("\n") == 1
+
+
 def test_a_row_without_its_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="--model: expected the trained model of flow_4, got none"):
         stage.run(Config(), Row("cem", "flow_4"), SEED, 0, 1, None, tmp_path / "x.h5", None)
