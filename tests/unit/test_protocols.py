@@ -1,6 +1,7 @@
 """Protocols: episodes that anyone can replay, their rows, and what the tables say of them."""
 
 import math
+import re
 from typing import Any
 
 import gymnasium
@@ -195,6 +196,15 @@ def test_the_nominal_push_solves_the_standard_protocol(nominal):
     assert first["seconds_per_episode"] == 1.5
     assert first["steps_to_success"] == np.median(arrays["first_step"][:, 0])
     assert "| contact | nominal | 0 px | 100.0% (34.2% to 100.0%)" in standard_text(table)
+
+
+def test_notes_name_no_world_model_that_the_table_lacks(nominal):
+    arrays = store.read(nominal, "episodes")
+    played = [Played(row, arrays, 3.0) for row in rows.standard(ProtocolConfig())]
+    shown, notes = standard_text(standard(played)).split("- Success", 1)
+    of_notes = set(re.findall(r"`([a-z_]+_(?:[0-9]+|mean))`", notes))
+    assert of_notes <= {row.model for row in rows.standard(ProtocolConfig())}
+    assert "simulator_4" in shown
 
 
 def test_the_stage_gives_the_same_bytes_again(nominal, tmp_path):
