@@ -72,12 +72,13 @@ def _episodes(
     threads: Threads = None,
 ) -> None:
     """Play episodes of gym-pusht's environment with a planner."""
-    from nsf_pipeline.protocols.rows import checked_row, variant_of
+    from nsf_pipeline.protocols.rows import checked_row, parsed, variant_of
 
     row = checked_row(planner, world_model, noise, variation)
     settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
     _require_some(first, stop)
     before_jax(threads)
+    _require_room(settings, planner, stop - first, parsed(world_model)[2])
     from nsf_pipeline.stages import episodes
 
     if first_seed is None:
@@ -160,12 +161,13 @@ def _goals(
     threads: Threads = None,
 ) -> None:
     """Try tasks with goals some steps ahead on the same test trajectory."""
-    from nsf_pipeline.protocols.rows import checked_goal_row, variant_of
+    from nsf_pipeline.protocols.rows import checked_goal_row, parsed, variant_of
 
     row = checked_goal_row(planner, world_model, steps)
     settings = of_variant(load_config(config), "--world-model", variant_of(row.trained))
     _require_some(first, stop)
     before_jax(threads)
+    _require_room(settings, planner, stop - first, parsed(world_model)[2])
     from nsf_pipeline.stages import goals
 
     goals.run(settings, row, first, stop, model, dataset, output, seconds)
@@ -336,6 +338,7 @@ def _plan(
         settings = settings.model_copy(update={"planning": planning})
     pose = None if goal is None else _numbers("--goal", goal)
     before_jax(threads)
+    _require_room(settings, settings.planning.search.planner, 1, 1 if model == "nominal" else draws)
     from nsf_pipeline.stages import plan
 
     plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
@@ -359,3 +362,23 @@ def _protocols(settings: Config) -> ProtocolConfig:
 def _require_some(first: int, stop: int) -> None:
     if stop <= first:
         raise UserError(f"--stop {stop} must be more than --first {first}")
+
+
+def _require_room(settings: Config, planner: str, searches: int, draws: int) -> None:
+    """Check, before anything is searched, that no question to the model will be refused as too big.
+
+    Args:
+        settings: with `planning.search`.
+        planner: by which the searches are.
+        searches: side by side.
+        draws: of the model, of each push; 0 for the one without noise.
+    """
+    from nsf_pipeline.planning.models import MOST_ENDS
+
+    pushes = searches * settings.planning.search.at_once_by(planner)
+    draws = max(1, draws)
+    if pushes * draws > MOST_ENDS:
+        raise UserError(
+            f"{pushes} pushes at once with {draws} draws each are more than {MOST_ENDS} "
+            "predictions; ask for fewer draws or searches, or lower the numbers of planning.search"
+        )

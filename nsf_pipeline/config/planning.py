@@ -1,6 +1,6 @@
 """Settings of planning."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -81,7 +81,12 @@ class SearchConfig(Section):
     @property
     def most_at_once(self) -> int:
         """Candidates of an episode that a model is asked about at once, by either planner."""
-        return max(self.cem.candidates, self.contact.most_at_once)
+        return max(map(self.at_once_by, get_args(Planner)))
+
+    def at_once_by(self, planner: str) -> int:
+        """Candidates of an episode that a planner asks a model about at once; 0 if it asks none."""
+        by = {"cem": self.cem.candidates, "contact": self.contact.most_at_once}
+        return max(by.values()) if planner == "both" else by.get(planner, 0)
 
 
 class PlanningConfig(Section):

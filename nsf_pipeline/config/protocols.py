@@ -97,6 +97,11 @@ class ProtocolConfig(Section):
                     f"{search.most_at_once} pushes each, ask for more than {MOST_AT_ONCE} pushes "
                     "at once; lower it or the numbers of planning.search"
                 )
+        if self.variants and "flow" not in self.models:
+            yield (
+                f"protocols.variants = {list(self.variants)} get rows beside the flow's, but "
+                "protocols.models leaves out flow; add it, or name no variants"
+            )
         for name in self.variants:
             if name not in variants:
                 yield (

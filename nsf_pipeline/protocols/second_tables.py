@@ -6,7 +6,7 @@ import pandas as pd
 
 from nsf_pipeline.data.schema import THRESHOLDS, TOLERANCES
 from nsf_pipeline.protocols.push_tables import Judged, mean_interval, with_interval
-from nsf_pipeline.protocols.rows import STANDARD
+from nsf_pipeline.protocols.rows import PAIRED_WITH, STANDARD, parsed
 from nsf_pipeline.protocols.tables import Played, kinds_of, paired, succeeded
 
 COLUMNS = (
@@ -65,8 +65,8 @@ def second_round_text(table: pd.DataFrame, trajectories: int, total: int) -> str
         f"- The second model is trained anew, on {total:,} trajectories of both rounds, by the "
         "same settings. In the second round a planner chose the policies with the first model.",
         "- one_push: the share of noisy runs of the chosen push that end within the tolerance, "
-        "with 16 draws of the model. Others: the share of episodes whose coverage exceeded the "
-        "threshold, with the planner `contact` and 4 draws.",
+        f"with {parsed(PAIRED_WITH)[2]} draws of the model. Others: the share of episodes whose "
+        "coverage exceeded the threshold, with the planner `contact` and 4 draws.",
         "- Difference: of the second model from the first in the same tasks or episodes; in "
         "brackets its 95 % interval, for episodes Newcombe's of paired proportions.",
     ]

@@ -193,9 +193,9 @@ def standard_text(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
         "environment; in brackets Wilson's 95 % interval. Planners know the full state and use no "
         "demonstration; the figures of others are from policies that see pixels, so they answer "
         "another question.",
-        "- `nominal` is physics without learning, and `simulator` plans with the simulator itself, "
-        "without noise (`simulator_0`) or with 8 noisy runs of each push (`simulator_8`). `random` "
-        "is the floor: pushes drawn as the first candidates of `cem`, carried out unseen.",
+        "- `nominal` is physics without learning. `simulator_N` plans with the simulator itself, "
+        "with N noisy runs of each push, or with one run without noise where N is 0. `random` is "
+        "the floor: pushes drawn as the first candidates of `cem`, carried out unseen.",
         "- Steps: the median until coverage exceeds 0.95, where it does. Seconds are of one core, "
         "for planning and the environment, without compilation; an episode goes on after its "
         "first success, for the higher thresholds. A query is one push that the model was asked "

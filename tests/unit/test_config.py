@@ -256,6 +256,10 @@ REFUSED = {
         "protocols: {variants: [unconditional]}",
         "protocols.variants: with model.conditional = false, unconditional knows nothing of the",
     ),
+    "variants without the flow": (
+        "protocols: {variants: [path], models: [nominal]}",
+        "protocols.variants = ['path'] get rows beside the flow's, but protocols.models leaves out",
+    ),
     "no variants": ("variants:", "variants: expected settings by name, got null"),
     "a list": ("[1, 2]", "settings.yaml: expected settings by name, got list"),
     "a list in YAML": ("- 1", "settings.yaml: expected settings by name, got list"),

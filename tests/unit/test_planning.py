@@ -615,6 +615,10 @@ MISTAKES = {
     "no model": (("--seed", "1", "--model", "settings.yaml"), "not a model of nsf_pipeline"),
     "a goal turned too often": (("--seed", "1", "--goal", "256,256,1e300"), "at most 1e+06"),
     "noise in words": (("--seed", "1", "--action-noise-std", "nan"), "action_noise_std"),
+    "more draws than a later round has room for": (
+        ("--seed", "1", "--planner", "contact", "--model", "simulator", "--draws", "40000"),
+        "960 pushes at once with 40000 draws each are more than 33554432 predictions; ask for f",
+    ),
     "no candidates": (
         ("--seed", "1", "--config", '{"planning": {"search": {"cem": {"candidates": 0}}}}'),
         "planning.search.cem.candidates",

@@ -1,6 +1,7 @@
 """Protocols: episodes that anyone can replay, their rows, and what the tables say of them."""
 
 import math
+import re
 from typing import Any
 
 import gymnasium
@@ -195,6 +196,15 @@ def test_the_nominal_push_solves_the_standard_protocol(nominal):
     assert first["seconds_per_episode"] == 1.5
     assert first["steps_to_success"] == np.median(arrays["first_step"][:, 0])
     assert "| contact | nominal | 0 px | 100.0% (34.2% to 100.0%)" in standard_text(table)
+
+
+def test_notes_name_no_world_model_that_the_table_lacks(nominal):
+    arrays = store.read(nominal, "episodes")
+    played = [Played(row, arrays, 3.0) for row in rows.standard(ProtocolConfig())]
+    shown, notes = standard_text(standard(played)).split("- Success", 1)
+    of_notes = set(re.findall(r"`([a-z_]+_(?:[0-9]+|mean))`", notes))
+    assert of_notes <= {row.model for row in rows.standard(ProtocolConfig())}
+    assert "simulator_4" in shown
 
 
 def test_the_stage_gives_the_same_bytes_again(nominal, tmp_path):
@@ -419,6 +429,16 @@ def test_a_seed_of_the_data_is_refused():
     stage.require_unseen(config, range(seed + 1, seed + 9))
     with pytest.raises(UserError, match=f"trajectory 3 was with {seed}; set protocols.first_seed"):
         stage.require_unseen(config, range(seed - 3, seed + 1))
+
+
+@pytest.mark.parametrize("verb", [("episodes",), ("goals", "--steps", "25")])
+def test_too_many_searches_side_by_side_are_refused_before_the_first(verb, tmp_path, capsys):
+    """50,000 first rounds would find room, but not their second pushes."""
+    given = ["--world-model", "nominal", "--stop", "50000", "--output", str(tmp_path / "shard.h5")]
+    assert main([*verb, "--config", "{}", *given]) == 1
+    printed = capsys.readouterr().err
+    assert "48000000 pushes at once with 1 draws each are more than 33554432 predictions" in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_row_without_its_model_is_refused(tmp_path):

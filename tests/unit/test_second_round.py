@@ -156,6 +156,8 @@ def test_the_table_pairs_tasks_and_episodes(config):
     text = second_round_text(table, COUNT, FIRST + COUNT)
     assert "a second round of 12 trajectories" in text.splitlines()[0]
     assert len([line for line in text.splitlines() if line.startswith("| 100_steps")]) == 4
+    (draws,) = {name.split("_")[-1] for name in rows.SECOND_WORLDS}
+    assert f"with {draws} draws of the model" in text
 
 
 def test_rows_of_both_models_are_the_same(config):
