@@ -284,6 +284,12 @@ def _plan(
             help="The model's draws of where a push ends; 0: the one without noise.",
         ),
     ] = 4,
+    in_steps: Annotated[
+        bool,
+        typer.Option(
+            "--in-steps", help="Ask a trained model one control step at a time; this is slow."
+        ),
+    ] = False,
     state: Annotated[
         str | None,
         typer.Option(
@@ -341,7 +347,7 @@ def _plan(
     _require_room(settings, settings.planning.search.planner, 1, 1 if model == "nominal" else draws)
     from nsf_pipeline.stages import plan
 
-    plan.run(settings, model, draws, start, pose, coverage, action_noise_std, output)
+    plan.run(settings, model, draws, in_steps, start, pose, coverage, action_noise_std, output)
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from nsf_pipeline.config import Config, SearchConfig
+from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import require_place
 from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.planning import Goal, plan_batch
@@ -28,6 +29,7 @@ def run(
     config: Config,
     model: str,
     draws: int,
+    in_steps: bool,
     start: Sequence[float] | int,
     goal: Sequence[float] | None,
     coverage: float | None,
@@ -41,6 +43,7 @@ def run(
             `dmp` are read.
         model: the file of a model, or `nominal` or `simulator`.
         draws: of each candidate's end; 0 for the one without noise.
+        in_steps: ask a trained model one control step at a time.
         start: the state, 7 or 5 numbers; or the seed of the environment's reset.
         goal: the pose that the block should take, px, px, rad; None for the environment's.
         coverage: the share of the goal to cover; None for the environment's.
@@ -64,7 +67,7 @@ def run(
     else:
         state = known_state(start)
         require_clear(state)
-    world = _world_model(config, model, draws)
+    world = _world_model(config, model, draws, in_steps)
     (found,) = plan_batch(
         world,
         state[None],
@@ -82,10 +85,15 @@ def run(
     return made
 
 
-def _world_model(config: Config, model: str, draws: int) -> WorldModel:
+def _world_model(config: Config, model: str, draws: int, in_steps: bool) -> WorldModel:
+    if in_steps and (model in (NOMINAL, SIMULATOR) or not draws):
+        raise UserError(
+            "--in-steps needs draws of a trained model: give its file by --model, and --draws from "
+            "1 on"
+        )
     if model == NOMINAL:
         return Nominal(config.dmp)
     if model == SIMULATOR:
         return Simulated(config.dmp, draws)
     trained, _ = read_model(model, config)
-    return learned(trained, draws)
+    return learned(trained, draws, in_steps=in_steps)

@@ -26,6 +26,7 @@ from nsf_pipeline.data.rollouts import desired_positions
 from nsf_pipeline.data.starts import sample_start
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import FileError
+from nsf_pipeline.model import save_model
 from nsf_pipeline.planning import (
     Goal,
     InSteps,
@@ -619,6 +620,14 @@ MISTAKES = {
         ("--seed", "1", "--planner", "contact", "--model", "simulator", "--draws", "40000"),
         "960 pushes at once with 40000 draws each are more than 33554432 predictions; ask for f",
     ),
+    "physics in steps": (
+        ("--seed", "1", "--in-steps"),
+        "--in-steps needs draws of a trained model",
+    ),
+    "no draws in steps": (
+        ("--seed", "1", "--model", "model.eqx", "--draws", "0", "--in-steps"),
+        "--in-steps needs draws of a trained model",
+    ),
     "no candidates": (
         ("--seed", "1", "--config", '{"planning": {"search": {"cem": {"candidates": 0}}}}'),
         "planning.search.cem.candidates",
@@ -655,3 +664,12 @@ def test_the_verb_prints_a_plan_or_writes_the_same_to_a_file(tmp_path, monkeypat
     assert main([*VERB, *arguments]) == 0
     assert (tmp_path / "push.json").read_text() == printed
     assert load_plan(tmp_path / "push.json").goal == (200.0, 220.0, 1.0)
+
+
+def test_the_verb_asks_a_model_one_control_step_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model("model.eqx", model_of(), {})
+    few = '{"planning": {"search": {"planner": "cem", "cem": {"candidates": 20, "rounds": 1}}}}'
+    asked = ["--model", "model.eqx", "--draws", "2", "--in-steps", "--config", few, "--seed", "7"]
+    assert main(["plan", *asked, "--output", "push.json"]) == 0
+    assert load_plan("push.json").model == "flow_steps_2"
