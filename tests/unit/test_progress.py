@@ -11,6 +11,7 @@ ROW = {
     "nll": 2.5,
     "one_to_two": 0.25,
     "two_to_one": 0.125,
+    "distillation": 0.0,
     "gradient_norm": 3.0,
     "clipped": 0.5,
     "validation_nll": 2.75,
@@ -49,6 +50,11 @@ def test_a_terminal_gets_a_bar_with_step_speed_time_left_and_validation(capfd):
     assert printed.err == ""
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_row_tells_the_distillation_if_there_is_one(capfd):
+    Display(100, ()).row(ROW | {"distillation": 8.0})
+    assert "2->1 0.125, distillation 8.000, gradient" in capfd.readouterr().out
 
 
 def test_a_log_gets_lines_alone(capfd):
