@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 from conftest import ROOT, run
 
@@ -74,6 +76,29 @@ def test_a_diverging_run_leaves_no_file(smoke, tmp_path, monkeypatch):
     with pytest.raises(TrainingError):
         train.run(config, smoke.results / "dataset.h5", *paths)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_another_seed_of_training_is_another_training_on_the_same_data(
+    smoke, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    begun = []
+
+    def begin(transition, *_, key, **__):
+        begun.append((jax.random.key_data(key), jax.tree.leaves(transition)))
+        raise TrainingError("that is all")
+
+    monkeypatch.setattr("nsf_pipeline.stages.train.fit", begin)
+    for seed in (0, 0, 1):
+        usual = load_config(smoke.settings)
+        training = usual.training.model_copy(update={"seed": seed})
+        config = usual.model_copy(update={"training": training})
+        with pytest.raises(TrainingError):
+            train.run(config, smoke.results / "dataset.h5", *[tmp_path / n for n in "abc"])
+    first, same, other = begun
+    assert jax.tree.all(jax.tree.map(np.array_equal, first, same))
+    assert not np.array_equal(first[0], other[0])
+    assert not jax.tree.all(jax.tree.map(np.array_equal, first[1], other[1]))
 
 
 def test_metrics_have_their_columns(smoke):

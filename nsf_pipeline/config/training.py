@@ -17,6 +17,8 @@ MAX_STEPS = 1_000_000_000
 class TrainingConfig(Section):
     """Optimisation of the model."""
 
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """Another number gives another training on the same data: initial parameters and batches."""
     trajectories: int = Field(default=0, ge=0, le=MAX_TRAJECTORIES)
     """Trajectories to train on: the first so many of the train split; 0: all."""
     steps: int = Field(default=16_000, ge=1, le=MAX_STEPS)

@@ -20,6 +20,7 @@ from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
+from nsf_pipeline.training.keys import training_key
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.pusht import NORMALISER_SIZE, summary
 from nsf_pipeline.training.state import Row, TrainingState
@@ -68,7 +69,8 @@ def run(
             made = Record.new(STAGE, config, source, variant=variant)
             config = STAGE.view(config)
             training, held_out = sources(config, dataset, file)
-        build_key, scale_key, fit_key = jax.random.split(jax.random.key(config.seed), 3)
+        key = training_key(config.seed, config.training.seed)
+        build_key, scale_key, fit_key = jax.random.split(key, 3)
         batch = training.sample(scale_key, NORMALISER_SIZE)
         normaliser = fit_normaliser(config.model, config.dmp, batch)
         model = build_model(config.model, config.dmp, normaliser, key=build_key)
