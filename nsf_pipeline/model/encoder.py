@@ -2,9 +2,10 @@
 
 The block responds only to what touches it, wherever on the table it lies: in its own frame the same
 push is the same numbers. So the networks get the agent, its nominal path and the nominal push in
-the block's frame, besides the block's pose on the table and a time. With `model.physics: path` they
-get no push, and with `none` the plain numbers of state, time and policy in place of all this. An
-encoding is a function of one state, two times and one condition, and holds nothing that is trained.
+the block's frame, besides the block's pose on the table and a time; and all this in one of the
+room's eight images (`model.symmetry`). With `model.physics: path` they get no push, and with `none`
+the plain numbers of state, time and policy in place of all this. An encoding is a function of one
+state, two times and one condition, and holds nothing that is trained.
 """
 
 from typing import NamedTuple, final
@@ -28,6 +29,7 @@ from nsf_pipeline.model.nominal import (
     nominal_motion,
 )
 from nsf_pipeline.model.normaliser import Normaliser, noise_unit
+from nsf_pipeline.model.symmetry import changed_by_mirror
 from nsf_pipeline.pusht.geometry import WORKSPACE
 from nsf_pipeline.pusht.state import StateLayout, layout_of
 
@@ -52,6 +54,7 @@ class Encoding(NamedTuple):
         displacements: nominal ones (px, px/s, rad, rad/s) at even times from s to t, or over one
             control step where that is longer; for a neural SDE, always over one control step.
         features: what the networks are given, of order one.
+        side: -1 if that is of a mirror image of the state (`model.symmetry`), else 1.
     """
 
     state: State
@@ -60,6 +63,7 @@ class Encoding(NamedTuple):
     condition: Condition
     displacements: Float[Array, "knots dim"]
     features: Float[Array, " features"]
+    side: Scalar
 
     def displacement(self, share: Scalar) -> State:
         """The nominal displacement after a share of the way, interpolated linearly."""
@@ -95,9 +99,10 @@ class Encoder(eqx.Module):
         """
         self.require_meaning(state, t_init, t_final, condition)
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
+        moved, side = motion.displacements, motion.side
         if self.config.physics == "none":
             features = self._plain_features(state, t_init, condition)
-            return Encoding(state, t_init, t_final, condition, motion.displacements, features)
+            return Encoding(state, t_init, t_final, condition, moved, features, side)
         if self.config.conditional:
             params = DMPParams.from_vector(condition)
             noise = params.action_noise_std
@@ -106,7 +111,7 @@ class Encoder(eqx.Module):
         else:
             known = jnp.zeros(1) if self.config.autonomous else t_init[None]
         features = self._features(motion, known)
-        return Encoding(state, t_init, t_final, condition, motion.displacements, features)
+        return Encoding(state, t_init, t_final, condition, moved, features, side)
 
     def require_meaning(
         self, state: State, t_init: Scalar, t_final: Scalar, condition: Condition
@@ -200,6 +205,10 @@ class Encoder(eqx.Module):
     def knows_noise(self) -> bool:
         """See `nominal.knows_noise`."""
         return knows_noise(self.config)
+
+    def signs(self, encoding: Encoding) -> State:
+        """-1 for the residual's numbers that the networks see mirrored, 1 for the others."""
+        return jnp.where(changed_by_mirror(self.layout), encoding.side, 1.0)
 
     def scale(self, condition: Condition) -> State:
         """Sizes of the residual's numbers: px, px/s, rad, rad/s."""

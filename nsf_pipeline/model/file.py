@@ -26,7 +26,7 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record
 
 FORMAT = "nsf_pipeline model"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 START = json.dumps({"format": FORMAT})[:-1].encode()
 """How each file starts."""
 USER_FORMAT = "nsf_pipeline user model"

@@ -5,9 +5,10 @@ The residual of a transition is
     e = R(-angle_s) (x_t - x_s - nominal(s, t)) / scale
 
 where R rotates the planar parts of a state into the block's frame, and the nominal displacement is
-what would happen without noise. A model with `physics: none` has neither: no rotation, and a
-nominal displacement of 0. Where the agent's noise is known, `agent_factor` mixes the agent's
-two parts of e, each x and y, into position and velocity.
+what would happen without noise. Where the networks see a mirror image of the state, the scales of
+the numbers that change their sign in it are negative. A model with `physics: none` has neither: no
+rotation, and a nominal displacement of 0. Where the agent's noise is known, `agent_factor` mixes
+the agent's two parts of e, each x and y, into position and velocity.
 
 In no time both the displacement and the residual are 0, so the law is exactly a point mass at x_s.
 The start angle enters by its sine and cosine only: adding 2 pi to it shifts the law by 2 pi, up to
@@ -34,7 +35,7 @@ class BlockFrameLaw(LawOfNoise):
         residual: the law of e.
         origin: x_s plus the nominal displacement.
         angle: rad, of the residual's frame: of the block at s, or 0 for the room's.
-        scale: sizes of the residual's numbers.
+        scale: sizes of the residual's numbers, negative where it is mirrored.
         agent_factor: (2, 2), mixes the agent's two scaled residuals into its position and velocity,
             in x and in y alike; its determinant is positive. None: nothing is mixed.
     """
@@ -82,7 +83,7 @@ class BlockFrameLaw(LawOfNoise):
 
     def _log_scales(self) -> State:
         # Rotating the frame leaves the volume of each plane as it is.
-        scales = jnp.log(self.scale)
+        scales = jnp.log(jnp.abs(self.scale))
         if self.agent_factor is None:
             return scales
         (a, b), (c, d) = self.agent_factor

@@ -159,7 +159,8 @@ class PushTModel(eqx.Module):
         given = self._checked(*encoding[:4])
         moved = finite("displacements", encoding.displacements, (None, len(self.state_names)))
         features = finite("features", encoding.features, (None,))
-        distribution, known = _law(self, Encoding(*given, moved, features))
+        side = finite("side", encoding.side, ())
+        distribution, known = _law(self, Encoding(*given, moved, features, side))
         return Law(distribution, len(self.state_names), known)
 
     @jittable
@@ -285,7 +286,8 @@ def _encode(model: PushTModel, *given: Array) -> Encoding:
 def _law(model: PushTModel, encoding: Encoding) -> tuple[Distribution, Bool[Array, ""]]:
     size = model.encoder.feature_dim
     checks.require_shape("features", encoding.features.shape, (size,))
-    return model.transition.law(encoding), is_meant(*encoding[:4]) & all_finite(*encoding[4:])
+    known = is_meant(*encoding[:4]) & all_finite(*encoding[4:]) & (jnp.abs(encoding.side) == 1.0)
+    return model.transition.law(encoding), known
 
 
 @eqx.filter_jit

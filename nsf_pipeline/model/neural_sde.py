@@ -162,7 +162,8 @@ class SDELaw(eqx.Module):
         residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = encoding.state + gap / CONTROL_DT * nominal
         angle = encoder.frame(encoding.state)
-        return BlockFrameLaw(residual, origin, angle, encoder.scale(encoding.condition))
+        scale = encoder.signs(encoding) * encoder.scale(encoding.condition)
+        return BlockFrameLaw(residual, origin, angle, scale)
 
 
 @final
@@ -199,7 +200,8 @@ class _Field(diffrax.AbstractTerm):
         encoder = self.transition.encoder
         encoding = self.transition.encode(y, t, t, self.condition)
         nominal, drift, factor = self.transition.coefficients(encoding)
-        scale, angle = encoder.scale(self.condition), encoder.frame(y)
+        scale = encoder.signs(encoding) * encoder.scale(self.condition)
+        angle = encoder.frame(y)
         drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
         return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 

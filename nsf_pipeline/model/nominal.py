@@ -10,6 +10,7 @@ from nsf_pipeline.dmp import DMPParams
 from nsf_pipeline.model.agent_motion import desired_path, end_of_at_least_a_step, nominal_path
 from nsf_pipeline.model.agent_noise import effective_noise, position_spread
 from nsf_pipeline.model.push import nominal_pushes
+from nsf_pipeline.model.symmetry import Image
 from nsf_pipeline.pusht.state import layout_of
 
 PUSH_STEPS = 3
@@ -34,12 +35,16 @@ def knows_noise(config: ModelConfig) -> bool:
 class NominalMotion(NamedTuple):
     """What happens without noise from s to t, or for one control step where that is longer.
 
+    All but the displacements is seen in one of the room's images (`model.symmetry`); a model that
+    is not conditional, or is given no physics, sees the room as it is.
+
     Attributes:
+        displacements: (knots, dim) px, px/s, rad, rad/s; in the room, from the state at s, at
+            evenly spaced times.
+        side: -1 if the image is mirrored, else 1.
         agent: (2) px; where the agent is at s.
         velocity: (2) px/s; the agent's at s. None where the state does not hold it.
         block: (3) px, px, rad; where the block is at s.
-        displacements: (knots, dim) px, px/s, rad, rad/s; from the state at s, at evenly spaced
-            times.
         path: (points, 2) px; the agent's way, without its start.
         pushed: (PARTS, 3) px, px, rad; where the block is after each part of the way, the last of
             them at the end. None where the push is not known.
@@ -53,10 +58,11 @@ class NominalMotion(NamedTuple):
             the end. None where one of both is not known.
     """
 
+    displacements: Float[Array, "knots dim"]
+    side: Scalar
     agent: Float[Array, "2"]
     velocity: Float[Array, "2"] | None
     block: Float[Array, "3"]
-    displacements: Float[Array, "knots dim"]
     path: Float[Array, "points 2"]
     pushed: Float[Array, "parts 3"] | None = None
     depths: Float[Array, " points"] | None = None
@@ -91,40 +97,47 @@ def nominal_motion(
     agent, block = state[layout.agent], state[layout.block]
     velocity = None if layout.velocity is None else state[layout.velocity]
     moving = None if layout.block_velocity is None else state[layout.block.stop :]
-    still = jnp.zeros((2, config.state_dim))
-    if config.physics == "none" or not config.conditional:
-        return NominalMotion(agent, velocity, block, still, agent[None], block_velocity=moving)
+    knows_policy = config.physics != "none" and config.conditional
+    image = Image.of(block, agent) if knows_policy else Image.same()
+    seen = NominalMotion(
+        displacements=jnp.zeros((2, config.state_dim)),
+        side=image.side,
+        agent=image.points(agent),
+        velocity=None if velocity is None else image.vectors(velocity),
+        block=image.poses(block),
+        path=image.points(agent)[None],
+        block_velocity=None if moving is None else image.motions(moving),
+    )
+    if not knows_policy:
+        return seen
     if config.autonomous:
         duration = DMPParams.from_vector(condition).duration
         times = duration * jnp.arange(1, points + 1) / points
-        path = desired_path(condition, times, dmp)
-        return NominalMotion(agent, velocity, block, still, path, block_velocity=moving)
+        return seen._replace(path=image.points(desired_path(condition, times, dmp)))
     step = (end_of_at_least_a_step(t_init, t_final) - t_init) / (PUSH_STEPS * points)
     times = t_init + step * jnp.arange(PUSH_STEPS * points + 1)
     # An agent whose velocity is not known is taken to be at rest.
     initial = jnp.zeros(2) if velocity is None else velocity
     knots, velocities = nominal_path(agent, initial, times, condition, dmp)
-    path = knots[PUSH_STEPS::PUSH_STEPS]
+    fine = image.points(knots)
+    seen = seen._replace(path=fine[PUSH_STEPS::PUSH_STEPS])
     if config.physics == "path":
-        poses = jnp.broadcast_to(block, (len(knots), 3))
-        displacements = _displacements(state, knots, velocities, poses, jnp.zeros_like(poses))
-        return NominalMotion(agent, velocity, block, displacements, path, block_velocity=moving)
-    coarse, coarse_step = knots[::PUSH_STEPS], PUSH_STEPS * step
+        rest = jnp.zeros((len(knots), 3))
+        return seen._replace(displacements=_displacements(state, knots, velocities, rest, rest))
+    coarse, coarse_step = fine[::PUSH_STEPS], PUSH_STEPS * step
     off = _aside(coarse, coarse_step, condition)
     push, left, right = nominal_pushes(
-        [(knots, step), (coarse + off, coarse_step), (coarse - off, coarse_step)], initial, block
+        [(fine, step), (coarse + off, coarse_step), (coarse - off, coarse_step)],
+        image.vectors(initial),
+        seen.block,
     )
     poses, depths, pushed = push
-    return NominalMotion(
-        agent,
-        velocity,
-        block,
-        displacements=_displacements(state, knots, velocities, poses, pushed),
-        path=path,
+    moved, speeds = image.motions_of_room(poses - seen.block), image.motions_of_room(pushed)
+    return seen._replace(
+        displacements=_displacements(state, knots, velocities, moved, speeds),
         pushed=poses[points * PUSH_STEPS // PARTS :: points * PUSH_STEPS // PARTS],
         depths=depths.reshape(points, PUSH_STEPS).max(axis=1),
         aside=jnp.stack([left.poses[-1], right.poses[-1]]),
-        block_velocity=moving,
         pushed_velocity=None if moving is None else pushed[jnp.array([0, -1])],
     )
 
@@ -133,13 +146,14 @@ def _displacements(
     state: State,
     agent: Float[Array, "knots 2"],
     velocity: Float[Array, "knots 2"],
-    block: Float[Array, "knots 3"],
+    moved: Float[Array, "knots 3"],
     block_velocity: Float[Array, "knots 3"],
 ) -> Float[Array, "knots dim"]:
     """From a state to those after it; the block's velocity at its own time is the state's."""
     layout = layout_of(len(state))
     if layout.block_velocity is not None:
         block_velocity = block_velocity.at[0].set(state[layout.block.stop :])
+    block = state[layout.block] + moved
     later = layout.join(agent, velocity, block, jnp, block_velocity=block_velocity)
     return later - state
 

@@ -122,6 +122,7 @@ class FlowTransition(PushTTransition):
         if self.encoder.layout.block_velocity is not None:
             residual = HeavyTailed(residual, self.encoder.layout.block.stop)
         angle = self.encoder.frame(state)
+        scale = self.encoder.signs(encoding) * scale
         moving = BlockFrameLaw(residual, state + moved, angle, scale, factor)
         points, shift = self._atoms(state, gap)
         return LawWithAtoms(moving, self.rest, points, whole.context, shift)
@@ -180,7 +181,8 @@ class PushTBridge(eqx.Module):
         step = end_of_at_least_a_step(t_init, t_final) - t_init
         to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
-        scale, angle = self.encoder.scale(encoding.condition), self.encoder.frame(state)
+        scale = self.encoder.signs(encoding) * self.encoder.scale(encoding.condition)
+        angle = self.encoder.frame(state)
         end = rotate_planes(x_final - state - to_final, -angle) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)

@@ -278,7 +278,7 @@ def test_short_steps_make_up_a_control_step(start):
     """Means and spreads, where the law hardly changes on the way: no contact, and small weights."""
     model, state = model_of(), state_of(7).at[4:6].set(400.0)
     weights, others = eqx.partition(model.transition.flow, eqx.is_inexact_array)
-    small = eqx.combine(jax.tree.map(lambda leaf: 0.1 * leaf, weights), others)
+    small = eqx.combine(jax.tree.map(lambda leaf: 0.05 * leaf, weights), others)
     # Of a block that moves: each part has a rest of its own, and their spreads do not add up.
     bias = lambda model: model.transition.rest[0].network.last_layer.bias  # noqa: E731
     model = eqx.tree_at(bias, model, jnp.array([-1e6]))

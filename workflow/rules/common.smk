@@ -158,6 +158,17 @@ def all_cores(wildcards):
         return 4
 
 
+def training_cores(wildcards):
+    """Threads of a training: those of its sums and one that draws the batches.
+
+    A user's class may use the whole machine.
+    """
+    trained = wildcards.get("variant")
+    config = SETTINGS.variant(trained) if trained else SETTINGS
+    cores = all_cores(wildcards)
+    return cores if config.model.user_class else min(cores, config.training.threads + 1)
+
+
 def raised(amount):
     """An amount of memory or time that is raised when a job is tried again."""
     return lambda wildcards, attempt: amount * attempt

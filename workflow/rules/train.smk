@@ -17,7 +17,7 @@ rule train:
         benchmark_of("train")
     conda:
         environment("pipeline")
-    threads: all_cores
+    threads: training_cores
     resources:
         mem_mb=raised(8000),
         runtime=raised(240),
