@@ -120,7 +120,9 @@ def chipmunks(pose, wall):
     """(direction, greatest depth) of each rectangle of the T with a wall, by Chipmunk."""
     body = pymunk.Body(1.0, 1.0)
     body.angle, body.position = float(pose[2]), tuple(map(float, pose[:2]))
-    segment = pymunk.Segment(pymunk.Body(body_type=pymunk.Body.STATIC), *wall, WALL_RADIUS)
+    start, end = wall
+    static = pymunk.Body(body_type=pymunk.Body.STATIC)
+    segment = pymunk.Segment(static, start, end, WALL_RADIUS)
     found = []
     for low_x, low_y, high_x, high_y in T_RECTANGLES - np.tile(T_CENTRE, 2):
         corners = [(low_x, low_y), (high_x, low_y), (high_x, high_y), (low_x, high_y)]
