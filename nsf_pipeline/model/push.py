@@ -96,7 +96,7 @@ def nominal_pushes(
         moving = jax.tree.map(partial(jnp.where, is_first), at_rest, moving)
         body = _moved(moving, step)
         agent = with_agent(body, position, agent_velocity)
-        contacts = [*agent, *with_walls(body, 0), *with_walls(body, 1)]
+        contacts = [*agent, *with_walls(body)]
         answered = _answer(body, contacts, moving.impulses, recovered)
         depth = jnp.maximum(agent[0].depth, agent[1].depth)
         return answered, (body, depth, answered.velocity)

@@ -22,7 +22,10 @@ NEVER = -1.0
 # As plain numbers.
 MASS_X, MASS_Y = T_CENTRE.tolist()
 # The rectangles' low and high corners, from the centre of mass.
-_CORNERS = (T_RECTANGLES - np.tile(T_CENTRE, 2)).reshape(2, 2, 2).tolist()
+_CORNERS = [
+    ((low_x, low_y), (high_x, high_y))
+    for low_x, low_y, high_x, high_y in (T_RECTANGLES - np.tile(T_CENTRE, 2)).tolist()
+]
 # The walls' middle lines.
 _LINES = WALLS[0] - WALL_RADIUS, WALLS[1] + WALL_RADIUS
 
@@ -83,97 +86,125 @@ class _WayOut(NamedTuple):
     Attributes:
         direction: unit vector in the room.
         depths: px; how far it is for two points, the first the deepest.
-        points: these, in the block's frame from the centre of mass.
+        levers: px; of pushes there, about the centre of mass.
         reach: px; how far the rectangle reaches beyond the wall's surface.
     """
 
     direction: Pair
     depths: tuple[Scalar, Scalar]
-    points: tuple[Pair, Pair]
+    levers: tuple[Scalar, Scalar]
     reach: Scalar
 
 
-def with_walls(body: Body, axis: int) -> list[Contact]:
-    """Two contacts with the nearer wall of an axis.
+def with_walls(body: Body) -> list[Contact]:
+    """Two contacts with the nearer wall of each axis.
 
     One is of the rectangle that reaches further out, the other of its second point or of the other
     rectangle, whichever is deeper.
+
+    The shortest way out of the wall leads into the room; through the wall, where more than half of
+    a rectangle is beyond its middle line; or along the rectangle's sides past the wall's end, in a
+    corner of the room that the agent has pressed the block into.
     """
-    bar, stem = (_way_out(body, axis, rectangle) for rectangle in range(2))
-    is_bar = jax.lax.stop_gradient(bar.reach >= stem.reach)
-    first, other = (
-        jax.tree.map(lambda one, two: jnp.where(is_bar, one, two), *pair)
-        for pair in ((bar, stem), (stem, bar))
-    )
-    is_same = jax.lax.stop_gradient(first.depths[1] >= other.depths[0])
-    second = (
-        jnp.where(is_same, first.depths[1], other.depths[0]),
-        choose(is_same, first.points[1], other.points[0]),
-        choose(is_same, first.direction, other.direction),
-    )
+    is_low = [body[axis] < sum(WALLS) / 2 for axis in (0, 1)]
+    line_x, line_y = (jnp.where(each, *_LINES) for each in is_low)
+    # Where the two walls meet, in the block's frame.
+    end = body.to_block((line_x - body.x, line_y - body.y))
     contacts = []
-    for depth, point, direction in ((first.depths[0], first.points[0], first.direction), second):
-        x, y = body.to_room(point)
-        lever = x * direction[1] - y * direction[0]
-        contacts.append(Contact(depth, direction, lever, jnp.zeros_like(depth)))
+    for axis in (0, 1):
+        side = jnp.where(is_low[axis], -1.0, 1.0)
+        beyond = side * body[axis] - jnp.where(is_low[axis], -WALLS[0], WALLS[1])
+        into_room = jnp.where(is_low[1 - axis], 1.0, -1.0)
+        still = jnp.zeros_like(side)
+        # The way out of the room, and that along the wall from its end, in the block's frame.
+        out, wall = (
+            body.to_block((x, y) if axis == 0 else (y, x))
+            for x, y in ((side, still), (still, into_room))
+        )
+        bar, stem = (
+            _shorter(
+                _past_end(body, end, wall, *corners),
+                _into_or_through(body, axis, out, side, beyond, *corners),
+            )
+            for corners in _CORNERS
+        )
+        is_bar = jax.lax.stop_gradient(bar.reach >= stem.reach)
+        first, other = (
+            jax.tree.map(lambda one, two, is_bar=is_bar: jnp.where(is_bar, one, two), *pair)
+            for pair in ((bar, stem), (stem, bar))
+        )
+        is_same = jax.lax.stop_gradient(first.depths[1] >= other.depths[0])
+        depth = jnp.where(is_same, first.depths[1], other.depths[0])
+        lever = jnp.where(is_same, first.levers[1], other.levers[0])
+        direction = choose(is_same, first.direction, other.direction)
+        contacts += [
+            Contact(first.depths[0], first.direction, first.levers[0], still),
+            Contact(depth, direction, lever, still),
+        ]
     return contacts
 
 
-def _way_out(body: Body, axis: int, rectangle: int) -> _WayOut:
-    """The shortest way out of the nearer wall of an axis, for bar (0) or stem (1).
+def _into_or_through(
+    body: Body, axis: int, out: Pair, side: Scalar, beyond: Scalar, low: Pair, high: Pair
+) -> _WayOut:
+    """The shorter way of those at a right angle to the wall.
 
-    It leads into the room; out of it, where more than half of the rectangle is beyond the wall's
-    middle line; or along the rectangle's own sides past an end of the wall, in a corner of the room
-    that agent and walls have pressed the block into.
+    Args:
+        body: the block.
+        axis: that the wall is at a right angle to.
+        out: the way out of the room, in the block's frame.
+        side: -1 for the low wall, 1 for the high one.
+        beyond: px; how far the centre of mass is beyond the wall's surface.
+        low: the rectangle's low corner, from the centre of mass.
+        high: its high corner.
     """
-    is_low = body[axis] < sum(WALLS) / 2
-    side, inward = jnp.where(is_low, -1.0, 1.0), jnp.where(is_low, 1.0, -1.0)
-    still = jnp.zeros_like(inward)
-
-    def along(value: Scalar, other: Scalar) -> Pair:
-        return (value, other) if axis == 0 else (other, value)
-
-    surface = jnp.where(is_low, -WALLS[0], WALLS[1])
-    # The way out of the room, in the block's frame.
-    out = body.to_block(along(side, still))
-
-    def beyond(corner: Pair) -> Scalar:
-        return dot(out, corner) + side * body[axis] - surface
-
-    (low_x, low_y), (high_x, high_y) = _CORNERS[rectangle]
-    x, near_x = (jnp.where(out[0] > 0, *ends) for ends in ((high_x, low_x), (low_x, high_x)))
-    y, near_y = (jnp.where(out[1] > 0, *ends) for ends in ((high_y, low_y), (low_y, high_y)))
+    x, near_x = (jnp.where(out[0] > 0, *ends) for ends in ((high[0], low[0]), (low[0], high[0])))
+    y, near_y = (jnp.where(out[1] > 0, *ends) for ends in ((high[1], low[1]), (low[1], high[1])))
     faces_x = jnp.abs(out[0]) > jnp.abs(out[1])
-    outer = (x, y), choose(faces_x, (x, near_y), (near_x, y))
-    inner = (near_x, near_y), choose(faces_x, (near_x, y), (x, near_y))
-    reach = beyond(outer[0])
-    into = reach, beyond(outer[1])
-    through = tuple(2.0 * WALL_RADIUS - beyond(corner) for corner in inner)
-    is_through = through[0] < reach
-    depth, second = (
-        jnp.where(is_through, out_of_it, in_it)
-        for out_of_it, in_it in zip(through, into, strict=True)
-    )
-    point, second_point = (
-        choose(is_through, far, near) for far, near in zip(inner, outer, strict=True)
-    )
-    towards = jnp.where(is_through, side, inward)
-    direction = along(towards, still)
-    line = jnp.where(is_low, *_LINES)
-    across = body[1 - axis]
-    one, two = (body.to_block(along(line - body[axis], end - across)) for end in _LINES)
-    for past, own, end in (
-        (jnp.maximum(one[0], two[0]) - low_x, (1.0, 0.0), choose(one[0] > two[0], one, two)),
-        (high_x - jnp.minimum(one[0], two[0]), (-1.0, 0.0), choose(one[0] < two[0], one, two)),
-        (jnp.maximum(one[1], two[1]) - low_y, (0.0, 1.0), choose(one[1] > two[1], one, two)),
-        (high_y - jnp.minimum(one[1], two[1]), (0.0, -1.0), choose(one[1] < two[1], one, two)),
-    ):
-        is_shorter = past + WALL_RADIUS < depth
-        depth = jnp.where(is_shorter, past + WALL_RADIUS, depth)
-        second = jnp.where(is_shorter, NEVER, second)
-        point = choose(is_shorter, end, point)
-        direction = choose(is_shorter, body.to_room(own), direction)
-    return _WayOut(direction, (depth, second), (point, second_point), reach)
+    reach = dot(out, (x, y)) + beyond
+    is_through = 2.0 * WALL_RADIUS - (dot(out, (near_x, near_y)) + beyond) < reach
+    # The deepest corner, and the other one on the same side of the rectangle.
+    deepest = choose(is_through, (near_x, near_y), (x, y))
+    opposite = choose(is_through, (x, y), (near_x, near_y))
+    next_one = choose(faces_x, (deepest[0], opposite[1]), (opposite[0], deepest[1]))
+    depths, levers = [], []
+    towards = jnp.where(is_through, side, -side)
+    for corner in (deepest, next_one):
+        depth = dot(out, corner) + beyond
+        depths.append(jnp.where(is_through, 2.0 * WALL_RADIUS - depth, depth))
+        x_or_y = body.to_room(corner)[1 - axis]
+        levers.append((-x_or_y if axis == 0 else x_or_y) * towards)
+    still = jnp.zeros_like(towards)
+    direction = (towards, still) if axis == 0 else (still, towards)
+    return _WayOut(direction, (depths[0], depths[1]), (levers[0], levers[1]), reach)
+
+
+def _past_end(body: Body, end: Pair, wall: Pair, low: Pair, high: Pair) -> _WayOut:
+    """The shortest way along the sides of a rectangle, past an end of the wall.
+
+    Args:
+        body: the block.
+        end: of the wall's middle line, in the block's frame from the centre of mass.
+        wall: unit vector from there along the wall, in the block's frame.
+        low: the rectangle's low corner, from the centre of mass.
+        high: its high corner.
+    """
+    sign_x, sign_y = (jnp.where(each < 0.0, 1.0, -1.0) for each in wall)
+    by_x = jnp.where(wall[0] < 0.0, end[0] - low[0], high[0] - end[0])
+    by_y = jnp.where(wall[1] < 0.0, end[1] - low[1], high[1] - end[1])
+    is_x = by_x < by_y
+    own = jnp.where(is_x, sign_x, 0.0), jnp.where(is_x, 0.0, sign_y)
+    depth = jnp.minimum(by_x, by_y) + WALL_RADIUS
+    lever = end[0] * own[1] - end[1] * own[0]
+    none = jnp.full_like(depth, NEVER)
+    return _WayOut(body.to_room(own), (depth, none), (lever, lever), none)
+
+
+def _shorter(past_end: _WayOut, other: _WayOut) -> _WayOut:
+    """The shorter of two ways, with the reach of the other one."""
+    is_past = past_end.depths[0] < other.depths[0]
+    chosen = jax.tree.map(lambda one, two: jnp.where(is_past, one, two), past_end, other)
+    return chosen._replace(reach=other.reach)
 
 
 def dot(one: Pair, other: Pair) -> Scalar:
