@@ -73,6 +73,7 @@ localrules:
     ablation_page,
     scaling_page,
     planning_page,
+    second_page,
     episode_page,
     video_page,
     settings_page,

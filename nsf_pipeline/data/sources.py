@@ -1,10 +1,11 @@
-"""The transitions that models are trained on: on the device if they fit, else streamed."""
+"""What models are trained on: transitions, on the device if they fit, and a random key."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data.merge import TRAIN, VALIDATION
@@ -59,6 +60,12 @@ def sources(config: Config, dataset: Path, file: Any) -> tuple[Source, Source]:
             for rows in splits
         ]
     return found[0], found[1]
+
+
+def training_key(config: Config) -> PRNGKeyArray:
+    """The key of a training: of its initial parameters and of the transitions that it draws."""
+    key = jax.random.key(config.seed)
+    return jax.random.fold_in(key, config.training.seed) if config.training.seed else key
 
 
 def _first(rows: np.ndarray, count: int, dataset: Path) -> np.ndarray:

@@ -73,6 +73,7 @@ STAGES = {
         ("ablation_page", "pages", SPEED),
         ("scaling_page", "pages", SCALING),
         ("planning_page", "pages", PROTOCOLS),
+        ("second_page", "pages", (*PROTOCOLS, "second_round")),
         ("episode_page", "pages", (*PLANNING, "protocols")),
         ("video_page", "pages", MODEL),
         ("settings_page", "pages", tuple(Config.model_fields)),

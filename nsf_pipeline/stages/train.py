@@ -9,7 +9,7 @@ import jax
 from nsf_pipeline import paths
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
-from nsf_pipeline.data.sources import sources
+from nsf_pipeline.data.sources import sources, training_key
 from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.model import PushTModel, build_model, fit_normaliser, save_model
@@ -20,7 +20,6 @@ from nsf_pipeline.timing import CONTROL_DT
 from nsf_pipeline.tracking import WandbRun
 from nsf_pipeline.training import Callback, each_row, fit
 from nsf_pipeline.training.checkpoints import Checkpoints
-from nsf_pipeline.training.keys import training_key
 from nsf_pipeline.training.progress import Display
 from nsf_pipeline.training.pusht import NORMALISER_SIZE, summary
 from nsf_pipeline.training.state import Row, TrainingState
@@ -69,8 +68,7 @@ def run(
             made = Record.new(STAGE, config, source, variant=variant)
             config = STAGE.view(config)
             training, held_out = sources(config, dataset, file)
-        key = training_key(config.seed, config.training.seed)
-        build_key, scale_key, fit_key = jax.random.split(key, 3)
+        build_key, scale_key, fit_key = jax.random.split(training_key(config), 3)
         batch = training.sample(scale_key, NORMALISER_SIZE)
         normaliser = fit_normaliser(config.model, config.dmp, batch)
         model = build_model(config.model, config.dmp, normaliser, key=build_key)

@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat, SupportsInt
 
 from nsf_pipeline.config import Config
 from nsf_pipeline.data import store
-from nsf_pipeline.data.sources import sources
+from nsf_pipeline.data.sources import sources, training_key
 from nsf_pipeline.drawing import write_figure_or_placeholder
 from nsf_pipeline.errors import UserError
 from nsf_pipeline.files import replacing, require_place
@@ -17,7 +17,6 @@ from nsf_pipeline.numerics import with_defaults
 from nsf_pipeline.provenance import Record, require_current
 from nsf_pipeline.stages import STAGES
 from nsf_pipeline.system import printing
-from nsf_pipeline.training.keys import training_key
 from nsf_pipeline.user_models import Data, UserModel, save_user_model
 
 STAGE = STAGES["user_train"]
@@ -85,7 +84,7 @@ def run(
         view = STAGE.view(config)
         data, history = Data(*sources(view, dataset, file)), _History(model.kind)
         printing.say(f"{len(data.train)} starts; {model.kind} trains by its own code")
-        model.fit(data, training_key(view.seed, view.training.seed), history)
+        model.fit(data, training_key(view), history)
     fields = made.fields()
     settings = fields.pop("config")
     header = {**fields, "settings": settings, "dataset_fingerprint": source.fingerprint}

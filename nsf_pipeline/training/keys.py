@@ -1,13 +1,7 @@
-"""Random keys: that of a training, and those of its steps, which follow from it."""
+"""Random keys of each optimisation step: they follow from the key of the training and the step."""
 
 import jax
 from jaxtyping import Array, Int, PRNGKeyArray
-
-
-def training_key(seed: int, training_seed: int) -> PRNGKeyArray:
-    """The key of a training, from the settings `seed` and `training.seed`."""
-    key = jax.random.key(seed)
-    return jax.random.fold_in(key, training_seed) if training_seed else key
 
 
 def batch_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:

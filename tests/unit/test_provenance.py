@@ -33,7 +33,7 @@ from nsf_pipeline.stages import STAGES
 from nsf_pipeline.stamps import Stamps
 
 PAGES = {"table_page", "ablation_page", "planning_page", "video_page", "settings_page"}
-PAGES |= {"episode_page", "scaling_page"}
+PAGES |= {"episode_page", "scaling_page", "second_page"}
 VIDEOS = {"video", "ranked_video", "prediction", "episode_videos"}
 EXPORTS, IMPORTS = {"export"}, {"import"}
 TABLES_OF_PLANNING = {"planning_tables", "push_tables", "goal_tables", "short_planning"}
@@ -53,8 +53,8 @@ EVERY = set(STAGES)
 # The second round's stages are those of the first with other files, but for its policies.
 SECOND = {name for name in STAGES if name.startswith("second_")}
 SECOND_OF = {f"second_{name}": name for name in ("dataset", "train", "episodes", "pushes")}
-SECOND_OF["second_tables"] = "planning_tables"
-SECOND_PLANNED = SECOND - {"second_dataset", "second_train"}
+SECOND_OF |= {"second_tables": "planning_tables", "second_page": "planning_page"}
+SECOND_PLANNED = SECOND - {"second_dataset", "second_train", "second_page"}
 SIMULATED = {"rollouts", "ensembles", "speed", *VIDEOS, *EXPORTS, *IMPORTS}
 SCORED = {"evaluate", "compare", "scaling"}
 IN_FULL = SCORED - {"scaling"}
@@ -110,8 +110,8 @@ NOT_OF_SECOND = {"ensembles", "evaluation", "variants", "speed", "videos", "wand
 NOT_OF_SECOND |= {"exports", "scaling"}
 SECOND_SETTINGS = {
     **{name: SECOND for name in SETTINGS if name.partition(".")[0] not in NOT_OF_SECOND},
-    "variants": {"second_tables"},
-    "protocols.episodes": {"second_tables"},
+    "variants": {"second_tables", "second_page"},
+    "protocols.episodes": {"second_tables", "second_page"},
     # More of them make new shards only.
     "second_round.trajectories": SECOND - {"second_policies"},
 }

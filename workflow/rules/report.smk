@@ -96,6 +96,24 @@ use rule table_page as planning_page with:
         benchmark_of("report/planning")
 
 
+use rule table_page as second_page with:
+    input:
+        stamp=stamp_of("second_page"),
+        tables=[rules.second_tables.output.text],
+        provenance=[rules.second_tables.output.provenance],
+    output:
+        page=report(
+            paths.PAGE.format(page="second_round"),
+            caption="../report/tables.rst",
+            category="Planning",
+            labels={"result": "Second round"},
+        ),
+    log:
+        log_of("report/second_round"),
+    benchmark:
+        benchmark_of("report/second_round")
+
+
 rule video_page:
     input:
         stamp=video_page_stamp,

@@ -132,3 +132,4 @@ rule second_round:
         ),
         training=rules.second_train.output,
         tables=rules.second_tables.output,
+        page=paths.PAGE.format(page="second_round"),
