@@ -36,7 +36,7 @@ class TrainingConfig(Section):
     """Share of the peak rate that the cosine decay ends at."""
     warmup_steps: int = Field(default=500, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up, fewer than steps."""
-    clip_ratio: float = Field(default=2.0, ge=1.0, le=1e30)
+    clip_ratio: float = Field(default=2.0, ge=1.1, le=1e30)
     """The likelihood's gradient is shortened to at most this many times the running mean of its
     norm; that of the consistency losses and the distillation, to the running mean times the sum of
     their weights."""

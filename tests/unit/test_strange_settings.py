@@ -70,6 +70,8 @@ YAML = {
     "validations": (f"training: {{validate_every: {10**12}}}", "training.validate_every: expected"),
     "weight 1->2": ("training: {one_to_two_weight: 1.0e+300}", "training.one_to_two_weight: exp"),
     "weight 2->1": ("training: {two_to_one_weight: 1.0e+39}", "training.two_to_one_weight: exp"),
+    # The running norm could only fall.
+    "clip ratio of 1": ("training: {clip_ratio: 1.0}", "training.clip_ratio: expected greater"),
     "large clip ratio": ("training: {clip_ratio: 1.0e+300}", "training.clip_ratio: expected less"),
     "small clip ratio": (
         "training: {clip_ratio: 1.0e-320}",
