@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nsf_pipeline.model.contact import CENTRES, HALF_SIZES, Pair, Scalar, choose, from_rectangle
-from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_CENTRE, T_RECTANGLES, WALLS
+from nsf_pipeline.pusht.geometry import AGENT_RADIUS, T_CENTRE, WALLS
 from nsf_pipeline.pusht.state import rotated, rotated_back
 
 WALL_RADIUS = 2.0
@@ -21,10 +20,9 @@ NEVER = -1.0
 
 # As plain numbers.
 MASS_X, MASS_Y = T_CENTRE.tolist()
-# The rectangles' low and high corners, from the centre of mass.
-_CORNERS = [
-    ((low_x, low_y), (high_x, high_y))
-    for low_x, low_y, high_x, high_y in (T_RECTANGLES - np.tile(T_CENTRE, 2)).tolist()
+# The rectangles' middles from the centre of mass, and half their sizes.
+_RECTANGLES = [
+    ((x - MASS_X, y - MASS_Y), half) for (x, y), half in zip(CENTRES, HALF_SIZES, strict=True)
 ]
 # The walls' middle lines.
 _LINES = WALLS[0] - WALL_RADIUS, WALLS[1] + WALL_RADIUS
@@ -123,10 +121,10 @@ def with_walls(body: Body) -> list[Contact]:
         )
         bar, stem = (
             _shorter(
-                _past_end(body, end, wall, *corners),
-                _into_or_through(body, axis, out, side, beyond, *corners),
+                _past_end(body, end, wall, *rectangle),
+                _into_or_through(body, axis, out, side, beyond, *rectangle),
             )
-            for corners in _CORNERS
+            for rectangle in _RECTANGLES
         )
         is_bar = jax.lax.stop_gradient(bar.reach >= stem.reach)
         first, other = (
@@ -145,9 +143,9 @@ def with_walls(body: Body) -> list[Contact]:
 
 
 def _into_or_through(
-    body: Body, axis: int, out: Pair, side: Scalar, beyond: Scalar, low: Pair, high: Pair
+    body: Body, axis: int, out: Pair, side: Scalar, beyond: Scalar, middle: Pair, half: Pair
 ) -> _WayOut:
-    """The shorter way of those at a right angle to the wall.
+    """The shorter way of those at a right angle to the wall, for two corners of a rectangle.
 
     Args:
         body: the block.
@@ -155,43 +153,53 @@ def _into_or_through(
         out: the way out of the room, in the block's frame.
         side: -1 for the low wall, 1 for the high one.
         beyond: px; how far the centre of mass is beyond the wall's surface.
-        low: the rectangle's low corner, from the centre of mass.
-        high: its high corner.
+        middle: of the rectangle, from the centre of mass.
+        half: its half width and half height.
     """
-    x, near_x = (jnp.where(out[0] > 0, *ends) for ends in ((high[0], low[0]), (low[0], high[0])))
-    y, near_y = (jnp.where(out[1] > 0, *ends) for ends in ((high[1], low[1]), (low[1], high[1])))
-    faces_x = jnp.abs(out[0]) > jnp.abs(out[1])
-    reach = dot(out, (x, y)) + beyond
-    is_through = 2.0 * WALL_RADIUS - (dot(out, (near_x, near_y)) + beyond) < reach
-    # The deepest corner, and the other one on the same side of the rectangle.
-    deepest = choose(is_through, (near_x, near_y), (x, y))
-    opposite = choose(is_through, (x, y), (near_x, near_y))
-    next_one = choose(faces_x, (deepest[0], opposite[1]), (opposite[0], deepest[1]))
-    depths, levers = [], []
-    towards = jnp.where(is_through, side, -side)
-    for corner in (deepest, next_one):
-        depth = dot(out, corner) + beyond
-        depths.append(jnp.where(is_through, 2.0 * WALL_RADIUS - depth, depth))
-        x_or_y = body.to_room(corner)[1 - axis]
-        levers.append((-x_or_y if axis == 0 else x_or_y) * towards)
+    across_x, across_y = jnp.abs(out[0]) * half[0], jnp.abs(out[1]) * half[1]
+    # How far the rectangle's middle is beyond the wall's middle line.
+    at = dot(out, middle) + beyond - WALL_RADIUS
+    towards = jnp.where(at > 0.0, side, -side)
+    deep = WALL_RADIUS - jnp.abs(at)
+    # From the middle to the deepest corner, and to the other one of that side.
+    x, y = jnp.where(out[0] > 0, *_signed(half[0])), jnp.where(out[1] > 0, *_signed(half[1]))
+    next_x, next_y = choose(jnp.abs(out[0]) > jnp.abs(out[1]), (x, -y), (-x, y))
+    next_across = jnp.where(
+        jnp.abs(out[0]) > jnp.abs(out[1]), across_x - across_y, across_y - across_x
+    )
+    of_middle, *of_corners = (
+        body.to_room(vector)[1 - axis] for vector in (middle, (x, y), (next_x, next_y))
+    )
+    # On the way through the wall, the deepest corner is on the other side of the middle.
+    levers = [side * each - of_middle * towards for each in of_corners]
+    if axis == 1:
+        levers = [-each for each in levers]
     still = jnp.zeros_like(towards)
-    direction = (towards, still) if axis == 0 else (still, towards)
-    return _WayOut(direction, (depths[0], depths[1]), (levers[0], levers[1]), reach)
+    return _WayOut(
+        (towards, still) if axis == 0 else (still, towards),
+        (deep + across_x + across_y, deep + next_across),
+        (levers[0], levers[1]),
+        reach=WALL_RADIUS + at + across_x + across_y,
+    )
 
 
-def _past_end(body: Body, end: Pair, wall: Pair, low: Pair, high: Pair) -> _WayOut:
+def _signed(size: float) -> tuple[float, float]:
+    return size, -size
+
+
+def _past_end(body: Body, end: Pair, wall: Pair, middle: Pair, half: Pair) -> _WayOut:
     """The shortest way along the sides of a rectangle, past an end of the wall.
 
     Args:
         body: the block.
         end: of the wall's middle line, in the block's frame from the centre of mass.
         wall: unit vector from there along the wall, in the block's frame.
-        low: the rectangle's low corner, from the centre of mass.
-        high: its high corner.
+        middle: of the rectangle, from the centre of mass.
+        half: its half width and half height.
     """
     sign_x, sign_y = (jnp.where(each < 0.0, 1.0, -1.0) for each in wall)
-    by_x = jnp.where(wall[0] < 0.0, end[0] - low[0], high[0] - end[0])
-    by_y = jnp.where(wall[1] < 0.0, end[1] - low[1], high[1] - end[1])
+    by_x = half[0] + sign_x * (end[0] - middle[0])
+    by_y = half[1] + sign_y * (end[1] - middle[1])
     is_x = by_x < by_y
     own = jnp.where(is_x, sign_x, 0.0), jnp.where(is_x, 0.0, sign_y)
     depth = jnp.minimum(by_x, by_y) + WALL_RADIUS
