@@ -209,7 +209,12 @@ def _past_end(body: Body, end: Pair, wall: Pair, middle: Pair, half: Pair) -> _W
 
 
 def _shorter(past_end: _WayOut, other: _WayOut) -> _WayOut:
-    """The shorter of two ways, with the reach of the other one."""
+    """The shorter of two ways, with the reach of the other one.
+
+    The way past an end has no slopes: few states take it, and a gradient would take half as long
+    again.
+    """
+    past_end = jax.lax.stop_gradient(past_end)
     is_past = past_end.depths[0] < other.depths[0]
     chosen = jax.tree.map(lambda one, two: jnp.where(is_past, one, two), past_end, other)
     return chosen._replace(reach=other.reach)
