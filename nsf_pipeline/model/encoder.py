@@ -210,7 +210,11 @@ class Encoder(eqx.Module):
         """-1 for the residual's numbers that the networks see mirrored, 1 for the others."""
         return jnp.where(changed_by_mirror(self.layout), encoding.side, 1.0)
 
-    def scale(self, condition: Condition) -> State:
+    def scale(self, encoding: Encoding) -> State:
+        """Sizes of the residual's numbers with their signs: px, px/s, rad, rad/s."""
+        return self.signs(encoding) * self.sizes(encoding.condition)
+
+    def sizes(self, condition: Condition) -> State:
         """Sizes of the residual's numbers: px, px/s, rad, rad/s."""
         return jnp.array(self.normaliser.scale) * noise_unit(condition, self.config)
 

@@ -162,8 +162,7 @@ class SDELaw(eqx.Module):
         residual = MultivariateNormalTri(delta * drift, jnp.sqrt(delta) * factor)
         origin = encoding.state + gap / CONTROL_DT * nominal
         angle = encoder.frame(encoding.state)
-        scale = encoder.signs(encoding) * encoder.scale(encoding.condition)
-        return BlockFrameLaw(residual, origin, angle, scale)
+        return BlockFrameLaw(residual, origin, angle, encoder.scale(encoding))
 
 
 @final
@@ -200,8 +199,7 @@ class _Field(diffrax.AbstractTerm):
         encoder = self.transition.encoder
         encoding = self.transition.encode(y, t, t, self.condition)
         nominal, drift, factor = self.transition.coefficients(encoding)
-        scale = encoder.signs(encoding) * encoder.scale(self.condition)
-        angle = encoder.frame(y)
+        scale, angle = encoder.scale(encoding), encoder.frame(y)
         drift = nominal / CONTROL_DT + rotate_planes(scale * drift / TIME_UNIT, angle)
         return drift, scale[:, None] * factor / TIME_UNIT**0.5, angle
 

@@ -162,11 +162,10 @@ def _into_or_through(
     towards = jnp.where(at > 0.0, side, -side)
     deep = WALL_RADIUS - jnp.abs(at)
     # From the middle to the deepest corner, and to the other one of that side.
-    x, y = jnp.where(out[0] > 0, *_signed(half[0])), jnp.where(out[1] > 0, *_signed(half[1]))
-    next_x, next_y = choose(jnp.abs(out[0]) > jnp.abs(out[1]), (x, -y), (-x, y))
-    next_across = jnp.where(
-        jnp.abs(out[0]) > jnp.abs(out[1]), across_x - across_y, across_y - across_x
-    )
+    x, y = (jnp.where(out[each] > 0, half[each], -half[each]) for each in (0, 1))
+    faces_x = jnp.abs(out[0]) > jnp.abs(out[1])
+    next_x, next_y = choose(faces_x, (x, -y), (-x, y))
+    next_across = jnp.where(faces_x, across_x - across_y, across_y - across_x)
     of_middle, *of_corners = (
         body.to_room(vector)[1 - axis] for vector in (middle, (x, y), (next_x, next_y))
     )
@@ -181,10 +180,6 @@ def _into_or_through(
         (levers[0], levers[1]),
         reach=WALL_RADIUS + at + across_x + across_y,
     )
-
-
-def _signed(size: float) -> tuple[float, float]:
-    return size, -size
 
 
 def _past_end(body: Body, end: Pair, wall: Pair, middle: Pair, half: Pair) -> _WayOut:

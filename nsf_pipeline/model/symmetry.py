@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from nsf_pipeline.model.contact import Point, Pose, Scalar, in_frame_of, rotate
 from nsf_pipeline.pusht.geometry import T_CENTRE, WALLS
-from nsf_pipeline.pusht.state import StateLayout
+from nsf_pipeline.pusht.state import StateLayout, rotated, rotated_back
 
 MIDDLE = sum(WALLS) / 2
 """px; x and y of the room's middle."""
@@ -58,7 +58,7 @@ class Image(NamedTuple):
     def vectors(self, vectors: Point) -> Point:
         """Plane vectors of the room, in the image."""
         x, y = self.side * vectors[..., 0], vectors[..., 1]
-        return jnp.stack([self.cos * x - self.sin * y, self.sin * x + self.cos * y], axis=-1)
+        return jnp.stack(rotated(x, y, self.cos, self.sin), axis=-1)
 
     def points(self, points: Point) -> Point:
         """Points of the room (px), in the image."""
@@ -77,8 +77,7 @@ class Image(NamedTuple):
 
     def motions_of_room(self, motions: Triples) -> Triples:
         """The inverse of `motions`."""
-        x, y = motions[..., 0], motions[..., 1]
-        x, y = self.cos * x + self.sin * y, self.cos * y - self.sin * x
+        x, y = rotated_back(motions[..., 0], motions[..., 1], self.cos, self.sin)
         return jnp.stack([self.side * x, y, self.side * motions[..., 2]], axis=-1)
 
 

@@ -106,14 +106,14 @@ class FlowTransition(PushTTransition):
         delta = step / TIME_UNIT
         # The flow moves the residual, which starts at 0; the state enters by the features alone.
         whole = self.flow.unguarded(jnp.zeros_like(state), 0.0, delta, encoding.features)
-        share, scale = gap / step, self.encoder.scale(encoding.condition)
+        share, sizes = gap / step, self.encoder.sizes(encoding.condition)
         noise, factor = share, None
         moved = share * encoding.displacements[-1]
         if self.encoder.knows_noise:
             moved = encoding.displacement(share)
             # The agent's numbers get their units from the factor, which is per px of noise.
             agents = noise_unit(encoding.condition, self.encoder.config)[: STATE.block.start]
-            scale = jnp.concatenate([agents, scale[STATE.block.start :]])
+            sizes = jnp.concatenate([agents, sizes[STATE.block.start :]])
             noise = noise_share(t_init, t_final)
             # In no time there is neither noise nor residual, and any factor will do.
             later = t_init + jnp.maximum(gap, SHORTEST)
@@ -122,7 +122,7 @@ class FlowTransition(PushTTransition):
         if self.encoder.layout.block_velocity is not None:
             residual = HeavyTailed(residual, self.encoder.layout.block.stop)
         angle = self.encoder.frame(state)
-        scale = self.encoder.signs(encoding) * scale
+        scale = self.encoder.signs(encoding) * sizes
         moving = BlockFrameLaw(residual, state + moved, angle, scale, factor)
         points, shift = self._atoms(state, gap)
         return LawWithAtoms(moving, self.rest, points, whole.context, shift)
@@ -181,8 +181,7 @@ class PushTBridge(eqx.Module):
         step = end_of_at_least_a_step(t_init, t_final) - t_init
         to_mid = encoding.displacement((t_mid - t_init) / step)
         to_final = encoding.displacement((t_final - t_init) / step)
-        scale = self.encoder.signs(encoding) * self.encoder.scale(encoding.condition)
-        angle = self.encoder.frame(state)
+        scale, angle = self.encoder.scale(encoding), self.encoder.frame(state)
         end = rotate_planes(x_final - state - to_final, -angle) / scale
         mid, final = ((t - t_init) / TIME_UNIT for t in (t_mid, t_final))
         start = jnp.zeros_like(state)
