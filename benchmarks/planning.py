@@ -2,6 +2,7 @@
 
     python -m benchmarks.planning --model results/model.eqx [--episodes 40] [--planner contact]
         [--action-noise-std 8] [--coverage 0.95] [--world flow_4 --world nominal]
+        [--candidates 300 --rounds 4]
 
 Episodes start at gym-pusht's resets of seeds from 1000000 on, which the tables of planning do not
 use, and are run by the fast simulator, whose states are those of gym-pusht. Planning is done for
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nsf_pipeline.config import DMPConfig, SearchConfig
+from nsf_pipeline.config import CEMConfig, DMPConfig, SearchConfig
 from nsf_pipeline.model import PushTModel, load_model
 from nsf_pipeline.planning import (
     Goal,
@@ -109,7 +110,15 @@ def main() -> None:
     parser.add_argument("--world", action="append", help=f"among {', '.join(WORLDS)} and others")
     parser.add_argument("--action-noise-std", type=float, default=0.0, help="px")
     parser.add_argument("--coverage", type=float, default=geometry.SUCCESS_THRESHOLD)
+    budget = CEMConfig()
+    parser.add_argument("--candidates", type=int, default=budget.candidates, help="of cem, a round")
+    parser.add_argument("--rounds", type=int, default=budget.rounds, help="of cem")
     options = parser.parse_args()
+    budget = CEMConfig(
+        candidates=options.candidates,
+        rounds=options.rounds,
+        elites=min(budget.elites, options.candidates),
+    )
     trained = load_model(options.model) if options.model else None
     dmp = trained.encoder.dmp if trained else DMPConfig()
     names = options.world or [n for n in WORLDS if trained or not n.startswith("flow")]
@@ -123,7 +132,7 @@ def main() -> None:
         for name in names:
             found = play(
                 world(name, trained, dmp),
-                SearchConfig(planner=planner),
+                SearchConfig(planner=planner, cem=budget),
                 Goal(coverage=options.coverage),
                 options.action_noise_std,
                 options.first,
