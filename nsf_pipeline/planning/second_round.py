@@ -28,6 +28,7 @@ from nsf_pipeline.planning.pushes import Push
 from nsf_pipeline.pusht import geometry
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.system.printing import progress
 from nsf_pipeline.timing import num_steps
 
 NUDGE = 1e-6
@@ -107,7 +108,7 @@ def planned_policies(
     numbers = range(begin, stop, IN_A_ROW)
     starts, _ = initial_states(config, numbers, [reset_seed(config.seed, i) for i in numbers])
     runs = [_Run(config, i, state) for i, state in zip(numbers, starts, strict=True)]
-    simulator = Simulator()
+    simulator, report = Simulator(), progress()
     chosen: dict[int, tuple[np.ndarray, DMPParams]] = {}
     for place in range(IN_A_ROW):
         playing = [(number, run) for number, run in zip(numbers, runs, strict=True)]
@@ -124,6 +125,7 @@ def planned_policies(
         )
         for (number, run), plan in zip(playing, plans, strict=True):
             chosen[number + place] = run.carry_out(simulator, plan.push, config)
+        report(f"{len(chosen)} of {stop - begin} pushes")
     kept = [chosen[trajectory] for trajectory in range(first, stop)]
     fields: Any = zip(*(policy for _, policy in kept), strict=True)
     params = DMPParams(*(np.stack(values) for values in fields))

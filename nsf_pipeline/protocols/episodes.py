@@ -21,6 +21,7 @@ from nsf_pipeline.data.starts import is_clear
 from nsf_pipeline.pusht.episode import MAX_STEPS, Episode, as_actions
 from nsf_pipeline.pusht.geometry import T_CENTRE
 from nsf_pipeline.pusht.state import STATE, rotated
+from nsf_pipeline.system.printing import progress
 
 SHIFT, TURN = 40.0, np.radians(20.0)
 """px and rad; a disturbance moves the block by at most this much."""
@@ -147,6 +148,7 @@ def play(
     checks.whole("first", first)
     checks.whole("stop", stop, first + 1)
     started = time.process_time()
+    report = progress()
     played = [_begin(rules, seed, first_seed, number) for number in range(first, stop)]
     waiting = played
     while waiting:
@@ -154,6 +156,8 @@ def play(
         for each, decision in zip(waiting, decide(situations), strict=True):
             _carry_out(each, decision, rules)
         waiting = [each for each in waiting if not _is_over(each, rules)]
+        ended, steps = len(played) - len(waiting), sum(each.length for each in played)
+        report(f"{ended} of {len(played)} episodes ended, {steps} steps taken")
     arrays = {
         "episode": np.arange(first, stop),
         "seed": np.array([each.seed for each in played]),

@@ -34,6 +34,7 @@ from nsf_pipeline.protocols.tasks import is_possible
 from nsf_pipeline.pusht.episode import Episode, as_actions
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.system.printing import progress
 from nsf_pipeline.timing import num_steps
 
 TOLERANCE = Tolerance(20.0, np.pi / 9)
@@ -178,7 +179,7 @@ def attempt(
         _Attempt(first + place, state, goal, 2 * steps)
         for place, (state, goal) in enumerate(zip(tasks.state, tasks.goal, strict=True))
     ]
-    waiting = tried
+    waiting, report = tried, progress()
     while waiting:
         pushing = []
         for each in waiting:
@@ -198,6 +199,7 @@ def attempt(
         if pushing and model is not None:
             _push(model, pushing, search, config.seed)
         waiting = [each for each in waiting if not each.is_over]
+        report(f"{len(tried) - len(waiting)} of {len(tried)} tasks ended")
     names = ("length", "actions", "both_step", "block_step", "queries")
     arrays = {name: np.array([getattr(each, name) for each in tried]) for name in names}
     numbers = np.arange(first, first + len(tried))

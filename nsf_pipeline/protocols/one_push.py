@@ -29,6 +29,7 @@ from nsf_pipeline.protocols.tasks import Tasks
 from nsf_pipeline.pusht.episode import as_actions
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.pusht.state import STATE
+from nsf_pipeline.system.printing import progress
 from nsf_pipeline.timing import num_steps
 
 STEPS = 25
@@ -189,6 +190,7 @@ def judge(
     cem = search.cem.model_copy(update=changes)
     search = search.model_copy(update={"planner": "cem", "cem": cem})
     longest, found = num_steps(search.cem.duration[1]), []
+    report = progress()
     # So that JAX compiles what the model needs before the clock starts.
     candidate = sample_policy(
         np.random.default_rng(0), tasks.state[0], PolicyConfig(), model.dmp, 0.0, (1,)
@@ -223,6 +225,7 @@ def judge(
                 "promised_at_choice": within(goal, choice.ends[:, STATE.block]),
             }
         )
+        report(f"{place + 1} of {len(tasks.state)} tasks")
     arrays = {name: np.array([each[name] for each in found]) for name in found[0]}
     return {**tasks._asdict(), **arrays}, seconds
 

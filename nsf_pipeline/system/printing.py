@@ -8,6 +8,8 @@ import io
 import os
 import select
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -17,6 +19,19 @@ STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
 def say(text: str, end: str = "\n") -> None:
     """Print to standard output; what cannot be printed there is escaped or dropped."""
     _print(sys.stdout, text + end)
+
+
+def progress(seconds: float = 60.0) -> Callable[[str], None]:
+    """A `say` for how far a long job has come: once in so many seconds, other lines are dropped."""
+    last = time.monotonic()
+
+    def say_if_due(text: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= seconds:
+            last = now
+            say(text)
+
+    return say_if_due
 
 
 def complain(text: str) -> None:

@@ -170,6 +170,15 @@ def test_a_foreign_stream_that_fails_is_no_error(monkeypatch):
     printing.complain("text")
 
 
+def test_progress_is_said_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(printing.time, "monotonic", lambda: now[0])
+    report = printing.progress(60.0)
+    for now[0] in (0.0, 59.0, 60.0, 100.0, 119.0, 120.0):
+        report(f"at {now[0]:g} s")
+    assert capsys.readouterr().out.splitlines() == ["at 60 s", "at 120 s"]
+
+
 DESCRIPTORS = {"closed": 12345, "huge": 10**30, "negative": -1}
 
 

@@ -112,6 +112,14 @@ def test_an_episode_says_when_each_threshold_was_first_exceeded():
             assert arrays["first_held"][row, place] == expected
 
 
+def test_a_long_row_says_how_far_it_has_come(monkeypatch):
+    lines = []
+    monkeypatch.setattr("nsf_pipeline.protocols.episodes.progress", lambda: lines.append)
+    arrays, _ = play(wander, RULES["standard"]._replace(steps=40), 0, SEED, 0, 2)
+    assert len(lines) == arrays["pushes"].max()
+    assert lines[-1] == "2 of 2 episodes ended, 80 steps taken"
+
+
 def test_the_episode_has_the_states_of_the_simulator():
     episode, simulator = Episode(SEED), Simulator()
     np.testing.assert_array_equal(episode.state, simulator.reset(SEED))
