@@ -59,9 +59,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "distillation 0.1": {
         "training": {"one_to_two_weight": 0, "two_to_one_weight": 0, "distillation_weight": 0.1}
     },
-    "blur 0.1": {"training": {"block_blur": 0.1}},
+    "blur 0.05": {"training": {"block_blur": 0.05}},
     "blur 0.25": {"training": {"block_blur": 0.25}},
-    "blur 1": {"training": {"block_blur": 1.0}},
+    "blur 0.5": {"training": {"block_blur": 0.5}},
 }
 CURRICULUM = "short gaps first"
 """A quarter of the steps on gaps up to 0.9 s, then the rest as usual."""

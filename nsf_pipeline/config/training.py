@@ -27,7 +27,7 @@ class TrainingConfig(Section):
     """Transitions per step."""
     max_gap: float = Field(default=3.6, ge=CONTROL_DT, le=MAX_DURATION)
     """s; longest t - s that is trained on."""
-    block_blur: float = Field(default=0.5, ge=0.0, le=100.0)
+    block_blur: float = Field(default=0.1, ge=0.0, le=100.0)
     """px/sqrt(s); Brownian motion added to the block, which may rest, so that its law
     has a density."""
     learning_rate: float = Field(default=4e-3, ge=1e-12, le=1.0)

@@ -17,6 +17,8 @@ WALL_RADIUS = 2.0
 """px; half the thickness of gym-pusht's walls."""
 NEVER = -1.0
 """px; the depth of a contact that there is not."""
+ROUNDING = 1e-3
+"""px; more than two computations of one depth differ by."""
 
 # As plain numbers.
 MASS_X, MASS_Y = T_CENTRE.tolist()
@@ -207,10 +209,11 @@ def _shorter(past_end: _WayOut, other: _WayOut) -> _WayOut:
     """The shorter of two ways, with the reach of the other one.
 
     The way past an end has no slopes: few states take it, and a gradient would take half as long
-    again.
+    again. Where a side of the T lies along the wall both ways are one, and only the other has its
+    levers right, so the way past the end must be shorter by more than rounding.
     """
     past_end = jax.lax.stop_gradient(past_end)
-    is_past = past_end.depths[0] < other.depths[0]
+    is_past = past_end.depths[0] < other.depths[0] - ROUNDING
     chosen = jax.tree.map(lambda one, two: jnp.where(is_past, one, two), past_end, other)
     return chosen._replace(reach=other.reach)
 

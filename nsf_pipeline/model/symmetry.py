@@ -5,7 +5,9 @@ room that is mirrored or turned by a quarter goes on as the mirrored or turned o
 the order in which Chipmunk solves contacts. Of the eight images of a state that come of this, the
 networks always see the one in which the wall nearest to the block is that of small x, and the agent
 is on the T's side of positive x (in the T's frame). They have an eighth to learn, and the law has
-the symmetries exactly, up to rounding.
+the symmetries, up to rounding and to the DMP's workspace, which is cut half a pixel off the middle
+of the room. Where the image changes (the agent on the T's axis, the block on a diagonal of the
+room) the law may jump; a state on such a line is seen in one of its images.
 """
 
 from typing import NamedTuple

@@ -113,7 +113,7 @@ def test_an_episode_says_when_each_threshold_was_first_exceeded():
 
 
 def test_a_long_row_says_how_far_it_has_come(monkeypatch):
-    lines = []
+    lines: list[str] = []
     monkeypatch.setattr("nsf_pipeline.protocols.episodes.progress", lambda: lines.append)
     arrays, _ = play(wander, RULES["standard"]._replace(steps=40), 0, SEED, 0, 2)
     assert len(lines) == arrays["pushes"].max()
