@@ -242,7 +242,8 @@ def test_both_contacts_with_a_wall_are_those_of_chipmunk(off):
         x = corners @ np.array([np.cos(angle), -np.sin(angle)])
         depth = random.uniform(0.05, 3.0)
         poses.append((WALLS[0] - x.min() - depth, random.uniform(150.0, 350.0), angle))
-    firsts, seconds = [], []
+    firsts: list[bool] = []
+    seconds: list[bool] = []
     for _, axis, pair, known in pushed_out(np.array(poses, np.float32).astype(float)):
         if axis == 0:
             for contact, seen in zip(pair, (firsts, seconds), strict=True):
