@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,8 +115,10 @@ def require_place(path: Path) -> None:
     """
     require_replaceable(path)
     require_folder(path.parent)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise FileError(f"{path}: cannot write it: {path.parent} cannot be written")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise FileError(f"{path}: cannot write a file there: {error.strerror}") from None
 
 
 def read_table(path: Path | str, what: str = "a table") -> tuple[list[str], list[list[str]]]:

@@ -371,7 +371,7 @@ def _require_some(first: int, stop: int) -> None:
 
 
 def _require_room(settings: Config, planner: str, searches: int, draws: int) -> None:
-    """Check, before anything is searched, that no question to the model will be refused as too big.
+    """Check, before anything is searched, that no question to the model will be too big.
 
     Args:
         settings: with `planning.search`.
@@ -379,9 +379,15 @@ def _require_room(settings: Config, planner: str, searches: int, draws: int) -> 
         searches: side by side.
         draws: of the model, of each push; 0 for the one without noise.
     """
+    from nsf_pipeline.config.planning import MOST_AT_ONCE
     from nsf_pipeline.planning.models import MOST_ENDS
 
     pushes = searches * settings.planning.search.at_once_by(planner)
+    if pushes > MOST_AT_ONCE:
+        raise UserError(
+            f"{searches} searches side by side ask for {pushes} pushes at once, more than "
+            f"{MOST_AT_ONCE}; ask for fewer searches, or lower the numbers of planning.search"
+        )
     draws = max(1, draws)
     if pushes * draws > MOST_ENDS:
         raise UserError(

@@ -9,7 +9,7 @@ from nsf_pipeline.config.section import Range, Section
 
 Planner = Literal["cem", "contact", "both"]
 MOST_AT_ONCE = 1_000_000
-"""Pushes that a model is asked about at once, at most: some 4 GB."""
+"""Pushes that a model is asked about at once, at most: some 6 GB."""
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 

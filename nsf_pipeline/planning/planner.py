@@ -205,7 +205,8 @@ def known_state(state: Any) -> np.ndarray:
     """(7,) a state of which the agent's velocity may not be given; it is then taken to be 0.
 
     Raises:
-        UserError: it has neither 7 nor 5 numbers, or one is not finite or farther from 0 than 1e6.
+        UserError: it has neither 7 nor 5 numbers, or one is not finite or farther from 0 than half
+            of what a simulator can be in, so that what comes of it is not beyond that.
     """
     array = checks.numbers("state", state, (None,))
     layout = STATE_WITHOUT_VELOCITY
@@ -216,4 +217,4 @@ def known_state(state: Any) -> np.ndarray:
             f"expected state to have {STATE.dim} numbers ({STATE.meaning}) or {layout.dim} "
             f"({layout.meaning}), got {len(array)}"
         )
-    return checks.numbers("state", array, least=-FARTHEST, most=FARTHEST)
+    return checks.numbers("state", array, least=-FARTHEST / 2, most=FARTHEST / 2)

@@ -15,10 +15,12 @@ from nsf_pipeline.planning import Goal, plan_batch
 from nsf_pipeline.planning.file import PlanFile, save_plan
 from nsf_pipeline.planning.models import Nominal, Simulated, WorldModel, learned
 from nsf_pipeline.planning.planner import known_state, require_clear
+from nsf_pipeline.provenance import Record
 from nsf_pipeline.pusht.geometry import GOAL_POSE, SUCCESS_THRESHOLD
 from nsf_pipeline.pusht.simulator import Simulator
 from nsf_pipeline.stages import say
 from nsf_pipeline.stages.models import read_model
+from nsf_pipeline.stages.planners import name_of
 from nsf_pipeline.system import printing
 
 NOMINAL, SIMULATOR = "nominal", "simulator"
@@ -95,5 +97,5 @@ def _world_model(config: Config, model: str, draws: int, in_steps: bool) -> Worl
         return Nominal(config.dmp)
     if model == SIMULATOR:
         return Simulated(config.dmp, draws)
-    trained, _ = read_model(model, config)
-    return learned(trained, draws, in_steps=in_steps)
+    trained, header = read_model(model, config)
+    return learned(trained, draws, name_of(Record.read(header)), in_steps=in_steps)

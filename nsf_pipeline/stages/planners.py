@@ -35,8 +35,7 @@ def load_trained(path: Path | None, world: str, config: Config) -> tuple[Model, 
         raise UserError(f"--model: expected the trained model of {world}, got none")
     model, header = read_model(path, config)
     made = Record.read(header)
-    both = "second_round" in made.settings  # it was trained on the data of both rounds
-    own, wanted = made.variant or (SECOND_ROUND if both else FLOW), trained(world)
+    own, wanted = name_of(made), trained(world)
     if own != wanted:
         raise FileError(f"{path}: it is the model {own}; expected {wanted}, for {world}")
     if model.dmp != config.dmp:
@@ -45,6 +44,12 @@ def load_trained(path: Path | None, world: str, config: Config) -> tuple[Model, 
             "train it again, or plan with its own settings"
         )
     return model, require_current(path, made, config)
+
+
+def name_of(made: Record) -> str:
+    """The name of a trained model in tables, by its record."""
+    both = "second_round" in made.settings  # it was trained on the data of both rounds
+    return made.variant or (SECOND_ROUND if both else FLOW)
 
 
 class Shard(NamedTuple):

@@ -2,10 +2,18 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from nsf_pipeline.files import FileError, new_folder, open_file, read_file, replacing
+from nsf_pipeline.files import (
+    FileError,
+    new_folder,
+    open_file,
+    read_file,
+    replacing,
+    require_place,
+)
 
 
 def fifo(path):
@@ -95,3 +103,11 @@ def test_a_folder_that_is_not_finished_is_removed(error, tmp_path):
     with pytest.raises((FileError, KeyboardInterrupt)):
         fill()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="a folder of Linux's")
+def test_a_place_that_only_the_system_refuses_is_found_before_the_work(tmp_path):
+    with pytest.raises(FileError, match="cannot write a file there"):
+        require_place(Path("/proc/output.json"))
+    require_place(tmp_path / "new" / "output.json")
+    assert not list((tmp_path / "new").iterdir())

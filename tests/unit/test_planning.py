@@ -606,6 +606,10 @@ MISTAKES = {
     "no start": ((), "expected either --state or --seed"),
     "two starts": (("--seed", "1", "--state", "1,2"), "expected either --state or --seed"),
     "a state in words": (("--state", "here"), "--state here: expected numbers separated by"),
+    "an angle that a push may leave the simulator's range from": (
+        ("--state", "100,100,256,200,999999"),
+        "expected state to be at most 500000",
+    ),
     "an overlap": (("--state", "256,256,256,256,0"), "agent and block overlap"),
     "a goal outside": (("--seed", "1", "--goal", "1,1,0"), "outside the table"),
     "an unknown planner": (
@@ -666,10 +670,14 @@ def test_the_verb_prints_a_plan_or_writes_the_same_to_a_file(tmp_path, monkeypat
     assert load_plan(tmp_path / "push.json").goal == (200.0, 220.0, 1.0)
 
 
-def test_the_verb_asks_a_model_one_control_step_at_a_time(tmp_path, monkeypatch):
+def test_the_verb_asks_a_model_in_steps_or_one_pass_and_names_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_model("model.eqx", model_of(), {})
+    save_model("other.eqx", model_of(), {"variant": "other"})
     few = '{"planning": {"search": {"planner": "cem", "cem": {"candidates": 20, "rounds": 1}}}}'
     asked = ["--model", "model.eqx", "--draws", "2", "--in-steps", "--config", few, "--seed", "7"]
     assert main(["plan", *asked, "--output", "push.json"]) == 0
     assert load_plan("push.json").model == "flow_steps_2"
+    asked = ["--model", "other.eqx", "--draws", "2", "--config", few, "--seed", "7"]
+    assert main(["plan", *asked, "--output", "push.json"]) == 0
+    assert load_plan("push.json").model == "other_2"

@@ -441,11 +441,11 @@ def test_a_seed_of_the_data_is_refused():
 
 @pytest.mark.parametrize("verb", [("episodes",), ("goals", "--steps", "25")])
 def test_too_many_searches_side_by_side_are_refused_before_the_first(verb, tmp_path, capsys):
-    """50,000 first rounds would find room, but not their second pushes."""
-    given = ["--world-model", "nominal", "--stop", "50000", "--output", str(tmp_path / "shard.h5")]
+    """2,000 first rounds would find room, but not their second pushes."""
+    given = ["--world-model", "nominal", "--stop", "2000", "--output", str(tmp_path / "shard.h5")]
     assert main([*verb, "--config", "{}", *given]) == 1
     printed = capsys.readouterr().err
-    assert "48000000 pushes at once with 1 draws each are more than 33554432 predictions" in printed
+    assert "2000 searches side by side ask for 1920000 pushes at once, more than 1000000" in printed
     assert printed.count("\n") == 1
 
 

@@ -24,6 +24,12 @@ def test_rules_touch_nothing_private_or_undocumented(path):
     assert imports in ([], [("snakemake.utils", "min_version")])
 
 
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_rules_hand_numbers_on_with_all_their_digits(path):
+    """What reads a file holds its numbers against the settings."""
+    assert not re.search(r":[^{}\"]*[efgEFG%]}", path.read_text())
+
+
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
 def test_the_package_does_not_import_snakemake(path):
     for node in ast.walk(ast.parse(path.read_text())):

@@ -179,6 +179,11 @@ def with_shard(amount):
     return raised(amount + SETTINGS.shard_size // 100)
 
 
+def with_searches(count):
+    """MB of a job that searches side by side; a push takes up to 6 kB."""
+    return raised(max(2000, 1000 + count * SETTINGS.planning.search.most_at_once * 6 // 1000))
+
+
 def log_of(job):
     return paths.LOG.format(job=job)
 

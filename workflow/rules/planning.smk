@@ -16,13 +16,13 @@ rule episodes:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=raised(2000),
+        mem_mb=with_searches(SETTINGS.protocols.shard_size),
         runtime=raised(60),
     params:
         row=lambda wildcards: [
             f"--planner={ROWS[wildcards.row].planner}",
             f"--world-model={ROWS[wildcards.row].model}",
-            f"--noise={ROWS[wildcards.row].action_noise_std:g}",
+            f"--noise={ROWS[wildcards.row].action_noise_std!r}",
             f"--variation={ROWS[wildcards.row].variation}",
         ],
         first=lambda wildcards: span_of(wildcards)[0],
@@ -117,7 +117,7 @@ rule pushes:
         first=lambda wildcards: PUSHES[int(wildcards.shard)][0],
         stop=lambda wildcards: PUSHES[int(wildcards.shard)][1],
         trial=[
-            f"--noise={SETTINGS.protocols.push_noise:g}",
+            f"--noise={SETTINGS.protocols.push_noise!r}",
             f"--candidates={SETTINGS.protocols.push_candidates}",
             f"--runs={SETTINGS.protocols.push_runs}",
         ],
@@ -175,7 +175,7 @@ rule goals:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=raised(2000),
+        mem_mb=with_searches(SETTINGS.protocols.goal_tasks),
         runtime=raised(60),
     params:
         row=lambda wildcards: [
