@@ -7,7 +7,7 @@ import pandas as pd
 from nsf_pipeline.data.schema import THRESHOLDS, TOLERANCES
 from nsf_pipeline.protocols.push_tables import Judged, mean_interval, with_interval
 from nsf_pipeline.protocols.rows import PAIRED_WITH, STANDARD, parsed
-from nsf_pipeline.protocols.tables import Played, kinds_of, paired, succeeded
+from nsf_pipeline.protocols.tables import NOISE, Played, kinds_of, paired, succeeded
 
 COLUMNS = (
     *("protocol", "action_noise_std", "aim", "number", "flow", "second_round"),
@@ -38,8 +38,10 @@ def second_round(
         lines.append((ONE_PUSH, noise, f"{px:g} px, {degrees:g} deg", *outcome))
     for pair in played:
         row = pair[0].row
-        plain = [(STANDARD, 0)] if row.variation == STANDARD else []
-        for protocol, steps in (*plain, *kinds_of(row)):
+        kinds = kinds_of(row)
+        if row.variation == STANDARD and (NOISE, 0) not in kinds:
+            kinds = [(STANDARD, 0), *kinds]
+        for protocol, steps in kinds:
             for threshold in THRESHOLDS:
                 flow, second = (succeeded(each, threshold, steps) for each in pair)
                 outcome = len(flow), flow.mean(), second.mean(), *paired(flow, second)

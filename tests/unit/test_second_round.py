@@ -160,6 +160,21 @@ def test_the_table_pairs_tasks_and_episodes(config):
     assert f"with {draws} draws of the model" in text
 
 
+def test_episodes_with_more_noise_than_the_standard_are_not_counted_as_standard(config):
+    found = [
+        row
+        for row in rows.second_round(config.protocols)
+        if row.trained == "flow" and row.variation == "standard"
+    ]
+    judged = Judged(rows.SECOND_WORLDS[0], {"reached": np.ones((2, len(TOLERANCES)))}, 1.0)
+    steps = {"first_step": np.full((2, 4), 50)}
+    played = [(Played(row, steps, 1.0), Played(row, steps, 1.0)) for row in found]
+    table = second_round((judged, judged), 8.0, played)
+    levels = table.groupby("protocol")["action_noise_std"].agg(set)
+    assert levels["standard"] == {0.0, 8.0}
+    assert levels["noise"] == {16.0}
+
+
 def test_rows_of_both_models_are_the_same(config):
     found = rows.second_round(config.protocols)
     assert {row.trained for row in found} == {"flow", "second_round"}
