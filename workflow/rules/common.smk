@@ -179,9 +179,15 @@ def with_shard(amount):
     return raised(amount + SETTINGS.shard_size // 100)
 
 
-def with_searches(count):
-    """MB of a job that searches side by side; a push takes up to 6 kB."""
-    return raised(max(2000, 1000 + count * SETTINGS.planning.search.most_at_once * 6 // 1000))
+def with_searches(span):
+    """MB of a job that searches side by side, from the first of its span on; a push takes 6 kB."""
+
+    def amount(wildcards, attempt):
+        first, stop = span(wildcards)
+        pushes = (stop - first) * SETTINGS.planning.search.most_at_once
+        return max(2000, 1000 + pushes * 6 // 1000) * attempt
+
+    return amount
 
 
 def log_of(job):

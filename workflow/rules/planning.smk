@@ -16,7 +16,7 @@ rule episodes:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=with_searches(SETTINGS.protocols.shard_size),
+        mem_mb=with_searches(span_of),
         runtime=raised(60),
     params:
         row=lambda wildcards: [
@@ -175,7 +175,7 @@ rule goals:
         environment("pipeline")
     threads: 1
     resources:
-        mem_mb=with_searches(SETTINGS.protocols.goal_tasks),
+        mem_mb=with_searches(lambda wildcards: (0, SETTINGS.protocols.goal_tasks)),
         runtime=raised(60),
     params:
         row=lambda wildcards: [
