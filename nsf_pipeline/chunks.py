@@ -2,8 +2,9 @@
 
 A chunk bounds the memory, and one that fits into a core's cache is faster. XLA runs much of a
 program on a single core (the loop over the steps of the nominal push, for example), so a thread for
-each core takes the next chunk. Each row has its own random key, so neither the number of
-threads nor their order changes a number.
+each core takes the next chunk. On a GPU a chunk takes as long as its loops have steps, however many
+rows it has, so there it has more of them. Each row has its own random key, so neither the chunks,
+nor the number of threads, nor their order changes a number.
 """
 
 import os
@@ -17,6 +18,9 @@ from jaxtyping import PyTree
 
 from nsf_pipeline.numerics import with_defaults
 
+TIMES_ON_GPU = 16
+"""Rows in a chunk that is computed on a GPU, for each row of one on a CPU."""
+
 
 def in_chunks(
     function: Callable[..., PyTree], rows: tuple[Any, ...], size: int, *, at_once: int | None = None
@@ -26,7 +30,7 @@ def in_chunks(
     Args:
         function: takes what `rows` holds, each with `size` rows; gives arrays with as many rows.
         rows: trees of arrays, with n rows each.
-        size: rows in a chunk.
+        size: rows in a chunk on a CPU; on other devices a chunk has TIMES_ON_GPU times as many.
         at_once: chunks at once; one for each thread that JAX may use, if None. With 1, all are
             computed in the caller's thread.
 
@@ -34,6 +38,8 @@ def in_chunks(
         The function's arrays, of NumPy's, with n rows.
     """
     count = len(jax.tree.leaves(rows)[0])
+    if jax.default_backend() != "cpu":
+        size *= TIMES_ON_GPU
 
     @with_defaults  # contexts do not reach other threads
     def one(first: int) -> PyTree:

@@ -37,7 +37,8 @@ def _modes() -> tuple[np.ndarray, np.ndarray]:
         1.0 - CONTROL.substep * CONTROL.damping,
     )
     step = np.array([[1.0 - h**2 * stiffness, h * slowed], [-h * stiffness, slowed]])
-    factors, vectors = np.linalg.eig(step)
+    # Newer versions of NumPy give real eigenvalues as complex numbers too.
+    factors, vectors = (found.real for found in np.linalg.eig(step))
     return np.log(factors) / h, vectors
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nsf_pipeline.chunks import in_chunks
+from nsf_pipeline.chunks import TIMES_ON_GPU, in_chunks
 
 
 @pytest.mark.parametrize("count", [1, 4, 11])
@@ -39,6 +39,19 @@ def test_chunks_run_side_by_side_after_the_first_and_with_the_defaults_of_jax():
     np.testing.assert_array_equal(found, np.arange(6))
     assert seen[0][0] == 0
     assert {dtype for _, dtype in seen} == {np.dtype(np.float32)}
+
+
+def test_chunks_are_larger_on_a_gpu(monkeypatch):
+    sizes = []
+
+    def function(values):
+        sizes.append(len(values))
+        return values
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = in_chunks(function, (np.arange(2 * TIMES_ON_GPU + 1),), 2, at_once=1)
+    np.testing.assert_array_equal(found, np.arange(2 * TIMES_ON_GPU + 1))
+    assert sizes == [2 * TIMES_ON_GPU] * 2
 
 
 def test_one_at_once_stays_in_the_callers_thread():

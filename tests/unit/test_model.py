@@ -828,6 +828,17 @@ def test_noise_of_the_agent_adds_up_over_any_times():
     assert np.abs(off).max() < 1e-3
 
 
+def test_modes_are_real_where_numpy_gives_complex_eigenvalues(monkeypatch):
+    """NumPy 2.5 does."""
+    solve, expected = np.linalg.eig, agent_motion._modes()
+    monkeypatch.setattr(
+        np.linalg, "eig", lambda matrix: [part.astype(complex) for part in solve(matrix)]
+    )
+    for found, wanted in zip(agent_motion._modes(), expected, strict=True):
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, wanted)
+
+
 def exact_covariance(s, t):
     """Step by step, in double precision."""
     (rates, vectors), total = agent_motion._modes(), np.zeros((2, 2))

@@ -104,6 +104,14 @@ def test_an_option_of_the_session_changes_no_bit(usual, name, tmp_path):
     require_same(found, usual)
 
 
+def test_matrix_products_keep_full_precision_on_any_device():
+    model = build_model(CONFIG, DMP, NORMALISER, key=KEY)
+    compiled = jax.jit(model.log_prob).lower(LATER, STATE, 0.5, 0.9, CONDITIONS).as_text()
+    products = [line for line in compiled.splitlines() if "dot_general" in line]
+    assert products
+    assert all("HIGHEST, HIGHEST" in line for line in products)
+
+
 def test_the_session_keeps_its_options(usual, tmp_path):
     with session(jax_enable_x64=True):
         computed(tmp_path / "model.eqx")
