@@ -41,6 +41,9 @@ FAR, NEAR = np.array([50.0, 50.0, 1.0], np.float32), np.array([5.0, 5.0, 0.1], n
 """px, px, rad; what displacements of the block, and small differences of them, are divided by."""
 FAST, SLOW = np.array([100.0, 100.0, 2.0], np.float32), np.array([10.0, 10.0, 0.2], np.float32)
 """px/s, px/s, rad/s; what velocities of the block, and small ones, are divided by."""
+MOST = 100.0
+"""Size of a feature, at most. In data it is below 15; a single draw far outside would otherwise
+grow without bound where a model predicts from its own draws."""
 
 
 class Encoding(NamedTuple):
@@ -101,7 +104,7 @@ class Encoder(eqx.Module):
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
         moved, side = motion.displacements, motion.side
         if self.config.physics == "none":
-            features = self._plain_features(state, t_init, condition)
+            features = _bounded(self._plain_features(state, t_init, condition))
             return Encoding(state, t_init, t_final, condition, moved, features, side)
         if self.config.conditional:
             params = DMPParams.from_vector(condition)
@@ -110,7 +113,7 @@ class Encoder(eqx.Module):
             known = jnp.stack([params.duration, jnp.tanh(noise / 2.0), noise / 10.0])
         else:
             known = jnp.zeros(1) if self.config.autonomous else t_init[None]
-        features = self._features(motion, known)
+        features = _bounded(self._features(motion, known))
         return Encoding(state, t_init, t_final, condition, moved, features, side)
 
     def require_meaning(
@@ -232,6 +235,10 @@ class Encoder(eqx.Module):
         )
         time = jax.ShapeDtypeStruct((), jnp.float32)
         return jax.eval_shape(self.__call__, state, time, time, condition).features.shape[0]
+
+
+def _bounded(features: Float[Array, " features"]) -> Float[Array, " features"]:
+    return jnp.clip(features, -MOST, MOST)
 
 
 def _push_features(motion: NominalMotion) -> Float[Array, " push"]:
