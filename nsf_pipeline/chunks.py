@@ -28,9 +28,9 @@ def in_chunks(
     """A function's results for all rows.
 
     Args:
-        function: takes what `rows` holds, each with `size` rows; gives arrays with as many rows.
+        function: takes what `rows` holds, a chunk of it; gives arrays with as many rows.
         rows: trees of arrays, with n rows each.
-        size: rows in a chunk on a CPU; on other devices a chunk has TIMES_ON_GPU times as many.
+        size: rows in a chunk; TIMES_ON_GPU times as many on a GPU, unless `at_once` is given.
         at_once: chunks at once; one for each thread that JAX may use, if None. With 1, all are
             computed in the caller's thread.
 
@@ -38,7 +38,7 @@ def in_chunks(
         The function's arrays, of NumPy's, with n rows.
     """
     count = len(jax.tree.leaves(rows)[0])
-    if jax.default_backend() != "cpu":
+    if at_once is None and jax.default_backend() != "cpu":
         size *= TIMES_ON_GPU
 
     @with_defaults  # contexts do not reach other threads

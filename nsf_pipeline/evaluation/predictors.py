@@ -19,7 +19,7 @@ from nsf_pipeline.pusht.state import STATE
 from nsf_pipeline.user_models import UserModel
 
 CHUNK = 256
-"""States predicted at once, at most."""
+"""States predicted at once, at most; on a GPU more, as `chunks` says."""
 DRAWS = CHUNK * 128
 """Draws at once, at most, which bounds the memory: of fewer states if each has many draws."""
 STEPS_TOGETHER = 10

@@ -104,17 +104,20 @@ class Encoder(eqx.Module):
         motion = nominal_motion(state, t_init, t_final, condition, self.config, self.dmp)
         moved, side = motion.displacements, motion.side
         if self.config.physics == "none":
-            features = _bounded(self._plain_features(state, t_init, condition))
-            return Encoding(state, t_init, t_final, condition, moved, features, side)
+            features = self._plain_features(state, t_init, condition)
+        else:
+            features = self._features(motion, self._known(t_init, condition))
+        bounded = jnp.clip(features, -MOST, MOST)
+        return Encoding(state, t_init, t_final, condition, moved, bounded, side)
+
+    def _known(self, t_init: Scalar, condition: Condition) -> Float[Array, " known"]:
+        """What the model may know beside the motion: the policy's duration and noise, or a time."""
         if self.config.conditional:
             params = DMPParams.from_vector(condition)
             noise = params.action_noise_std
             # The first is steep where there is little noise.
-            known = jnp.stack([params.duration, jnp.tanh(noise / 2.0), noise / 10.0])
-        else:
-            known = jnp.zeros(1) if self.config.autonomous else t_init[None]
-        features = _bounded(self._features(motion, known))
-        return Encoding(state, t_init, t_final, condition, moved, features, side)
+            return jnp.stack([params.duration, jnp.tanh(noise / 2.0), noise / 10.0])
+        return jnp.zeros(1) if self.config.autonomous else t_init[None]
 
     def require_meaning(
         self, state: State, t_init: Scalar, t_final: Scalar, condition: Condition
@@ -235,10 +238,6 @@ class Encoder(eqx.Module):
         )
         time = jax.ShapeDtypeStruct((), jnp.float32)
         return jax.eval_shape(self.__call__, state, time, time, condition).features.shape[0]
-
-
-def _bounded(features: Float[Array, " features"]) -> Float[Array, " features"]:
-    return jnp.clip(features, -MOST, MOST)
 
 
 def _push_features(motion: NominalMotion) -> Float[Array, " push"]:

@@ -40,7 +40,8 @@ MOST_DRAWS = 65_536
 """Draws of one candidate's end, at most."""
 STEPS_TOGETHER = 10
 CHUNK = 256
-"""Candidates predicted at once: one compilation serves all calls, and memory is bounded."""
+"""Candidates predicted at once: one compilation serves all calls, and memory is bounded. On a GPU
+there are more, as `chunks` says."""
 DRAWS_TOGETHER = 2**17
 """Draws predicted at once; with more than 512 of each candidate, a chunk has fewer candidates."""
 ANYWHERE = (geometry.WORKSPACE[1], geometry.WORKSPACE[1], 2 * np.pi)

@@ -41,7 +41,9 @@ def test_chunks_run_side_by_side_after_the_first_and_with_the_defaults_of_jax():
     assert {dtype for _, dtype in seen} == {np.dtype(np.float32)}
 
 
-def test_chunks_are_larger_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize(("at_once", "size"), [(None, 2 * TIMES_ON_GPU), (1, 2)])
+def test_chunks_are_larger_on_a_gpu_unless_it_is_said_how_many(monkeypatch, at_once, size):
+    """Models of users' classes are promised the same number of rows everywhere."""
     sizes = []
 
     def function(values):
@@ -49,9 +51,10 @@ def test_chunks_are_larger_on_a_gpu(monkeypatch):
         return values
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    found = in_chunks(function, (np.arange(2 * TIMES_ON_GPU + 1),), 2, at_once=1)
-    np.testing.assert_array_equal(found, np.arange(2 * TIMES_ON_GPU + 1))
-    assert sizes == [2 * TIMES_ON_GPU] * 2
+    rows = np.arange(2 * TIMES_ON_GPU + 1)
+    found = in_chunks(function, (rows,), 2, at_once=at_once)
+    np.testing.assert_array_equal(found, rows)
+    assert sizes == [size] * -(-len(rows) // size)
 
 
 def test_one_at_once_stays_in_the_callers_thread():

@@ -98,21 +98,6 @@ def state_of(state_dim):
     return jnp.asarray(STATE if state_dim == 7 else np.delete(STATE, [2, 3]))
 
 
-@pytest.mark.parametrize("physics", ["none", "path", "push"])
-def test_states_far_outside_do_not_take_draws_further_and_further(physics):
-    """Each pass of a model without bounds took them ten times further, until they overflowed."""
-    model = jax.tree.map(
-        lambda leaf: 10.0 * leaf if eqx.is_inexact_array(leaf) else leaf, model_of(physics=physics)
-    )
-    draw = jax.jit(lambda key, state: model.sample(key, state, 0.3, 1.1, CONDITION, 1)[0])
-    far, furthest = 1e5 * STATE, []
-    for key in jax.random.split(KEY, 8):
-        far = draw(key, far)
-        furthest.append(np.abs(far).max())
-    assert np.isfinite(furthest).all()
-    assert furthest[-1] < 100.0 * furthest[0]
-
-
 COUNT = 8192
 
 
@@ -841,6 +826,21 @@ def test_noise_of_the_agent_adds_up_over_any_times():
     size = np.sqrt(np.einsum("nii->ni", directly))
     off = (through - directly) / (size[:, :, None] * size[:, None])
     assert np.abs(off).max() < 1e-3
+
+
+@pytest.mark.parametrize("physics", ["none", "path", "push"])
+def test_states_far_outside_do_not_take_draws_further_and_further(physics):
+    """Each pass of a model without bounds took them ten times further, until they overflowed."""
+    model = jax.tree.map(
+        lambda leaf: 10.0 * leaf if eqx.is_inexact_array(leaf) else leaf, model_of(physics=physics)
+    )
+    draw = jax.jit(lambda key, state: model.sample(key, state, 0.3, 1.1, CONDITION, 1)[0])
+    far, furthest = 1e5 * STATE, []
+    for key in jax.random.split(KEY, 8):
+        far = draw(key, far)
+        furthest.append(np.abs(far).max())
+    assert np.isfinite(furthest).all()
+    assert furthest[-1] < 100.0 * furthest[0]
 
 
 def test_modes_are_real_where_numpy_gives_complex_eigenvalues(monkeypatch):
